@@ -1,0 +1,34 @@
+"""Binarized spiking neural networks with threshold annealing, on snnTorch.
+
+>>> import bsnn_tha
+>>> network = bsnn_tha.SpikingNetwork(
+...     "16C5-AP2-64C5-AP2-10", input_shape=(1, 28, 28), beta=0.9,
+...     theta_0=5.0, theta_inf=10.0, alpha=0.01,
+... )
+
+Only torch and snntorch are imported here; data sets, training and the command
+line live in submodules and bring their own dependencies when used.
+"""
+
+from bsnn_tha.errors import BsnnThaError, InvalidValueError
+from bsnn_tha.functional.anneal import threshold_at
+from bsnn_tha.functional.binarize import binarize
+from bsnn_tha.functional.lif import lif_sequence
+from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear
+from bsnn_tha.nn.leaky import AnnealedLeaky, reset
+from bsnn_tha.nn.network import SpikingNetwork
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AnnealedLeaky",
+    "BinaryConv2d",
+    "BinaryLinear",
+    "BsnnThaError",
+    "InvalidValueError",
+    "SpikingNetwork",
+    "binarize",
+    "lif_sequence",
+    "reset",
+    "threshold_at",
+]

@@ -1,0 +1,245 @@
+"""The full description of a run: validated, frozen, and TOML in both directions.
+
+A preset, a ``--config`` file and the ``config.toml`` in a run folder are the
+same thing. Types and unknown keys are checked here; the rules of the values
+(θ∞ > θ0, β in [0, 1], …) have their home in the classes that use them, which
+:meth:`RunConfig.build_network` and friends construct before a run starts.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.functional.surrogate import SURROGATES
+from bsnn_tha.losses import Loss, MembraneLoss, SpikeCountLoss
+from bsnn_tha.nn.network import SpikingNetwork
+from bsnn_tha.suggest import did_you_mean
+
+PerLayer = float | list[float]
+
+
+class Section(BaseModel):
+    """A table of the file: no unknown keys, no changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataSection(Section):
+    """``[data]``: which samples, how many time steps, in what batches."""
+
+    name: str
+    num_steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    validation: float = Field(0.1, ge=0, lt=1)
+    subset: int | None = Field(None, gt=0)
+    options: dict[str, Any] = {}
+
+
+class NetworkSection(Section):
+    """``[network]``: see :class:`bsnn_tha.SpikingNetwork`."""
+
+    notation: str
+    binary: bool = True
+    batch_norm: bool = True
+    dropout: PerLayer = 0.0
+    init: Literal["glorot", "pytorch"] = "glorot"
+
+
+class NeuronSection(Section):
+    """``[neuron]``: see :class:`bsnn_tha.AnnealedLeaky`; values per layer or for all."""
+
+    beta: PerLayer
+    surrogate: str = "fast_sigmoid"
+    slope: PerLayer
+    surrogate_centre: Literal["clamped", "moving"] = "clamped"
+    reset_mechanism: Literal["subtract", "zero", "none"] = "subtract"
+    learn_beta: bool = False
+    learn_threshold: bool = False
+
+
+class ThresholdSection(Section):
+    """``[threshold]``: θ0, θ∞ and α per layer; without the last two θ stays at θ0."""
+
+    theta_0: PerLayer
+    theta_inf: PerLayer | None = None
+    alpha: PerLayer | None = None
+
+
+class LossSection(Section):
+    """``[loss]``: ``spike_count`` (Eq. 30) or ``membrane`` (Eq. 29)."""
+
+    name: Literal["spike_count", "membrane"] = "spike_count"
+    correct_rate: float = 0.8
+    incorrect_rate: float = 0.2
+    reduction: Literal["mean", "sum"] = "mean"
+
+
+class OptimizerSection(Section):
+    """``[optimizer]``: Adam or SGD, and the cosine schedule of Eq. 28."""
+
+    name: Literal["adam", "sgd"] = "adam"
+    lr: float = Field(gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.0
+    schedule: Literal["cosine", "none"] = "cosine"
+    period: float = Field(10.0, gt=0)
+
+
+class TrainingSection(Section):
+    """``[training]``: how long, how clipped, from which seed."""
+
+    epochs: int = Field(ge=1)
+    patience: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+    grad_clip: float | None = Field(None, gt=0)
+    weight_clip: float | None = Field(None, gt=0)
+    precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
+    record_output: bool = False
+
+
+class RunConfig(Section):
+    """Everything that shapes a result, and nothing that does not.
+
+    Devices, threads, folders and the data root are left out: they belong to
+    the machine, not to the experiment.
+
+    Example:
+        >>> config = RunConfig.from_toml('''
+        ... variant = "bsnn"
+        ... data = {name = "digits", num_steps = 10, batch_size = 32}
+        ... network = {notation = "64-10"}
+        ... neuron = {beta = 0.9, slope = 5.0}
+        ... threshold = {theta_0 = [5.0, 8.0]}
+        ... optimizer = {lr = 1e-3}
+        ... training = {epochs = 2}
+        ... ''')
+        >>> RunConfig.from_toml(config.to_toml()) == config
+        True
+        >>> config.with_changes({"neuron.beat": 0.5})
+        Traceback (most recent call last):
+        bsnn_tha.errors.InvalidValueError: neuron has no key 'beat'; did you mean 'beta'?
+    """
+
+    variant: str
+    source: str = ""
+    data: DataSection
+    network: NetworkSection
+    neuron: NeuronSection
+    threshold: ThresholdSection
+    loss: LossSection = LossSection()
+    optimizer: OptimizerSection
+    training: TrainingSection
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunConfig:
+        """Validate nested tables.
+
+        Raises:
+            InvalidValueError: one line on the first thing that is wrong.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise InvalidValueError(_one_line(cls, error)) from None
+
+    @classmethod
+    def from_toml(cls, text: str, where: str = "configuration") -> RunConfig:
+        """Read a configuration from TOML text; ``where`` names it in errors."""
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidValueError(f"{where} is not valid TOML: {error}") from None
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_file(cls, path: Path) -> RunConfig:
+        """Read a configuration file, e.g. the ``config.toml`` of a run."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise InvalidValueError(f"cannot read configuration {path}: {reason}") from None
+        return cls.from_toml(text, str(path))
+
+    def to_toml(self) -> str:
+        """The configuration as TOML, complete: every default is written out."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True, mode="json"))
+
+    def with_changes(self, changes: dict[str, Any]) -> RunConfig:
+        """A copy with dotted keys replaced, e.g. ``{"neuron.beta": 0.9}``.
+
+        None removes an optional value. The copy is validated as a whole.
+        """
+        values = self.model_dump(exclude_none=True, mode="json")
+        for key, value in changes.items():
+            *tables, leaf = key.split(".")
+            table = values
+            for depth, name in enumerate(tables):
+                if not isinstance(table.setdefault(name, {}), dict):
+                    raise InvalidValueError(
+                        f"{'.'.join(tables[: depth + 1])} is a value, not a table, in {key!r}"
+                    )
+                table = table[name]
+            if value is None:
+                table.pop(leaf, None)
+            else:
+                table[leaf] = value
+        return RunConfig.from_dict(values)
+
+    def build_network(self, input_shape: tuple[int, ...]) -> SpikingNetwork:
+        """The untrained network; weights come from torch's global generator."""
+        neuron = self.neuron.model_dump(exclude={"surrogate", "slope"})
+        return SpikingNetwork(
+            **self.network.model_dump(),
+            input_shape=input_shape,
+            **neuron,
+            surrogate=self._surrogates(),
+            **self.threshold.model_dump(),
+        )
+
+    def build_loss(self) -> Loss:
+        """The loss that ``[loss]`` names."""
+        if self.loss.name == "membrane":
+            return MembraneLoss(self.loss.reduction)
+        return SpikeCountLoss(self.loss.correct_rate, self.loss.incorrect_rate)
+
+    def _surrogates(self) -> Any:
+        name, slope = self.neuron.surrogate, self.neuron.slope
+        if name not in SURROGATES:
+            raise InvalidValueError(
+                f"unknown neuron.surrogate {name!r}{did_you_mean(name, SURROGATES)}"
+            )
+        shape = SURROGATES[name]
+        return [shape(k) for k in slope] if isinstance(slope, list) else shape(slope)
+
+
+def _one_line(model: type[BaseModel], error: ValidationError) -> str:
+    """The first problem in a validation error, in this project's words."""
+    first = error.errors()[0]
+    # Unions add their branch to the location ("beta", "float"): keep the keys.
+    path: list[str] = []
+    known: dict[str, Any] = {}
+    for part in first["loc"]:
+        known = dict(model.model_fields)
+        path.append(str(part))
+        field = known.get(str(part))
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        model = annotation
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        table = ".".join(path[:-1]) or "the configuration"
+        return f"{table} has no key {path[-1]!r}{did_you_mean(path[-1], known)}"
+    if first["type"] == "missing":
+        return f"{key} is missing; add it to the configuration"
+    if known.get(path[-1]) is not None and known[path[-1]].annotation == PerLayer:
+        return f"{key} must be a number or a list of numbers, but got {first['input']!r}"
+    rule = first["msg"].removeprefix("Input should be ")
+    return f"{key} must be {rule}, but got {first['input']!r}"

@@ -1,0 +1,69 @@
+"""Data sets by name.
+
+A loader is a function whose keywords are what a configuration may set for its
+data set; :func:`load_dataset` fills in the ones every run has (``root``,
+``seed``, ``validation``, ``num_steps``) where the loader asks for them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bsnn_tha.data.dataset import Dataset
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.suggest import did_you_mean
+
+LOADERS: dict[str, str] = {
+    "digits": "bsnn_tha.data.images:load_digits",
+    "mnist": "bsnn_tha.data.images:load_mnist",
+    "fashion-mnist": "bsnn_tha.data.images:load_fashion_mnist",
+    "temporal-coding": "bsnn_tha.data.temporal_coding:load_temporal_coding",
+}
+"""``module:function`` per data set; imported when used."""
+
+
+def load_dataset(
+    name: str,
+    *,
+    root: Path,
+    seed: int,
+    validation: float,
+    num_steps: int,
+    options: dict[str, Any] | None = None,
+) -> Dataset:
+    """Load a data set by its name on the command line.
+
+    Args:
+        name: a key of :data:`LOADERS`.
+        root: folder that holds the data files, for sets that have any.
+        seed: of the validation split, or of generated data.
+        validation: share of the training samples held out, in [0, 1).
+        num_steps: T.
+        options: further keywords of the loader.
+
+    Raises:
+        InvalidValueError: unknown name or option; the message names the nearest.
+        DataError: a file is missing, damaged or cannot be downloaded.
+    """
+    loader = _loader(name)
+    common = {"root": root, "seed": seed, "validation": validation, "num_steps": num_steps}
+    accepted = inspect.signature(loader).parameters
+    own = [key for key in accepted if key not in common]
+    for key in options or {}:
+        if key not in own:
+            raise InvalidValueError(
+                f"data.options of {name} has no key {key!r}{did_you_mean(key, own)}"
+            )
+    arguments = {key: value for key, value in common.items() if key in accepted}
+    return loader(**arguments, **(options or {}))
+
+
+def _loader(name: str) -> Callable[..., Dataset]:
+    if name not in LOADERS:
+        raise InvalidValueError(f"unknown data set {name!r}{did_you_mean(name, LOADERS)}")
+    module, _, function = LOADERS[name].partition(":")
+    return getattr(importlib.import_module(module), function)

@@ -1,0 +1,145 @@
+"""Fetch one file into a folder, from the first mirror that has it intact.
+
+A file that is already there is used as it is: no connection and no checksum,
+so that files may be placed by hand, re-compressed or cut down. A download is
+written under a temporary name in the same folder and renamed once its checksum
+is right, so the final name never holds half a file, also with several
+processes at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bsnn_tha.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file that can be downloaded.
+
+    Args:
+        name: of the file, both on the mirrors and in the folder.
+        md5: checksum of the whole file, 32 hexadecimal digits.
+        mirrors: http or https addresses of folders that hold the file, in the
+            order in which they are tried.
+
+    Example:
+        >>> file = RemoteFile("a.gz", "d41d8cd98f00b204e9800998ecf8427e", ("https://host/data/",))
+        >>> file.urls
+        ('https://host/data/a.gz',)
+    """
+
+    name: str
+    md5: str
+    mirrors: tuple[str, ...]
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Full address on each mirror."""
+        return tuple(f"{mirror.rstrip('/')}/{self.name}" for mirror in self.mirrors)
+
+
+def fetch(file: RemoteFile, folder: Path) -> Path:
+    """Path of the file in the folder, downloaded if it is not there yet.
+
+    Args:
+        file: what to fetch and from where.
+        folder: where to look and to store; created for a download.
+
+    Raises:
+        DataError: the folder cannot be written, or no mirror sent the file
+            with the right checksum. Nothing is left under the file's name.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "a.gz").write_bytes(b"placed by hand")
+        ...     fetch(RemoteFile("a.gz", "", ()), Path(folder)).name
+        'a.gz'
+    """
+    path = folder.absolute() / file.name
+    if path.exists():
+        return path
+    _check_writable(path)
+    reason = "no address is known"
+    for url in file.urls:
+        logger.info("downloading %s to %s", url, path)
+        try:
+            _download(url, file.md5, path)
+            return path
+        # requests' exceptions are OSErrors; a wrong checksum is a ValueError.
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            logger.info("%s failed: %s", url, reason)
+    raise DataError(
+        f"could not download {file.name} from {' or '.join(file.urls) or 'anywhere'}"
+        f" (last failure: {reason}); try again later, or place the file by hand at {path}"
+    )
+
+
+def _check_writable(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"cannot download {path.name}: the folder {path.parent} must be writable, but got"
+            f" {error.strerror or error}; choose another data folder, for example with the"
+            f" environment variable BSNN_THA_DATA, or place the file by hand at {path}"
+        ) from error
+
+
+def _download(url: str, md5: str, path: Path) -> None:
+    """Let pooch download to a temporary file, check the sum, and rename."""
+    import pooch
+
+    with _quiet(pooch.get_logger()), _progress(path.name) as progress:
+        http = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16)
+
+        def download(url: str, output: str, owner: Any) -> None:
+            http(url, output, owner)
+            if not Path(output).stat().st_size:
+                raise ValueError("the server sent an empty file")
+            # Temporary files are private; let those read it who can read the folder.
+            with contextlib.suppress(OSError):
+                Path(output).chmod(0o600 | path.parent.stat().st_mode & 0o044)
+
+        pooch.retrieve(
+            url, known_hash=f"md5:{md5}", fname=path.name, path=path.parent, downloader=download
+        )
+
+
+@contextlib.contextmanager
+def _quiet(pooch_logger: logging.Logger) -> Iterator[None]:
+    level = pooch_logger.level
+    pooch_logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        pooch_logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _progress(name: str) -> Iterator[Any]:
+    """A bar for pooch on a terminal where tqdm is installed, else False."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield False
+        return
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield False
+        return
+    # pooch sets the total; a bar with total 0 would count as False until then.
+    with tqdm(total=1, desc=name, unit="B", unit_scale=True, leave=False) as bar:
+        yield bar

@@ -1,0 +1,44 @@
+"""Convolution and average pooling as one strided convolution.
+
+Average pooling is itself a convolution with a box, so the two compose into one
+with a larger kernel, applied with the pooling's stride:
+
+    avg_pool_p(conv_k(x, W)) = conv_{k+p−1, stride p}(x, box_p(W) / p²).
+
+For 5 × 5 kernels and 2 × 2 pooling that is 36 products per pooled position
+instead of 100, and the unpooled map is never written.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def conv_avg_pool2d(input: Tensor, weight: Tensor, pool: int) -> Tensor:
+    """``avg_pool2d(conv2d(input, weight), pool)`` in one convolution.
+
+    Exact (bit-equal to the two steps) for spikes and weights of ±1 where
+    pool² is a power of two: all sums are then multiples of 1 / pool². Equal up
+    to rounding otherwise.
+
+    Args:
+        input: ``[samples, in, height, width]``.
+        weight: ``[out, in, k, k]``.
+        pool: pooling size p; windows do not overlap, an incomplete one at the
+            border is dropped, as in ``avg_pool2d``.
+
+    Returns:
+        ``[samples, out, ⌊(height − k + 1) / p⌋, ⌊(width − k + 1) / p⌋]``.
+
+    Example:
+        >>> import torch
+        >>> spikes, signs = torch.rand(2, 3, 12, 12).round(), torch.randn(4, 3, 5, 5).sign()
+        >>> two_steps = F.avg_pool2d(F.conv2d(spikes, signs), 2)
+        >>> torch.equal(conv_avg_pool2d(spikes, signs, 2), two_steps)
+        True
+    """
+    if pool == 1:
+        return F.conv2d(input, weight)
+    kernel = F.avg_pool2d(F.pad(weight, [pool - 1] * 4), pool, stride=1)
+    return F.conv2d(input, kernel, stride=pool)

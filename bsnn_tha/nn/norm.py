@@ -1,0 +1,106 @@
+"""Batch normalisation inside the time loop, without the loop.
+
+In the networks of Eshraghian and Lu (2022) batch norm stands between a
+convolution and its neurons and is called at every time step: each step is
+normalised by its own batch statistics, and one training iteration updates the
+running statistics T times. Both are done here for the whole window at once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class BatchNormPerStep(nn.BatchNorm2d):
+    """``nn.BatchNorm2d`` applied to each time step of a window.
+
+    Args:
+        num_features: channels C.
+        eps, momentum: as in ``nn.BatchNorm2d``; momentum must be a number.
+
+    A window of T steps leaves the running statistics where T calls of
+    ``nn.BatchNorm2d`` would have left them: with r the statistic before and
+    s[t] that of step t, r (1 − m)^T + Σ_t m (1 − m)^(T − 1 − t) s[t].
+
+    Example:
+        >>> norm = BatchNormPerStep(16)
+        >>> norm(torch.rand(100, 8, 16, 12, 12)).shape  # [time, batch, C, H, W]
+        torch.Size([100, 8, 16, 12, 12])
+        >>> norm(torch.rand(8, 16, 12, 12), repeats=100).shape  # a constant input
+        torch.Size([8, 16, 12, 12])
+    """
+
+    momentum: float
+    running_mean: Tensor
+    running_var: Tensor
+
+    def forward(self, input: Tensor, repeats: int = 1) -> Tensor:
+        """Normalise a window, or one step that stands for several.
+
+        Args:
+            input: ``[time, batch, C, H, W]``; or ``[batch, C, H, W]`` for a
+                single step.
+            repeats: with a single step, how many time steps see this same
+                input. Their statistics are equal, so it is normalised once
+                and the running statistics are updated in closed form.
+
+        Returns:
+            A tensor of the same shape.
+        """
+        if not self.training:
+            flat = input.flatten(0, 1) if input.dim() == 5 else input
+            return super().forward(flat).view(input.shape)
+        if input.dim() == 4:
+            return self._constant(input, repeats)
+        return self._window(input)
+
+    def _constant(self, input: Tensor, repeats: int) -> Tensor:
+        self._count(repeats)
+        return F.batch_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            training=True,
+            momentum=1 - (1 - self.momentum) ** repeats,
+            eps=self.eps,
+        )
+
+    def _window(self, input: Tensor) -> Tensor:
+        steps, batch, channels, *space = input.shape
+        # Every (step, channel) pair is a channel of its own to one library
+        # call; with momentum 1 it hands back the statistics themselves.
+        mean = input.new_zeros(steps * channels, dtype=self.running_mean.dtype)
+        variance = torch.zeros_like(mean)
+        normalised = F.batch_norm(
+            input.transpose(0, 1).reshape(batch, steps * channels, *space),
+            mean,
+            variance,
+            self.weight.repeat(steps),
+            self.bias.repeat(steps),
+            training=True,
+            momentum=1.0,
+            eps=self.eps,
+        )
+        self._count(steps)
+        keep = (1 - self.momentum) ** torch.arange(
+            steps, -1, -1, dtype=mean.dtype, device=mean.device
+        )
+        weights = self.momentum * keep[1:]
+        for running, statistic in ((self.running_mean, mean), (self.running_var, variance)):
+            running.mul_(keep[0]).add_(weights @ statistic.view(steps, channels))
+        return normalised.view(batch, steps, channels, *space).transpose(0, 1)
+
+    def _count(self, steps: int) -> None:
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(steps)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() not in (4, 5):
+            raise ValueError(
+                "batch norm needs [time, batch, C, H, W] or [batch, C, H, W], "
+                f"but got {list(input.shape)}"
+            )

@@ -1,0 +1,108 @@
+"""What the command line prints: openings, summaries and tables, as text."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bsnn_tha.config import RunConfig
+
+WIDTH = 100
+
+
+def opening(config: RunConfig) -> str:
+    """One paragraph before training starts: what is about to be trained."""
+    weights = "binary" if config.network.binary else "full-precision"
+    lines = [
+        f"{config.data.name}, variant {config.variant} ({config.source or 'own settings'})",
+        f"{config.network.notation}, {weights} weights, {config.data.num_steps} time steps, "
+        f"batch {config.data.batch_size}, {config.training.epochs} epochs, "
+        f"seed {config.training.seed}",
+    ]
+    if config.threshold.theta_inf is not None:
+        lines.append(f"surrogate gradient {config.neuron.surrogate_centre}")
+    return "\n".join(lines)
+
+
+def summary(values: dict[str, Any]) -> str:
+    """The result of a run, from its ``summary.json``."""
+    bits = values["weight_bits"]
+    lines = []
+    if "test" in values:
+        lines.append(f"test accuracy {values['test']['accuracy']:.2%}  ({values['protocol']})")
+    if "validation" in values:
+        lines.append(f"best validation accuracy {values['validation']['best_accuracy']:.2%}")
+    if "timing" in values:
+        lines.append(_timing(values["timing"]))
+    lines.append(values["data"])
+    lines.append(_layers(values["layers"]))
+    lines.append(
+        f"{bits['binary']:,} binary weight bits, {bits['full_precision']:,} bits in full precision"
+    )
+    lines.append(
+        f"{values['epochs']} epochs, {values['iterations']:,} iterations in "
+        f"{values['train_seconds']:.1f} s ({values['seconds_per_iteration']:.3f} s each)"
+    )
+    return "\n".join(lines)
+
+
+def evaluation(values: dict[str, Any], split: str) -> str:
+    """The result of an evaluation."""
+    head = f"{split} accuracy {values['accuracy']:.2%}, loss {values['loss']:.4f}"
+    return f"{head}\n{_layers(values['layers'])}"
+
+
+def presets(configs: list[RunConfig]) -> str:
+    """A table of presets."""
+    table = Table("data set", "variant", "network", "θ0", "θ∞", "source", box=None, padding=(0, 1))
+    for config in configs:
+        table.add_row(
+            config.data.name,
+            config.variant,
+            config.network.notation,
+            _numbers(config.threshold.theta_0),
+            _numbers(config.threshold.theta_inf),
+            config.source,
+        )
+    return _render(table)
+
+
+def _layers(rows: list[dict[str, Any]]) -> str:
+    table = Table(
+        "layer", "neurons", "threshold", "firing rate", "dead", "spikes/sample",
+        box=None, padding=(0, 1),
+    )  # fmt: skip
+    for index, row in enumerate(rows, start=1):
+        table.add_row(
+            str(index),
+            f"{row['neurons']:,}",
+            f"{row['threshold']:.4g}",
+            f"{row['firing_rate']:.2%}",
+            f"{row['dead_share']:.1%}",
+            f"{row['spikes_per_sample']:,.0f}",
+        )
+    return _render(table)
+
+
+def _timing(timing: dict[str, Any]) -> str:
+    first = timing["first"]
+    when = "never" if first is None else f"first at iteration {first:,}"
+    return (
+        f"exactly one spike within {timing['tolerance']} steps of step {timing['target_step']}: "
+        f"{timing['share']:.1%} of the last {timing['last']} iterations, {when}"
+    )
+
+
+def _numbers(value: float | list[float] | None) -> str:
+    if value is None:
+        return ""
+    return ", ".join(f"{v:g}" for v in value) if isinstance(value, list) else f"{value:g}"
+
+
+def _render(table: Table) -> str:
+    buffer = io.StringIO()
+    Console(file=buffer, width=WIDTH, force_terminal=False).print(table)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().splitlines())

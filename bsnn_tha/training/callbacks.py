@@ -1,0 +1,54 @@
+"""What the method adds to a training loop: annealing and weight clipping."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
+
+from bsnn_tha.nn.leaky import AnnealedLeaky
+
+
+class ThresholdAnnealing(Callback):
+    """Advance every :class:`AnnealedLeaky` once per training iteration (Eq. 4).
+
+    Layers are found by type, so names, depth and wrapping do not matter; in
+    any Lightning loop this one callback is all that annealing needs.
+    """
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        anneal(pl_module)
+
+
+def anneal(network: nn.Module) -> None:
+    """One training iteration of annealing for every layer of a network."""
+    for module in network.modules():
+        if isinstance(module, AnnealedLeaky):
+            module.anneal()
+
+
+class WeightClipping(Callback):
+    """Clamp every parameter to ±``limit`` before the optimizer's step.
+
+    As in the code published with Eshraghian and Lu (2022): biases and batch
+    norm included, and before rather than after the step.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+
+    @torch.no_grad()
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
+    ) -> None:
+        for parameter in pl_module.parameters():
+            parameter.clamp_(-self.limit, self.limit)

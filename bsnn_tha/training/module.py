@@ -1,0 +1,97 @@
+"""The training step, as Lightning wants it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from bsnn_tha.config import RunConfig
+from bsnn_tha.data.dataset import Dataset
+from bsnn_tha.errors import TrainingError
+from bsnn_tha.metrics import predict
+from bsnn_tha.nn.network import NetworkWindow
+from bsnn_tha.training.schedule import cosine_factor
+
+Batch = tuple[Tensor, Tensor]
+
+
+class SpikingModule(LightningModule):
+    """A network, its loss and its optimizer, put together from a configuration.
+
+    Nothing here knows a paper, a data set or a threshold rule: annealing,
+    clipping and monitoring are callbacks.
+
+    Args:
+        config: of the run.
+        dataset: gives the input shape and whether samples are static.
+    """
+
+    def __init__(self, config: RunConfig, dataset: Dataset) -> None:
+        super().__init__()
+        self.config = config
+        self.network = config.build_network(dataset.input_shape)
+        self.loss = config.build_loss()
+        self.num_steps = config.data.num_steps if dataset.static else None
+        self.classifies = dataset.num_classes is not None
+        self.live: dict[str, Tensor] = {}
+        """Loss and accuracy of the latest training batch, for the progress bar."""
+
+    def forward(self, input: Tensor) -> NetworkWindow:
+        """Run the network over the window that a batch stands for."""
+        return self.network(input, self.num_steps, record=self.loss.needs_membranes)
+
+    def training_step(self, batch: Batch, batch_index: int) -> dict[str, Any]:
+        window = self(batch[0])
+        loss = self._log("train", window, batch)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss must be finite, but is {loss.item()} at iteration {self.global_step}; "
+                "lower optimizer.lr or set training.grad_clip, e.g. --set training.grad_clip=1.0"
+            )
+        return {"loss": loss, "window": window}
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        self._log("val", self(batch[0]), batch)
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        self._log("test", self(batch[0]), batch)
+
+    def _log(self, split: str, window: NetworkWindow, batch: Batch) -> Tensor:
+        targets = batch[1]
+        samples = window.spikes.shape[1]
+        loss = self.loss(window, targets)
+        values = {"loss": loss.detach()}
+        if self.classifies:
+            values["accuracy"] = (predict(window.spikes) == targets).float().mean()
+        for name, value in values.items():
+            # Means over an epoch weigh every sample equally, whatever its batch.
+            self.log(f"{split}_{name}", value, on_epoch=True, on_step=False, batch_size=samples)
+        if split == "train":
+            self.live = values
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        settings = self.config.optimizer
+        if settings.name == "adam":
+            optimizer: torch.optim.Optimizer = torch.optim.Adam(
+                self.parameters(), lr=settings.lr, betas=settings.betas
+            )
+        else:
+            optimizer = torch.optim.SGD(
+                self.parameters(), lr=settings.lr, momentum=settings.momentum
+            )
+        if settings.schedule == "none":
+            return optimizer
+        # All processes' steps, so that the period stays what it is in epochs.
+        iterations = self.trainer.estimated_stepping_batches / self.config.training.epochs
+        period = settings.period * iterations
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda iteration: cosine_factor(iteration, period)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }

@@ -1,0 +1,72 @@
+"""Recording the output of every training iteration, for films and figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from bsnn_tha.nn.leaky import AnnealedLeaky
+from bsnn_tha.training.files import replace_atomically
+
+
+class OutputRecorder(Callback):
+    """Output membrane, spikes, thresholds and loss of every training iteration.
+
+    Kept in memory (T · batch · outputs numbers per iteration, meant for small
+    networks) and written as ``recording.npz`` when training ends, however it
+    ends. Arrays: ``membranes`` and ``spikes`` ``[iterations, time, batch,
+    outputs]``, ``thresholds`` ``[iterations, layers]``, ``loss``
+    ``[iterations]``, ``target`` ``[time, batch, outputs]``.
+
+    Place it before :class:`~bsnn_tha.training.callbacks.ThresholdAnnealing`,
+    so that it sees the thresholds the iteration ran with.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.membranes: list[Tensor] = []
+        self.spikes: list[Tensor] = []
+        self.thresholds: list[Tensor] = []
+        self.loss: list[float] = []
+        self.target: Tensor | None = None
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        window = outputs["window"]
+        if window.membranes is not None:
+            self.membranes.append(window.membranes.detach().cpu())
+        self.spikes.append(window.spikes.detach().to(torch.uint8).cpu())
+        self.loss.append(float(outputs["loss"]))
+        self.target = batch[1]
+        self.thresholds.append(
+            torch.stack(
+                [m.threshold.detach().mean() for m in pl_module.modules() if isinstance(m, AnnealedLeaky)]
+            ).cpu()
+        )
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit" or not self.spikes:
+            return
+        arrays: dict[str, Any] = {
+            "spikes": torch.stack(self.spikes).numpy(),
+            "thresholds": torch.stack(self.thresholds).numpy(),
+            "loss": np.array(self.loss, dtype=np.float32),
+        }
+        if self.membranes:
+            arrays["membranes"] = torch.stack(self.membranes).numpy()
+        if self.target is not None:
+            arrays["target"] = self.target.cpu().numpy()
+        with replace_atomically(self.path) as temporary:
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, **arrays)
