@@ -7,6 +7,7 @@ error and exit status 2; Ctrl-C is 130.
 
 from __future__ import annotations
 
+import logging
 import sys
 import tomllib
 from pathlib import Path
@@ -39,9 +40,7 @@ DataRoot = Annotated[
         rich_help_panel="Machine",
     ),
 ]
-Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel="Machine")
-]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel="Machine")]
 Threads = Annotated[
     int | None, typer.Option(help="CPU threads. Default: torch's.", rich_help_panel="Machine")
 ]
@@ -116,7 +115,6 @@ def train(
     from bsnn_tha import report
     from bsnn_tha.training.run import train as run
 
-    print(report.opening(settings), flush=True)
     try:
         result = run(settings, output=output, machine=_machine(data_root, device, threads))
     except KeyboardInterrupt:
@@ -165,6 +163,8 @@ def presets() -> None:
 
 def main() -> None:
     """Entry point: run a command, and turn expected errors into one line."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("bsnn_tha").setLevel(logging.INFO)
     try:
         app()
     except BsnnThaError as error:

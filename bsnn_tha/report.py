@@ -57,12 +57,12 @@ def evaluation(values: dict[str, Any], split: str) -> str:
 
 def presets(configs: list[RunConfig]) -> str:
     """A table of presets."""
-    table = Table("data set", "variant", "network", "θ0", "θ∞", "source", box=None, padding=(0, 1))
+    table = Table("data set", "variant", "weights", "θ0", "θ∞", "source", box=None, padding=(0, 1))
     for config in configs:
         table.add_row(
             config.data.name,
             config.variant,
-            config.network.notation,
+            "binary" if config.network.binary else "float",
             _numbers(config.threshold.theta_0),
             _numbers(config.threshold.theta_inf),
             config.source,

@@ -14,9 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 
-def threshold_recurrence(
-    steps: int, theta_0: float, theta_inf: float, alpha: float
-) -> list[float]:
+def threshold_recurrence(steps: int, theta_0: float, theta_inf: float, alpha: float) -> list[float]:
     """θ[0] to θ[steps] by iterating Eq. 4."""
     thresholds = [theta_0]
     for _ in range(steps):
@@ -139,10 +137,8 @@ def lif_smooth_gradients(
     def loss(currents: Sequence[float], beta: float, moved_theta: float, u0: float) -> float:
         total, u = 0.0, u0
         for t, current in enumerate(currents):
-            if reset == "zero":
-                u = beta * u * (1.0 - frozen[t]) + current
-            else:
-                u = beta * u + current
+            left = 1.0 - frozen[t] if reset == "zero" else 1.0
+            u = beta * left * u + current
             if reset == "subtract":
                 u -= frozen[t] * moved_theta
             shifted = centre + (moved_theta - theta)
@@ -157,8 +153,7 @@ def lif_smooth_gradients(
 
     return LIFGradients(
         currents=[
-            central_difference(with_current(step), current)
-            for step, current in enumerate(currents)
+            central_difference(with_current(step), current) for step, current in enumerate(currents)
         ],
         beta=central_difference(lambda value: loss(currents, value, theta, u0), beta),
         theta=central_difference(lambda value: loss(currents, beta, value, u0), theta),

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import bsnn_tha.nn.binary
-from bsnn_tha import AnnealedLeaky, BinaryConv2d, BinaryLinear, SpikingNetwork
+from bsnn_tha import BinaryConv2d, BinaryLinear, SpikingNetwork
 from bsnn_tha.errors import InvalidValueError
 
 LAYERS = {
@@ -143,7 +143,8 @@ def test_dtype_and_device_reach_the_parameters(build, shape):
 
 @layers
 @pytest.mark.parametrize(
-    "value", [lambda w: torch.ones_like(w), lambda w: nn.Parameter(torch.ones_like(w))],
+    "value",
+    [lambda w: torch.ones_like(w), lambda w: nn.Parameter(torch.ones_like(w))],
     ids=["tensor", "parameter"],
 )
 def test_assigning_weight_is_refused(build, shape, value):

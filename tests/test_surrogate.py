@@ -71,8 +71,7 @@ def test_is_the_derivative_of_its_integral(shape, integral, slope):
     centre = 1.3
     membranes = [-2.0, 0.0, 0.9, 1.31, 1.8, 6.0]
     expected = [
-        central_difference(lambda u: integral(u, centre, slope), membrane)
-        for membrane in membranes
+        central_difference(lambda u: integral(u, centre, slope), membrane) for membrane in membranes
     ]
     actual = shape(slope)(float64(membranes), float64(centre))
     assert actual.tolist() == pytest.approx(expected, rel=1e-6, abs=1e-9)

@@ -18,7 +18,10 @@ class Split(Protocol):
     for static samples and ``[time, batch, ...]`` for sequences, float32.
     """
 
-    targets: Tensor
+    @property
+    def targets(self) -> Tensor:
+        """Class indices ``[samples]``, or whatever the loss compares with."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -35,8 +35,7 @@ class RepeatedSplit:
 
     def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         return tuple(
-            trace.unsqueeze(1).expand(-1, len(indices), -1)
-            for trace in (self.input, self.targets)
+            trace.unsqueeze(1).expand(-1, len(indices), -1) for trace in (self.input, self.targets)
         )  # type: ignore[return-value]
 
 

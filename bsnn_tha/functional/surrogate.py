@@ -28,9 +28,7 @@ Surrogate = Callable[[Tensor, Tensor], Tensor]
 
 def _check_slope(slope: float) -> None:
     if not slope > 0 or not math.isfinite(slope):
-        raise InvalidValueError(
-            f"slope must be a finite number above 0, but got slope={slope:g}"
-        )
+        raise InvalidValueError(f"slope must be a finite number above 0, but got slope={slope:g}")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Modules: thin stateful shells over :mod:`bsnn_tha.functional`."""

@@ -25,7 +25,7 @@ class _BinaryWeight(nn.Module):
     """What the binary layers share; mixed in before ``nn.Linear`` / ``nn.Conv2d``."""
 
     latent_weight: nn.Parameter
-    bias: nn.Parameter | None
+    bias: Any
     init: WeightInit
 
     def __init__(self, *args: Any, init: WeightInit = "glorot", **kwargs: Any) -> None:

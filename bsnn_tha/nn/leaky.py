@@ -89,7 +89,7 @@ class AnnealedLeaky(snn.Leaky):
         >>> lif = AnnealedLeaky(beta=0.5, theta_0=1.0, theta_inf=3.0, alpha=0.5)
         >>> spk, mem = lif(torch.tensor([[0.5, 1.0]]))
         >>> spk
-        tensor([[0., 1.]], grad_fn=...)
+        tensor([[0., 1.]])
         >>> lif.anneal()
         >>> lif.threshold
         tensor(2.)
@@ -245,9 +245,7 @@ class AnnealedLeaky(snn.Leaky):
         window = self.window(current, mem, record)
         return window.spikes, window.membranes
 
-    def window(
-        self, current: Tensor, mem: Tensor | None = None, record: bool = False
-    ) -> LIFWindow:
+    def window(self, current: Tensor, mem: Tensor | None = None, record: bool = False) -> LIFWindow:
         """As :meth:`sequence`, with the final membrane for a window to come."""
         result = lif_sequence(
             current,

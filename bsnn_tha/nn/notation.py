@@ -16,6 +16,7 @@ Every convolution and every fully connected layer ends in spiking neurons.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -102,9 +103,7 @@ def parse_network(
                 shape = (outputs,)
                 layers.append((DenseSpec(outputs), shape))
         else:
-            raise token.error(
-                "is not a layer; write 16C5 (or 16Conv5), AP2, 10 (or 1024Dense10)"
-            )
+            raise token.error("is not a layer; write 16C5 (or 16Conv5), AP2, 10 (or 1024Dense10)")
     return layers
 
 
@@ -138,7 +137,7 @@ def _dense_links(token: _Token) -> Iterator[tuple[int | None, int]]:
         yield None, int(token.text)
         return
     sizes = token.text.split("Dense")
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(sizes):
         yield (int(inputs) if inputs else None), int(outputs)
 
 

@@ -1,0 +1,1 @@
+"""Training with Lightning: the step, its callbacks, run folders."""

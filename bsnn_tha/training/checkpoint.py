@@ -37,9 +37,7 @@ def _mismatch(module: LightningModule, weights: dict[str, torch.Tensor]) -> str:
         if name not in weights:
             return f"it has no {name}"
         if weights[name].shape != tensor.shape:
-            return (
-                f"{name} has shape {list(weights[name].shape)}, this run's {list(tensor.shape)}"
-            )
+            return f"{name} has shape {list(weights[name].shape)}, this run's {list(tensor.shape)}"
     extra = next((name for name in weights if name not in own), None)
     return f"it has {extra}, which this run's network lacks" if extra else ""
 

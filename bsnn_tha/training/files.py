@@ -1,12 +1,12 @@
 """Run folders: where a run's files are, and how they are written.
 
-    runs/mnist-tha-1/
-      config.toml     the full configuration; ``--config`` takes it back
-      metrics.csv     one row per epoch
-      best.ckpt       the checkpoint with the highest validation accuracy
-      last.ckpt       the checkpoint after the last finished epoch
-      summary.json    accuracy, activity per layer, weight bits, seconds
-      recording.npz   output of every iteration, where recording is on
+runs/mnist-tha-1/
+  config.toml     the full configuration; ``--config`` takes it back
+  metrics.csv     one row per epoch
+  best.ckpt       the checkpoint with the highest validation accuracy
+  last.ckpt       the checkpoint after the last finished epoch
+  summary.json    accuracy, activity per layer, weight bits, seconds
+  recording.npz   output of every iteration, where recording is on
 """
 
 from __future__ import annotations

@@ -10,8 +10,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from bsnn_tha.metrics import spike_timing
 from bsnn_tha.nn.leaky import AnnealedLeaky
 from bsnn_tha.training.files import replace_atomically
+
+TOLERANCE = 2
+"""Time steps by which a spike may miss the target's peak."""
+LAST = 300
+"""Iterations at the end of training over which hits are counted."""
 
 
 class OutputRecorder(Callback):
@@ -49,11 +55,23 @@ class OutputRecorder(Callback):
         self.spikes.append(window.spikes.detach().to(torch.uint8).cpu())
         self.loss.append(float(outputs["loss"]))
         self.target = batch[1]
-        self.thresholds.append(
-            torch.stack(
-                [m.threshold.detach().mean() for m in pl_module.modules() if isinstance(m, AnnealedLeaky)]
-            ).cpu()
-        )
+        neurons = (m for m in pl_module.modules() if isinstance(m, AnnealedLeaky))
+        self.thresholds.append(torch.stack([n.threshold.detach().mean() for n in neurons]).cpu())
+
+    def timing(self) -> dict[str, Any] | None:
+        """How the first output fires about the target's peak; None without a trace."""
+        if self.target is None or not self.membranes:
+            return None
+        spikes = torch.stack(self.spikes)[:, :, 0, 0]
+        target_step = int(self.target[:, 0, 0].argmax())
+        share, first = spike_timing(spikes, target_step, TOLERANCE, LAST)
+        return {
+            "target_step": target_step,
+            "tolerance": TOLERANCE,
+            "last": min(LAST, len(spikes)),
+            "share": share,
+            "first": first,
+        }
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit" or not self.spikes:
@@ -67,6 +85,5 @@ class OutputRecorder(Callback):
             arrays["membranes"] = torch.stack(self.membranes).numpy()
         if self.target is not None:
             arrays["target"] = self.target.cpu().numpy()
-        with replace_atomically(self.path) as temporary:
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, **arrays)
+        with replace_atomically(self.path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)

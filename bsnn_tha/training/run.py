@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
 import bsnn_tha
+from bsnn_tha import report
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data import load_dataset
 from bsnn_tha.data.dataset import Dataset, Split
@@ -103,11 +104,14 @@ def train(
     with replace_atomically(folder.config) as temporary:
         temporary.write_text(config.to_toml(), encoding="utf-8")
 
+    if verbose:
+        print(report.opening(config), flush=True)
     monitor = ActivityMonitor()
     checkpoint = _checkpoint(folder, dataset)
     callbacks: list[Callback] = [monitor]
-    if config.training.record_output:
-        callbacks.append(OutputRecorder(folder.recording))
+    recorder = OutputRecorder(folder.recording) if config.training.record_output else None
+    if recorder is not None:
+        callbacks.append(recorder)
     callbacks += [ThresholdAnnealing(), EpochTable(folder.metrics, monitor), checkpoint]
     callbacks.append(SaveOnInterrupt(folder.last))
     if config.training.weight_clip:
@@ -141,6 +145,8 @@ def train(
         "seconds_per_iteration": round(seconds / max(1, trainer.global_step), 5),
         "train": _epoch_values(trainer, "train"),
     }
+    if recorder is not None and (timing := recorder.timing()):
+        summary["timing"] = timing
     if dataset.validation is not None:
         summary["validation"] = {"best_accuracy": float(checkpoint.best_model_score or 0.0)}
     if dataset.test is not None:
@@ -223,8 +229,7 @@ def _fit_loaders(config: RunConfig, dataset: Dataset) -> tuple[DataLoader, DataL
     size = len(dataset.train)
     if config.data.subset is not None and config.data.subset > size:
         raise InvalidValueError(
-            f"data.subset must be at most the {size} training samples, "
-            f"but got {config.data.subset}"
+            f"data.subset must be at most the {size} training samples, but got {config.data.subset}"
         )
     # The subset is drawn once, from the seed: the same samples in every epoch.
     samples = torch.randperm(size, generator=torch.Generator().manual_seed(config.training.seed))
