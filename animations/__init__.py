@@ -1,0 +1,1 @@
+"""Figures and films from recorded arrays: nothing here trains."""

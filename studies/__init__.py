@@ -1,0 +1,1 @@
+"""Searches and reports that stand on :mod:`bsnn_tha`."""

@@ -90,8 +90,12 @@ def lif_sequence(
             f"membrane must have the shape of one time step, {list(current.shape[1:])}, "
             f"but got {list(membrane.shape)}"
         )
+    # One dtype for the state (see `integrate`); the casts carry gradients back.
+    start, beta, threshold, centre = (
+        tensor.to(current.dtype) for tensor in (membrane, beta, threshold, centre)
+    )
     spikes, membranes, last = _LIFScan.apply(
-        current, membrane, beta, threshold, centre, surrogate, reset
+        current, start, beta, threshold, centre, surrogate, reset
     )
     return LIFWindow(spikes, membranes if record else None, last)
 
@@ -138,14 +142,14 @@ class _LIFScan(Function):
             if g_membranes is not None:
                 g_u += g_membranes[t]
             if g_spikes is not None:
-                through = ctx.surrogate(u, centre).mul_(g_spikes[t])
+                through = ctx.surrogate(u, centre) * g_spikes[t]
                 g_u += through
                 if g_threshold is not None:
                     g_threshold -= through.sum_to_size(threshold.shape)
             carried = beta * g_u
             decayed = before
             if ctx.reset == "zero":
-                silent = before < threshold
+                silent = ~(before >= threshold)  # NaN: as in the forward pass
                 carried = carried * silent
                 decayed = before * silent
             if g_beta is not None:

@@ -60,16 +60,16 @@ class _Fire(Function):
     def forward(
         ctx: Any, membrane: Tensor, threshold: Tensor, centre: Tensor, surrogate: Surrogate
     ) -> Tensor:
-        ctx.save_for_backward(membrane, centre)
+        ctx.save_for_backward(membrane, centre.to(membrane.dtype))
         ctx.surrogate = surrogate
-        ctx.threshold_shape = threshold.shape
-        return (membrane >= threshold).to(membrane.dtype)
+        ctx.threshold_shape, ctx.threshold_dtype = threshold.shape, threshold.dtype
+        return (membrane >= threshold.to(membrane.dtype)).to(membrane.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
         membrane, centre = ctx.saved_tensors
         through = grad[0] * ctx.surrogate(membrane, centre)
-        to_threshold = -through.sum_to_size(ctx.threshold_shape)
+        to_threshold = -through.sum_to_size(ctx.threshold_shape).to(ctx.threshold_dtype)
         return through, to_threshold, None, None
 
 
@@ -99,15 +99,20 @@ def integrate(
     Args:
         current: I[t+1], ``[batch, ...]``.
         membrane: u[t], same shape.
-        beta, threshold: β and θ, broadcast against ``current``.
+        beta, threshold: β and θ, broadcast against ``current`` and cast to
+            its dtype.
         reset: ``"subtract"``, ``"zero"`` or ``"none"``.
 
     Returns:
         u[t+1], same shape as ``current``.
     """
+    # The state has one dtype, the current's. Parameters in another (a float32 θ
+    # under autocast) must not promote it: a recorded membrane is then exactly
+    # the one that decides on the reset.
+    beta, threshold = beta.to(current.dtype), threshold.to(current.dtype)
     if reset == "none":
         return beta * membrane + current
-    spiked = (membrane >= threshold).to(membrane.dtype)  # a comparison: detached
+    spiked = (membrane >= threshold).to(current.dtype)  # a comparison: detached
     if reset == "zero":
         return beta * (membrane * (1 - spiked)) + current
     return beta * membrane + current - spiked * threshold
@@ -135,7 +140,7 @@ def lif_sequence_reference(
     Returns:
         :class:`LIFWindow` with the membranes of every step.
     """
-    u = torch.zeros_like(current[0]) if membrane is None else membrane
+    u = torch.zeros_like(current[0]) if membrane is None else membrane.to(current.dtype)
     spikes, membranes = [], []
     for step_current in current:
         u = integrate(step_current, u, beta, threshold, reset)

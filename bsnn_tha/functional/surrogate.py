@@ -7,7 +7,8 @@ because threshold annealing needs them apart: θ moves, the bump stays at θ0
 
 A shape is any callable ``(membrane, centre) -> derivative``, elementwise and
 in the membrane's dtype. The ones here are frozen dataclasses, so that a neuron
-that holds one can be copied, pickled and compared.
+that holds one can be copied, pickled and compared. (:class:`FromSnnTorch` is as
+picklable as the function it wraps; snnTorch's own are closures and are not.)
 """
 
 from __future__ import annotations

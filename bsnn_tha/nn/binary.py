@@ -20,6 +20,8 @@ from bsnn_tha.functional.binarize import binarize
 
 WeightInit = Literal["glorot", "pytorch"]
 
+_ASSIGN_LATENT = "weight is derived from latent_weight; assign latent_weight instead"
+
 
 class _BinaryWeight(nn.Module):
     """What the binary layers share; mixed in before ``nn.Linear`` / ``nn.Conv2d``."""
@@ -37,6 +39,8 @@ class _BinaryWeight(nn.Module):
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         # The base class creates its parameter as `weight`; it is the latent one.
+        if name == "weight" and "latent_weight" in self._parameters:
+            raise AttributeError(_ASSIGN_LATENT)
         super().register_parameter("latent_weight" if name == "weight" else name, param)
 
     @property
@@ -46,11 +50,7 @@ class _BinaryWeight(nn.Module):
 
     @weight.setter
     def weight(self, value: Any) -> None:
-        if "latent_weight" in self._parameters:
-            raise AttributeError(
-                "weight is derived from latent_weight; assign latent_weight instead"
-            )
-        self.register_parameter("weight", value)
+        raise AttributeError(_ASSIGN_LATENT)
 
     def reset_parameters(self) -> None:
         """Draw the latent weights anew.

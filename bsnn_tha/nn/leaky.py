@@ -8,6 +8,7 @@ the schedule along.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Literal, get_args
 
 import snntorch as snn
@@ -151,23 +152,27 @@ class AnnealedLeaky(snn.Leaky):
                 f"reset_mechanism must be one of {', '.join(RESETS)}, but got {reset_mechanism!r}"
             )
 
-        super().__init__(
-            beta,
-            float(theta_0),
-            # The base class wants a function that fires and differentiates;
-            # here the two are apart (`fire`, `surrogate`), and this one pickles.
-            spike_grad=SpikingNeuron._surrogate_bypass,
-            init_hidden=init_hidden,
-            output=output,
-            learn_beta=learn_beta,
-            learn_threshold=learn_threshold,
-            reset_mechanism=reset_mechanism,
-        )
-        # snnTorch appends every neuron to a class-level list that is never
-        # emptied: it would keep each network of a long study alive.
-        SpikingNeuron.instances.remove(self)
+        surrogate = _choose_surrogate(slope, surrogate, spike_grad)
+        try:
+            super().__init__(
+                _own_tensor(beta),
+                float(theta_0),
+                # The base class wants a function that fires and differentiates;
+                # here the two are apart (`fire`, `surrogate`), and this one pickles.
+                spike_grad=SpikingNeuron._surrogate_bypass,
+                init_hidden=init_hidden,
+                output=output,
+                learn_beta=learn_beta,
+                learn_threshold=learn_threshold,
+                reset_mechanism=reset_mechanism,
+            )
+        finally:
+            # snnTorch appends every neuron to a class-level list that is never
+            # emptied: it would keep each network of a long study alive.
+            with contextlib.suppress(ValueError):
+                SpikingNeuron.instances.remove(self)
 
-        self.surrogate = _choose_surrogate(slope, surrogate, spike_grad)
+        self.surrogate = surrogate
         self.surrogate_centre: SurrogateCentre = surrogate_centre
         self.register_buffer("theta_0", torch.tensor(float(theta_0)))
         self.register_buffer("theta_inf", torch.tensor(float(theta_inf)))
@@ -188,10 +193,15 @@ class AnnealedLeaky(snn.Leaky):
     def anneal(self, iterations: int = 1) -> None:
         """Advance the schedule by training iterations and set θ by Eq. 4.
 
+        Call it after the optimizer's step: θ is changed in place, which
+        between a forward pass and its backward pass is an error.
+
         Args:
             iterations: how many, ≥ 0. Counted for a fixed threshold as well,
                 which stays where it is.
         """
+        if iterations < 0:
+            raise InvalidValueError(f"iterations must be at least 0, but got {iterations}")
         self.iteration += iterations
         if self.annealed:
             self.threshold.copy_(
@@ -220,12 +230,20 @@ class AnnealedLeaky(snn.Leaky):
         membrane = integrate(
             input_, mem, self.beta.clamp(0, 1), self.threshold, self._reset_mechanism
         )
-        spikes = fire(membrane, self.threshold, self.centre, self.surrogate)
+        spikes = self.fire(membrane)
         if self.init_hidden:
             self.mem = membrane
             if not self.output:
                 return spikes
         return spikes, membrane
+
+    def fire(self, mem: Tensor) -> Tensor:
+        """Spikes where ``mem`` ≥ θ (Eq. 2), with the surrogate as gradient."""
+        return fire(mem, self.threshold, self.centre, self.surrogate)
+
+    def mem_reset(self, mem: Tensor) -> Tensor:
+        """Where ``mem`` calls for a reset, 0 or 1, detached."""
+        return (mem >= self.threshold).to(mem.dtype)
 
     def sequence(
         self, current: Tensor, mem: Tensor | None = None, record: bool = False
@@ -330,6 +348,12 @@ def reset(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, SpikingNeuron) and hasattr(module, "reset_mem"):
             module.reset_mem()
+
+
+def _own_tensor(beta: float | Tensor) -> Tensor:
+    """β as a floating tensor of this neuron's own, whatever the caller's is shared with."""
+    values = torch.as_tensor(beta).detach().clone()
+    return values if values.is_floating_point() else values.to(torch.get_default_dtype())
 
 
 def _check_beta(beta: float | Tensor) -> None:

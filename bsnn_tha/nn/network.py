@@ -228,6 +228,11 @@ class SpikingNetwork(nn.Module):
                 is missing, given twice or below 1.
         """
         self._check_input(input, num_steps)
+        if state is not None and len(state) != len(self.layers):
+            raise InvalidValueError(
+                f"state needs one membrane for each of the {len(self.layers)} layers, "
+                f"but got {len(state)}"
+            )
         membranes = [None] * len(self.layers) if state is None else state
         spikes, final = input, []
         for layer, membrane in zip(self.layers, membranes, strict=True):
@@ -247,6 +252,8 @@ class SpikingNetwork(nn.Module):
             )
         if num_steps is not None and num_steps < 1:
             raise InvalidValueError(f"num_steps must be at least 1, but got {num_steps}")
+        if num_steps is None and len(input) == 0:
+            raise InvalidValueError("input must have at least one time step, but got none")
 
 
 def _per_layer(name: str, value: Any, count: int, what: str) -> list[Any]:

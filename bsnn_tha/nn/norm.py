@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bsnn_tha.errors import InvalidValueError
+
 
 class BatchNormPerStep(nn.BatchNorm2d):
     """``nn.BatchNorm2d`` applied to each time step of a window.
@@ -36,6 +38,11 @@ class BatchNormPerStep(nn.BatchNorm2d):
     running_mean: Tensor
     running_var: Tensor
 
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        if momentum is None:
+            raise InvalidValueError("momentum must be a number in [0, 1], but got None")
+        super().__init__(num_features, eps, momentum)
+
     def forward(self, input: Tensor, repeats: int = 1) -> Tensor:
         """Normalise a window, or one step that stands for several.
 
@@ -49,6 +56,7 @@ class BatchNormPerStep(nn.BatchNorm2d):
         Returns:
             A tensor of the same shape.
         """
+        self._check_input_dim(input)
         if not self.training:
             flat = input.flatten(0, 1) if input.dim() == 5 else input
             return super().forward(flat).view(input.shape)

@@ -110,11 +110,13 @@ class EpochTable(Callback):
             row[f"rate_{index}"] = layer["firing_rate"]
             row[f"dead_{index}"] = layer["dead_share"]
         self.rows.append(row)
-        with replace_atomically(self.path) as temporary:
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, fieldnames=list(self.rows[0]), restval="")
-                writer.writeheader()
-                for values in self.rows:
-                    writer.writerow(
-                        {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()}
-                    )
+        with (
+            replace_atomically(self.path) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
+            writer.writeheader()
+            for values in self.rows:
+                writer.writerow(
+                    {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()}
+                )
