@@ -183,8 +183,10 @@ def _configuration(dataset: str, variant: str, path: Path | None) -> RunConfig:
 
 
 def _machine(data_root: Path | None, device: str, threads: int | None) -> Machine:
+    from bsnn_tha.training.memory import keep_freed_memory
     from bsnn_tha.training.run import Machine
 
+    keep_freed_memory()
     return Machine(data_root, device, threads)
 
 

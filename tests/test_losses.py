@@ -1,0 +1,127 @@
+"""The losses against scalar loops from Eq. 29 and 30, and against snnTorch's."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from snntorch.functional import mse_count_loss
+
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.losses import MembraneLoss, SpikeCountLoss
+from bsnn_tha.nn.network import NetworkWindow
+
+
+def make_spikes(steps, batch=3, outputs=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    rates = torch.rand(batch, outputs, generator=generator)
+    spikes = torch.rand(steps, batch, outputs, generator=generator) < rates
+    return spikes.double()
+
+
+def count_loss_by_loop(spikes, targets, correct, incorrect):
+    """Eq. 30, then divided by batch, outputs and T."""
+    steps, batch, outputs = spikes.shape
+    total = 0.0
+    for i, j in itertools.product(range(batch), range(outputs)):
+        count = 0.0
+        for t in range(steps):
+            count += float(spikes[t, i, j])
+        wanted = (correct if j == int(targets[i]) else incorrect) * steps
+        total += (wanted - count) ** 2
+    return total / (batch * outputs * steps)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 100])
+@pytest.mark.parametrize("rates", [(0.8, 0.2), (1.0, 0.0), (0.37, 0.11)], ids=str)
+def test_spike_count_loss_equals_the_loop(steps, rates):
+    spikes, targets = make_spikes(steps), torch.tensor([2, 0, 3])
+    loss = SpikeCountLoss(*rates)(NetworkWindow(spikes, None, ()), targets)
+    assert loss.shape == ()
+    assert loss.item() == pytest.approx(count_loss_by_loop(spikes, targets, *rates), rel=1e-12)
+
+
+def test_the_published_rates_are_the_default():
+    spikes, targets = make_spikes(20), torch.tensor([1, 1, 0])
+    loss = SpikeCountLoss()(NetworkWindow(spikes, None, ()), targets)
+    assert loss.item() == pytest.approx(count_loss_by_loop(spikes, targets, 0.8, 0.2), rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_spike_count_loss_and_gradient_equal_snntorch_at_100_steps(seed):
+    targets = torch.tensor([2, 0, 3])
+    ours, theirs = (make_spikes(100, seed=seed).float().requires_grad_() for _ in range(2))
+    loss = SpikeCountLoss()(NetworkWindow(ours, None, ()), targets)
+    expected = mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)(theirs, targets)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_spike_count_gradient_is_that_of_the_squared_error():
+    spikes = make_spikes(10).requires_grad_()
+    targets = torch.tensor([2, 0, 3])
+    SpikeCountLoss(0.9, 0.3)(NetworkWindow(spikes, None, ()), targets).backward()
+    counts = spikes.detach().sum(0)
+    for i, j in itertools.product(range(3), range(4)):
+        wanted = 10 * (0.9 if j == int(targets[i]) else 0.3)
+        expected = 2 * (float(counts[i, j]) - wanted) / (3 * 4 * 10)
+        for t in range(10):  # a spike counts alike at every step
+            assert spikes.grad[t, i, j].item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_perfect_output_costs_nothing():
+    spikes = torch.zeros(10, 2, 3)
+    for sample, right in enumerate((2, 0)):
+        spikes[:2, sample] = 1.0
+        spikes[:8, sample, right] = 1.0
+    loss = SpikeCountLoss()(NetworkWindow(spikes, None, ()), torch.tensor([2, 0]))
+    assert loss.item() == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_membrane_loss_equals_the_loop(reduction):
+    generator = torch.Generator().manual_seed(0)
+    membranes, targets = torch.randn(2, 6, 3, 2, generator=generator, dtype=torch.float64)
+    total = 0.0
+    for t, i, j in itertools.product(range(6), range(3), range(2)):
+        total += (float(targets[t, i, j]) - float(membranes[t, i, j])) ** 2
+    over_time = total / (3 * 2)
+    window = NetworkWindow(torch.zeros_like(membranes), membranes, ())
+    loss = MembraneLoss(reduction)(window, targets)
+    assert loss.shape == ()
+    expected = over_time if reduction == "sum" else over_time / 6
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("reduction", "scale"), [("mean", 2 / 24), ("sum", 2 / 6)])
+def test_membrane_gradient_reaches_every_step(reduction, scale):
+    membranes = torch.randn(4, 3, 2, dtype=torch.float64).requires_grad_()
+    targets = torch.zeros(4, 3, 2, dtype=torch.float64)
+    window = NetworkWindow(torch.zeros(4, 3, 2), membranes, ())
+    MembraneLoss(reduction)(window, targets).backward()
+    torch.testing.assert_close(membranes.grad, scale * membranes.detach())
+
+
+def test_only_the_membrane_loss_asks_for_membranes():
+    assert MembraneLoss.needs_membranes
+    assert not SpikeCountLoss.needs_membranes
+
+
+@pytest.mark.parametrize("name", ["correct_rate", "incorrect_rate"])
+@pytest.mark.parametrize("rate", [-0.01, 1.01, float("nan")])
+def test_a_rate_outside_0_to_1_is_refused(name, rate):
+    with pytest.raises(InvalidValueError, match=rf"^{name} must be in \[0, 1\], but got {name}="):
+        SpikeCountLoss(**{name: rate})
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_the_ends_of_the_range_are_allowed(rate):
+    assert SpikeCountLoss(rate, rate).correct_rate == rate
+
+
+def test_an_unknown_reduction_is_refused():
+    with pytest.raises(InvalidValueError, match="reduction"):
+        MembraneLoss("median")  # type: ignore[arg-type]
