@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from bsnn_tha.training.run import Machine
 
 app = typer.Typer(
-    help="Binarized spiking neural networks with threshold annealing.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -46,18 +45,40 @@ Threads = Annotated[
 ]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        import bsnn_tha
+
+        print(f"bsnn-tha {bsnn_tha.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Binarized spiking neural networks with threshold annealing."""
+
+
 @app.command()
 def train(
     dataset: Annotated[
-        str, typer.Argument(help="digits (bundled), mnist, fashion-mnist or temporal-coding.")
-    ] = "digits",
+        str | None,
+        typer.Argument(
+            help="digits (bundled), mnist, fashion-mnist or temporal-coding.",
+            show_default="digits",
+        ),
+    ] = None,
     variant: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="tha (annealed thresholds), bsnn (fixed), bsnn-unit (fixed at 1), "
-            "flt32 (full-precision weights). See: bsnn-tha presets."
+            "flt32 (full-precision weights), ...; see bsnn-tha presets.",
+            show_default="tha",
         ),
-    ] = "tha",
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(help="A configuration (TOML) in place of DATASET and --variant."),
@@ -175,11 +196,18 @@ def main() -> None:
         sys.exit(130)
 
 
-def _configuration(dataset: str, variant: str, path: Path | None) -> RunConfig:
+def _configuration(dataset: str | None, variant: str | None, path: Path | None) -> RunConfig:
     from bsnn_tha.config import RunConfig
     from bsnn_tha.presets import load_preset
 
-    return load_preset(dataset, variant) if path is None else RunConfig.from_file(path)
+    if path is None:
+        return load_preset(dataset or "digits", variant or "tha")
+    if dataset or variant:
+        raise InvalidValueError(
+            "give --config or a data set and variant, not both, but got "
+            f"--config {path} and {' '.join(filter(None, (dataset, variant)))}"
+        )
+    return RunConfig.from_file(path)
 
 
 def _machine(data_root: Path | None, device: str, threads: int | None) -> Machine:

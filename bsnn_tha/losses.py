@@ -1,8 +1,8 @@
 """Losses on what the output neurons do over a window.
 
-Each is a frozen dataclass called with ``(window, targets)``, where the window
-is the network's output (spikes ``[time, batch, outputs]``, membranes likewise
-where ``needs_membranes`` says so). It returns a scalar.
+The functions take tensors and serve any training loop. The frozen dataclasses
+beside them are what a configuration builds: called with the network's window
+and the targets, each returns a scalar.
 """
 
 from __future__ import annotations
@@ -18,8 +18,59 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.network import NetworkWindow
 
 
+def spike_count_loss(
+    spikes: Tensor, targets: Tensor, correct_rate: float = 0.8, incorrect_rate: float = 0.2
+) -> Tensor:
+    """Squared error of spike counts (Eshraghian and Lu 2022, Eq. 30).
+
+    The right class should fire in ``correct_rate`` of the T steps, every other
+    class in ``incorrect_rate``:
+
+        L = 1 / (T · batch · classes) Σ_batch Σ_j (c_j − Σ_t z_j[t])².
+
+    The paper sums; the published code (and this) divides by batch, classes and
+    T, which the published learning rates were searched with.
+
+    Args:
+        spikes: ``[time, batch, classes]``.
+        targets: class indices, ``[batch]``.
+        correct_rate, incorrect_rate: target shares of steps, in [0, 1].
+
+    Example:
+        >>> spikes = torch.zeros(10, 1, 2)
+        >>> spikes[:8, 0, 1] = 1.0
+        >>> spike_count_loss(spikes, torch.tensor([1]))  # the other class: 0, not 2
+        tensor(0.2000)
+    """
+    steps, _, classes = spikes.shape
+    counts = spikes.sum(0)
+    right = F.one_hot(targets, classes).bool()
+    wanted = torch.where(right, correct_rate * steps, incorrect_rate * steps)
+    return F.mse_loss(counts, wanted.to(counts.dtype)) / steps
+
+
+def membrane_loss(
+    membranes: Tensor, target: Tensor, reduction: Literal["mean", "sum"] = "mean"
+) -> Tensor:
+    """Squared error of the output membrane (Eshraghian and Lu 2022, Eq. 29).
+
+    Args:
+        membranes, target: ``[time, batch, outputs]``.
+        reduction: over time, ``"mean"`` as in the published notebook (which
+            the published learning rate belongs to) or ``"sum"`` as in Eq. 29.
+            Batch and outputs are averaged.
+
+    Example:
+        >>> membranes = torch.tensor([1.0, 3.0]).view(2, 1, 1)
+        >>> membrane_loss(membranes, torch.zeros(2, 1, 1), "sum")
+        tensor(10.)
+    """
+    error = F.mse_loss(membranes, target)
+    return error * len(target) if reduction == "sum" else error
+
+
 class Loss(Protocol):
-    """A scalar from a window and its targets."""
+    """A scalar from a network's window and the targets."""
 
     needs_membranes: ClassVar[bool]
 
@@ -28,25 +79,10 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class SpikeCountLoss:
-    """Squared error of spike counts (Eshraghian and Lu 2022, Eq. 30).
+    """:func:`spike_count_loss` of the output spikes.
 
-    The right class should fire in ``correct_rate`` of the T steps, every other
-    class in ``incorrect_rate``:
-
-        L = 1 / (T · batch · outputs) Σ_batch Σ_j (c_j − Σ_t z_j[t])².
-
-    The paper sums; the published code (and this) divides by batch, outputs and
-    T, which the published learning rates were searched with.
-
-    Args:
-        correct_rate: target share of steps for the right class, in [0, 1].
-        incorrect_rate: for the other classes, in [0, 1].
-
-    Example:
-        >>> spikes = torch.zeros(10, 1, 2)
-        >>> spikes[:8, 0, 1] = 1.0
-        >>> SpikeCountLoss()(NetworkWindow(spikes, None, ()), torch.tensor([1]))
-        tensor(0.2000)
+    Raises:
+        InvalidValueError: a rate outside [0, 1].
     """
 
     needs_membranes: ClassVar[bool] = False
@@ -62,28 +98,12 @@ class SpikeCountLoss:
                 )
 
     def __call__(self, window: NetworkWindow, targets: Tensor) -> Tensor:
-        steps, _, outputs = window.spikes.shape
-        counts = window.spikes.sum(0)
-        right = F.one_hot(targets, outputs).bool()
-        wanted = torch.where(right, self.correct_rate * steps, self.incorrect_rate * steps)
-        return F.mse_loss(counts, wanted.to(counts.dtype)) / steps
+        return spike_count_loss(window.spikes, targets, self.correct_rate, self.incorrect_rate)
 
 
 @dataclass(frozen=True)
 class MembraneLoss:
-    """Squared error of the output membrane (Eshraghian and Lu 2022, Eq. 29).
-
-    Args:
-        reduction: over time, ``"mean"`` as in the published notebook (which
-            the published learning rate belongs to) or ``"sum"`` as in Eq. 29.
-            Batch and outputs are averaged.
-
-    Example:
-        >>> trace = torch.tensor([1.0, 3.0]).view(2, 1, 1)
-        >>> window = NetworkWindow(torch.zeros(2, 1, 1), trace, ())
-        >>> MembraneLoss("sum")(window, torch.zeros(2, 1, 1))
-        tensor(10.)
-    """
+    """:func:`membrane_loss` of the output membranes."""
 
     needs_membranes: ClassVar[bool] = True
 
@@ -91,5 +111,4 @@ class MembraneLoss:
 
     def __call__(self, window: NetworkWindow, targets: Tensor) -> Tensor:
         assert window.membranes is not None
-        error = F.mse_loss(window.membranes, targets)
-        return error * len(targets) if self.reduction == "sum" else error
+        return membrane_loss(window.membranes, targets, self.reduction)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# One thread, here and in the processes that tests start: the networks are tiny,
+# and results do not depend on how many cores there are. Before torch is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 
 

@@ -72,6 +72,15 @@ def test_spike_count_gradient_is_that_of_the_squared_error():
             assert spikes.grad[t, i, j].item() == pytest.approx(expected, rel=1e-12)
 
 
+def test_half_precision_spikes_are_counted_exactly():
+    # bfloat16 has no 301; windows of 500 steps (SHD in full precision) pass 256.
+    spikes = torch.zeros(500, 1, 2, dtype=torch.bfloat16)
+    spikes[:301, 0, 0] = 1
+    loss = SpikeCountLoss()(NetworkWindow(spikes, None, ()), torch.tensor([1]))
+    expected = ((100 - 301) ** 2 + 400**2) / (2 * 500)
+    assert loss.item() == pytest.approx(expected, rel=1e-3)
+
+
 def test_a_perfect_output_costs_nothing():
     spikes = torch.zeros(10, 2, 3)
     for sample, right in enumerate((2, 0)):

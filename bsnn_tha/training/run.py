@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
-import platform
-import signal
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning
-import snntorch
-import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader
 
-import bsnn_tha
 from bsnn_tha import report
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data import load_dataset
@@ -32,6 +22,8 @@ from bsnn_tha.metrics import weight_bits
 from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping
 from bsnn_tha.training.checkpoint import SaveOnInterrupt, load_weights
 from bsnn_tha.training.files import RunFolder, replace_atomically
+from bsnn_tha.training.loaders import evaluation_batches, training_batches
+from bsnn_tha.training.machine import THIS_MACHINE, Machine, interruptible, machine_facts, quiet
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.monitor import ActivityMonitor, EpochTable
 from bsnn_tha.training.progress import progress
@@ -39,21 +31,6 @@ from bsnn_tha.training.recorder import OutputRecorder
 
 EVALUATION_BATCH = 4
 """Evaluation keeps no membranes, so its batches are this many times larger."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where a run happens; nothing here belongs to the experiment.
-
-    Args:
-        data_root: folder with the data files; None for the default.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        threads: CPU threads, or None for torch's choice.
-    """
-
-    data_root: Path | None = None
-    device: str = "auto"
-    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +46,7 @@ def train(
     *,
     output: Path | None = None,
     parent: Path = Path("runs"),
-    machine: Machine = Machine(),
+    machine: Machine = THIS_MACHINE,
     verbose: bool = True,
 ) -> RunResult:
     """Train as configured and write a run folder.
@@ -95,44 +72,43 @@ def train(
         TrainingError: the loss is not finite. Earlier checkpoints stay.
         KeyboardInterrupt: interrupted; ``last.ckpt`` holds the latest weights.
     """
-    trainer_options = _trainer_options(config, machine)
+    options = machine.trainer_options() | {"precision": config.training.precision}
     dataset = _load(config, machine)
+    batches = _fit_batches(config, dataset)
     seed_everything(config.training.seed, verbose=False)
-    module = SpikingModule(config, dataset)  # refuses bad values before any file is made
+    module = SpikingModule(config, dataset)
+    # All that can be refused has been: only now is a file made.
     name = f"{config.data.name}-{config.variant}"
     folder = RunFolder.create(output) if output else RunFolder.create_numbered(parent, name)
     with replace_atomically(folder.config) as temporary:
         temporary.write_text(config.to_toml(), encoding="utf-8")
-
     if verbose:
         print(report.opening(config), flush=True)
-    monitor = ActivityMonitor()
-    checkpoint = _checkpoint(folder, dataset)
-    callbacks: list[Callback] = [monitor]
-    recorder = OutputRecorder(folder.recording) if config.training.record_output else None
-    if recorder is not None:
-        callbacks.append(recorder)
-    callbacks += [ThresholdAnnealing(), EpochTable(folder.metrics, monitor), checkpoint]
-    callbacks.append(SaveOnInterrupt(folder.last))
-    if config.training.weight_clip:
-        callbacks.append(WeightClipping(config.training.weight_clip))
-    if config.training.patience:
-        callbacks.append(_early_stopping(config, dataset))
-    if verbose:
-        callbacks.append(progress(monitor))
 
+    monitor = ActivityMonitor()
+    recorder = OutputRecorder(folder.recording) if config.training.record_output else None
+    checkpoint = _checkpoint(folder, dataset)
     started = time.perf_counter()
-    with _quiet(), _interruptible():
+    with quiet(), interruptible():
         trainer = Trainer(
-            **trainer_options,
+            **options,
             max_epochs=config.training.epochs,
             gradient_clip_val=config.training.grad_clip,
-            callbacks=callbacks,
+            num_sanity_val_steps=0,
+            callbacks=[
+                monitor,
+                *([recorder] if recorder else []),  # before annealing moves θ on
+                ThresholdAnnealing(),
+                EpochTable(folder.metrics, monitor),
+                checkpoint,
+                SaveOnInterrupt(folder.last),
+                *_optional_callbacks(config),
+                *([progress(monitor)] if verbose else []),
+            ],
         )
-        trainer.fit(module, *_fit_loaders(config, dataset))
+        trainer.fit(module, *batches)
     seconds = time.perf_counter() - started
 
-    layers = monitor.layers()
     summary: dict[str, Any] = {
         "dataset": config.data.name,
         "variant": config.variant,
@@ -144,20 +120,17 @@ def train(
         "train_seconds": round(seconds, 2),
         "seconds_per_iteration": round(seconds / max(1, trainer.global_step), 5),
         "train": _epoch_values(trainer, "train"),
+        "layers": monitor.layers(),
+        "weight_bits": weight_bits(module.network)._asdict(),
+        "machine": machine_facts(module.device),
     }
-    if recorder is not None and (timing := recorder.timing()):
+    if recorder and (timing := recorder.timing()):
         summary["timing"] = timing
-    if dataset.validation is not None:
-        summary["validation"] = {"best_accuracy": float(checkpoint.best_model_score or 0.0)}
+    if checkpoint.best_model_score is not None:
+        summary["validation"] = {"best_accuracy": checkpoint.best_model_score.item()}
     if dataset.test is not None:
         load_weights(module, folder.checkpoint("best"))
-        values, layers = _measure(module, dataset.test, config, trainer_options, verbose)
-        summary["test"] = values
-    summary |= {
-        "layers": layers,
-        "weight_bits": weight_bits(module.network)._asdict(),
-        "machine": _machine_facts(module),
-    }
+        summary["test"], summary["layers"] = _measure(module, dataset.test, config, options)
     with replace_atomically(folder.summary) as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return RunResult(folder, summary)
@@ -168,8 +141,7 @@ def evaluate(
     *,
     checkpoint: str | Path = "best",
     split: str = "test",
-    machine: Machine = Machine(),
-    verbose: bool = True,
+    machine: Machine = THIS_MACHINE,
 ) -> dict[str, Any]:
     """Measure a trained network of a run folder. Writes nothing.
 
@@ -178,7 +150,6 @@ def evaluate(
         checkpoint: ``"best"``, ``"last"`` or the path of a checkpoint.
         split: ``"test"`` or ``"validation"``.
         machine: data root, device and threads.
-        verbose: show progress.
 
     Returns:
         ``{"loss", "accuracy", "layers"}`` as in the run's summary.
@@ -189,7 +160,7 @@ def evaluate(
     """
     folder = RunFolder.open(run)
     config = RunConfig.from_file(folder.config)
-    options = _trainer_options(config, machine)
+    options = machine.trainer_options() | {"precision": config.training.precision}
     dataset = _load(config, machine)
     part = {"test": dataset.test, "validation": dataset.validation}.get(split)
     if part is None:
@@ -199,7 +170,7 @@ def evaluate(
         )
     module = SpikingModule(config, dataset)
     load_weights(module, folder.checkpoint(checkpoint))
-    values, layers = _measure(module, part, config, options, verbose)
+    values, layers = _measure(module, part, config, options)
     return {**values, "layers": layers}
 
 
@@ -224,54 +195,19 @@ def _protocol(dataset: Dataset) -> str:
     return "no validation split: the last checkpoint is used"
 
 
-def _fit_loaders(config: RunConfig, dataset: Dataset) -> tuple[DataLoader, DataLoader | None]:
-    generator = torch.Generator().manual_seed(config.training.seed)
-    size = len(dataset.train)
-    if config.data.subset is not None and config.data.subset > size:
+def _fit_batches(config: RunConfig, dataset: Dataset) -> tuple[DataLoader, DataLoader | None]:
+    if config.training.patience is not None and dataset.validation is None:
         raise InvalidValueError(
-            f"data.subset must be at most the {size} training samples, but got {config.data.subset}"
+            "training.patience needs a validation split; set data.validation above 0 "
+            "or leave out training.patience"
         )
-    # The subset is drawn once, from the seed: the same samples in every epoch.
-    samples = torch.randperm(size, generator=torch.Generator().manual_seed(config.training.seed))
-    chosen = samples[: config.data.subset] if config.data.subset else range(size)
-    train = _batches(dataset.train, config.data.batch_size, chosen, generator)
+    training = training_batches(
+        dataset.train, config.data.batch_size, config.training.seed, config.data.subset
+    )
     if dataset.validation is None:
-        return train, None
-    return train, _batches(dataset.validation, EVALUATION_BATCH * config.data.batch_size)
-
-
-def _batches(
-    split: Split,
-    batch_size: int,
-    chosen: Any = None,
-    generator: torch.Generator | None = None,
-) -> DataLoader:
-    """Batches taken from a split by lists of indices; shuffled with a generator."""
-    indices = range(len(split)) if chosen is None else chosen
-    order: Any = (
-        SequentialSampler(indices)
-        if generator is None
-        else _Reindexed(RandomSampler(indices, generator=generator), indices)
-    )
-    return DataLoader(
-        split,  # type: ignore[arg-type]
-        sampler=BatchSampler(order, batch_size, drop_last=False),
-        batch_size=None,
-    )
-
-
-class _Reindexed:
-    """Positions drawn by a sampler, as the sample indices they stand for."""
-
-    def __init__(self, sampler: RandomSampler, indices: Any) -> None:
-        self.sampler = sampler
-        self.indices = indices
-
-    def __iter__(self) -> Iterator[int]:
-        return (int(self.indices[position]) for position in self.sampler)
-
-    def __len__(self) -> int:
-        return len(self.sampler)
+        return training, None
+    size = EVALUATION_BATCH * config.data.batch_size
+    return training, evaluation_batches(dataset.validation, size)
 
 
 def _checkpoint(folder: RunFolder, dataset: Dataset) -> ModelCheckpoint:
@@ -287,28 +223,28 @@ def _checkpoint(folder: RunFolder, dataset: Dataset) -> ModelCheckpoint:
     )
 
 
-def _early_stopping(config: RunConfig, dataset: Dataset) -> EarlyStopping:
-    if dataset.validation is None:
-        raise InvalidValueError(
-            "training.patience needs a validation split; set data.validation above 0 "
-            "or leave out training.patience"
+def _optional_callbacks(config: RunConfig) -> list[Callback]:
+    callbacks: list[Callback] = []
+    if config.training.weight_clip is not None:
+        callbacks.append(WeightClipping(config.training.weight_clip))
+    if config.training.patience is not None:
+        callbacks.append(
+            EarlyStopping("val_accuracy", mode="max", patience=config.training.patience)
         )
-    assert config.training.patience is not None
-    return EarlyStopping("val_accuracy", mode="max", patience=config.training.patience)
+    return callbacks
 
 
 def _measure(
     module: SpikingModule,
     split: Split,
     config: RunConfig,
-    trainer_options: dict[str, Any],
-    verbose: bool,
+    options: dict[str, Any],
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Loss and accuracy on a split, and the activity of every layer."""
     monitor = ActivityMonitor()
-    with _quiet():
-        trainer = Trainer(**trainer_options, callbacks=[monitor])
-        loader = _batches(split, EVALUATION_BATCH * config.data.batch_size)
+    with quiet():
+        trainer = Trainer(**options, callbacks=[monitor])
+        loader = evaluation_batches(split, EVALUATION_BATCH * config.data.batch_size)
         (values,) = trainer.test(module, loader, verbose=False)
         layers = monitor.layers()
     return {name.removeprefix("test_"): value for name, value in values.items()}, layers
@@ -320,67 +256,3 @@ def _epoch_values(trainer: Trainer, split: str) -> dict[str, float]:
         for name, value in trainer.callback_metrics.items()
         if name.startswith(f"{split}_")
     }
-
-
-def _trainer_options(config: RunConfig, machine: Machine) -> dict[str, Any]:
-    if machine.device not in ("auto", "cpu", "cuda", "mps"):
-        raise InvalidValueError(
-            f"device must be auto, cpu, cuda or mps, but got {machine.device!r}"
-        )
-    if machine.device == "cuda" and not torch.cuda.is_available():
-        raise InvalidValueError("device 'cuda' was asked for, but torch finds no CUDA device")
-    if machine.threads is not None:
-        if machine.threads < 1:
-            raise InvalidValueError(f"threads must be at least 1, but got {machine.threads}")
-        torch.set_num_threads(machine.threads)
-    return {
-        "accelerator": machine.device,
-        "devices": 1,
-        "precision": config.training.precision,
-        "logger": False,
-        "enable_model_summary": False,
-        "enable_progress_bar": False,
-        "enable_checkpointing": True,
-    }
-
-
-def _machine_facts(module: SpikingModule) -> dict[str, Any]:
-    return {
-        "device": str(module.device),
-        "threads": torch.get_num_threads(),
-        "processor": platform.machine(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "snntorch": snntorch.__version__,
-        "lightning": lightning.__version__,
-        "bsnn_tha": bsnn_tha.__version__,
-    }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning's advice (workers, hardware lists) is not for this tool's users."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C leaves as KeyboardInterrupt; Lightning would end the process itself."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as exit_request:
-        if isinstance(exit_request.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            signal.signal(signal.SIGINT, handler)

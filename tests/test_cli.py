@@ -1,0 +1,392 @@
+"""The command line as its users meet it: real processes, exit statuses and streams."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from bsnn_tha.config import RunConfig
+from bsnn_tha.presets import load_preset
+
+REPOSITORY = Path(__file__).parents[1]
+PATIENCE = 300  # seconds until a process counts as hung; on a quiet machine it takes a few
+TINY = {
+    "network.notation": "4C3-AP2-10",
+    "threshold.theta_0": [0.5, 1.0],
+    "threshold.theta_inf": [1.5, 2.5],
+    "data.subset": 96,
+    "data.num_steps": 5,
+}
+TINY_OPTIONS = [f"--set={key}={value}" for key, value in TINY.items()] + ["--threads=1"]
+
+
+def environment():
+    # A warning of some library is not what these tests are about, nor is a terminal's colour.
+    kept = {key: value for key, value in os.environ.items() if key != "BSNN_THA_DATA"}
+    own = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "TERM": "dumb", "NO_COLOR": "1"}
+    return kept | own
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "bsnn_tha.cli", *map(str, arguments)]
+
+
+def cli(*arguments, cwd):
+    return subprocess.run(
+        command(*arguments),
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def snapshot(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+# Refusals: each prepares a folder and returns the arguments of a command that must fail
+
+
+def tiny_config():
+    return load_preset("digits", "tha").with_changes(TINY)
+
+
+def run_folder(folder):
+    """A run folder as far as ``evaluate`` can tell before it reads the checkpoint."""
+    (folder / "run").mkdir()
+    (folder / "run" / "config.toml").write_text(tiny_config().to_toml(), encoding="utf-8")
+    return folder / "run"
+
+
+def setting(text):
+    return lambda folder: ["train", "digits", "--set", text, "--output", folder / "run"]
+
+
+def idx(shape):
+    header = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
+    return header + bytes(torch.zeros(shape, dtype=torch.uint8).numpy().tobytes())
+
+
+def mnist_files(folder, damage):
+    """Four small files of the right names, the first of them damaged."""
+    raw = folder / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", 40), ("t10k", 20)):
+        for kind, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
+            content = gzip.compress(idx(shape), mtime=0)
+            (raw / f"{part}-{kind}-ubyte.gz").write_bytes(content)
+    damage(raw)
+    options = ["--data-root", folder / "data", "--output", folder / "run"]
+    return ["train", "mnist", "--epochs", "1", *options]
+
+
+def truncated_data(folder):
+    def damage(raw):
+        (raw / "train-images-idx3-ubyte").write_bytes(idx((40, 28, 28))[:1000])
+
+    return mnist_files(folder, damage)
+
+
+def corrupt_gzip(folder):
+    def damage(raw):
+        path = raw / "train-images-idx3-ubyte.gz"
+        content = bytearray(path.read_bytes())
+        content[20:30] = b"\xff" * 10
+        path.write_bytes(content)
+
+    return mnist_files(folder, damage)
+
+
+def other_architecture(folder):
+    torch.save({"state_dict": {"network.weight": torch.zeros(2)}}, folder / "other.ckpt")
+    return ["evaluate", run_folder(folder), "--checkpoint", folder / "other.ckpt"]
+
+
+def unwritable_output(folder):
+    (folder / "file").write_text("a regular file")
+    return ["train", "digits", "--output", folder / "file" / "run"]
+
+
+def output_not_empty(folder):
+    (folder / "run").mkdir()
+    (folder / "run" / "summary.json").write_text("{}")
+    return ["train", "digits", "--output", folder / "run"]
+
+
+def loss_not_finite(folder):
+    return [
+        *["train", "temporal-coding", "--variant=flt32", "--lr=1e38", "--num-steps=20"],
+        *["--set=network.notation=10Dense5Dense1", "--set=data.options.inputs=10"],
+        *["--set=data.options.target_step=15", "--set=data.options.iterations=50"],
+        *["--output", folder / "run"],
+    ]
+
+
+def missing_config(folder):
+    return ["train", "--config", folder / "absent.toml", "--output", folder / "run"]
+
+
+def broken_config(folder):
+    (folder / "broken.toml").write_text("[training\nepochs = 1\n")
+    return ["train", "--config", folder / "broken.toml", "--output", folder / "run"]
+
+
+REFUSED = {
+    "unknown_dataset": (lambda _: ["train", "mnits"], "did you mean 'mnist'"),
+    "unknown_variant": (lambda _: ["train", "mnist", "--variant", "thaa"], "known are bsnn,"),
+    "theta_inf_below_theta_0": (setting("threshold.theta_inf=0.5"), "greater than theta_0=2.4"),
+    "alpha_0": (setting("threshold.alpha=0"), "alpha must be in (0, 1], but got alpha=0"),
+    "alpha_1.5": (setting("threshold.alpha=1.5"), "alpha must be in (0, 1], but got alpha=1.5"),
+    "beta_1.1": (setting("neuron.beta=1.1"), "beta must be in [0, 1], but got beta=1.1"),
+    "beta_-0.1": (setting("neuron.beta=-0.1"), "beta must be in [0, 1], but got beta=-0.1"),
+    "slope_0": (setting("neuron.slope=0"), "slope must be a finite number above 0"),
+    "truncated_data": (truncated_data, "train-images-idx3-ubyte is damaged"),
+    "corrupt_gzip": (corrupt_gzip, "train-images-idx3-ubyte.gz is damaged"),
+    "other_architecture": (other_architecture, "is of another architecture"),
+    "unwritable_output": (unwritable_output, "cannot write output folder"),
+    "output_not_empty": (output_not_empty, "is not empty"),
+    "loss_not_finite": (loss_not_finite, "the loss must be finite, but is "),
+    "unknown_key": (setting("neuron.beat=0.5"), "neuron has no key 'beat'; did you mean 'beta'?"),
+    "set_without_value": (setting("neuron.beta"), "--set takes KEY=VALUE, but got 'neuron.beta'"),
+    "missing_config": (missing_config, "cannot read configuration"),
+    "broken_config": (broken_config, "is not valid TOML"),
+}
+LEFT_BY_A_FAILED_RUN = ["run", "run/config.toml", "run/recording.npz"]
+SHOWN = {
+    "help": (["--help"], ["train", "evaluate", "presets"]),
+    "help_of_train": (["train", "--help"], ["--variant", "--set", "--output", "--epochs"]),
+    "help_of_evaluate": (["evaluate", "-h"], ["--checkpoint", "--split"]),
+    "presets": (["presets"], ["fashion-mnist", "bsnn-unit", "14.105", "Table 3"]),
+}
+MISUSED = {
+    "unknown_option": ["train", "--epoch-count", "3"],
+    "wrong_type": ["train", "--epochs", "many"],
+    "missing_argument": ["evaluate"],
+    "unknown_command": ["trian"],
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(request, tmp_path_factory):
+    """Folder, its state before, and result of every short command, by test and case.
+
+    Each process spends seconds on importing torch, so those that the selected
+    tests need run two at a time, before the first of them is looked at.
+    """
+    makers = {
+        "test_a_bad_input_is_refused_in_one_line": lambda case: REFUSED[case][0],
+        "test_what_is_asked_for_is_shown": lambda case: lambda _: SHOWN[case][0],
+        "test_misuse_is_explained": lambda case: lambda _: MISUSED[case],
+    }
+    wanted = [
+        (item.originalname, item.callspec.params["case"])
+        for item in request.session.items
+        if item.path == request.path and item.originalname in makers
+    ]
+
+    def outcome(key):
+        test, case = key
+        folder = tmp_path_factory.mktemp(case)
+        arguments = makers[test](case)(folder)
+        before = snapshot(folder)
+        return folder, before, cli(*arguments, cwd=folder)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(wanted, pool.map(outcome, wanted), strict=True))
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_bad_input_is_refused_in_one_line(outcomes, case):
+    folder, before, result = outcomes["test_a_bad_input_is_refused_in_one_line", case]
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    assert REFUSED[case][1] in lines[0]
+    after = snapshot(folder)
+    if case == "loss_not_finite":  # found out in the middle of a run, which leaves its folder
+        assert sorted(after.keys() - before.keys()) == LEFT_BY_A_FAILED_RUN
+        return
+    assert result.stdout == ""
+    assert after == before
+
+
+@pytest.mark.parametrize("case", SHOWN)
+def test_what_is_asked_for_is_shown(outcomes, case):
+    _, _, result = outcomes["test_what_is_asked_for_is_shown", case]
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    for part in SHOWN[case][1]:
+        assert part in result.stdout
+
+
+@pytest.mark.parametrize("case", MISUSED)
+def test_misuse_is_explained(outcomes, case):
+    folder, before, result = outcomes["test_misuse_is_explained", case]
+    assert result.returncode == 2
+    assert "Traceback" not in result.stdout + result.stderr
+    assert "Usage:" in result.stderr
+    assert snapshot(folder) == before
+
+
+# Commands that succeed
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(folder, result) of a short training run started as a user would."""
+    folder = tmp_path_factory.mktemp("trained")
+    changes = ["--set=neuron.surrogate_centre=moving", "--set=optimizer.period=none"]
+    result = cli("train", *["--epochs=2", "--seed=3"], *changes, *TINY_OPTIONS, cwd=folder)
+    return folder / "runs" / "digits-tha-1", result
+
+
+def test_training_says_what_it_does_and_reaches(trained):
+    run, result = trained
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "4C3-AP2-10, binary weights, 5 time steps" in result.stdout
+    assert "surrogate gradient moving" in result.stdout
+    assert "test accuracy " in result.stdout
+    assert "best validation accuracy " in result.stdout
+    assert str(Path("runs", "digits-tha-1")) in result.stdout.splitlines()[-1]
+    assert sum(line.startswith("epoch ") for line in result.stdout.splitlines()) == 2
+    assert {path.name for path in run.iterdir()} == {
+        "best.ckpt",
+        "config.toml",
+        "last.ckpt",
+        "metrics.csv",
+        "summary.json",
+    }
+
+
+def test_options_reach_the_configuration(trained):
+    run, _ = trained
+    expected = tiny_config().with_changes(
+        {
+            "training.epochs": 2,
+            "training.seed": 3,
+            "neuron.surrogate_centre": "moving",
+            "optimizer.period": None,
+        }
+    )
+    assert RunConfig.from_file(run / "config.toml") == expected
+
+
+def test_a_configuration_is_taken_back(trained, tmp_path):
+    run, _ = trained
+    result = cli(
+        *["train", "--config", run / "config.toml", "--output", tmp_path / "again", "--threads=1"],
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    for name in ("config.toml", "metrics.csv"):
+        assert (tmp_path / "again" / name).read_text() == (run / name).read_text()
+
+
+def test_evaluate_repeats_the_accuracy_of_the_run(trained, tmp_path):
+    run, trained_result = trained
+    before = snapshot(run)
+    result = cli("evaluate", run, "--threads=1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    accuracy = result.stdout.splitlines()[0].split(",")[0]
+    assert accuracy.startswith("test accuracy ")
+    assert accuracy in trained_result.stdout
+    assert snapshot(run) == before
+
+
+# Ctrl-C
+
+
+def wait_for(path, process):
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert process.poll() is None, "the process ended before it was interrupted"
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.05)
+
+
+def test_an_interrupt_leaves_a_checkpoint_that_can_be_used(tmp_path):
+    run = tmp_path / "run"
+    options = ["--epochs=1000000", "--output", run, *TINY_OPTIONS]
+    with subprocess.Popen(
+        command("train", "digits", *options),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    ) as process:
+        try:
+            wait_for(run / "metrics.csv", process)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.splitlines() == ["interrupted: the run's last.ckpt is usable"]
+    assert {path.name for path in run.iterdir()} == {
+        "best.ckpt",
+        "config.toml",
+        "last.ckpt",
+        "metrics.csv",
+    }
+    rows = (run / "metrics.csv").read_text().splitlines()
+    finished = int(rows[-1].split(",")[1])
+    checkpoint = torch.load(run / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] >= finished
+
+    result = cli("evaluate", run, "--checkpoint=last", "--threads=1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("test accuracy ")
+
+
+# Imports
+
+HEAVY = (
+    *("lightning", "optuna", "tonic", "matplotlib", "pydantic", "sklearn", "torchmetrics"),
+    *("pooch", "rich", "typer"),
+)
+
+
+def imported_by(statement):
+    code = f"import sys; {statement}; print(*sorted(set({HEAVY!r}) & sys.modules.keys()))"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    return result.stdout.split()
+
+
+def test_the_library_imports_nothing_that_only_training_needs():
+    assert imported_by("import bsnn_tha; bsnn_tha.SpikingNetwork") == []
+
+
+def test_help_does_not_wait_for_what_only_training_needs():
+    slow = {"lightning", "optuna", "tonic", "matplotlib", "sklearn", "torchmetrics", "pooch"}
+    assert slow.isdisjoint(imported_by("import bsnn_tha.cli"))
