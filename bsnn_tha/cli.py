@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -136,11 +138,8 @@ def train(
     from bsnn_tha import report
     from bsnn_tha.training.run import train as run
 
-    try:
+    with _interruptible():
         result = run(settings, output=output, machine=_machine(data_root, device, threads))
-    except KeyboardInterrupt:
-        print("interrupted: the run's last.ckpt is usable", file=sys.stderr)
-        raise typer.Exit(130) from None
     print(report.summary(result.summary))
     print(f"written to {result.folder.path}")
 
@@ -163,9 +162,10 @@ def evaluate(
     from bsnn_tha import report
     from bsnn_tha.training.run import evaluate as measure
 
-    result = measure(
-        run, checkpoint=checkpoint, split=split, machine=_machine(data_root, device, threads)
-    )
+    with _interruptible():
+        result = measure(
+            run, checkpoint=checkpoint, split=split, machine=_machine(data_root, device, threads)
+        )
     print(report.evaluation(result, split))
 
 
@@ -191,9 +191,16 @@ def main() -> None:
     except BsnnThaError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends a command with one line and status 130; typer would say "Aborted"."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        print(interrupt if interrupt.args else "interrupted", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def _configuration(dataset: str | None, variant: str | None, path: Path | None) -> RunConfig:

@@ -10,24 +10,25 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.surrogate import SURROGATES
 from bsnn_tha.losses import Loss, MembraneLoss, SpikeCountLoss
 from bsnn_tha.nn.network import SpikingNetwork
-from bsnn_tha.suggest import did_you_mean
+from bsnn_tha.suggest import broken_rule, did_you_mean
 
 PerLayer = float | list[float]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
     """A table of the file: no unknown keys, no changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Strict: "3" is not 3 and true is not 1.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DataSection(Section):
@@ -84,9 +85,9 @@ class OptimizerSection(Section):
     """``[optimizer]``: Adam or SGD, and the cosine schedule of Eq. 28."""
 
     name: Literal["adam", "sgd"] = "adam"
-    lr: float = Field(gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = 0.0
+    lr: float = Field(gt=0, le=1e37)
+    betas: tuple[Share, Share] = Field((0.9, 0.999), strict=False)
+    momentum: Share = 0.0
     schedule: Literal["cosine", "none"] = "cosine"
     period: float = Field(10.0, gt=0)
 
@@ -96,7 +97,7 @@ class TrainingSection(Section):
 
     epochs: int = Field(ge=1)
     patience: int | None = Field(None, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     grad_clip: float | None = Field(None, gt=0)
     weight_clip: float | None = Field(None, gt=0)
     precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
@@ -194,12 +195,10 @@ class RunConfig(Section):
 
     def build_network(self, input_shape: tuple[int, ...]) -> SpikingNetwork:
         """The untrained network; weights come from torch's global generator."""
-        neuron = self.neuron.model_dump(exclude={"surrogate", "slope"})
         return SpikingNetwork(
             **self.network.model_dump(),
             input_shape=input_shape,
-            **neuron,
-            surrogate=self._surrogates(),
+            **self.neuron.model_dump(),
             **self.threshold.model_dump(),
         )
 
@@ -209,27 +208,19 @@ class RunConfig(Section):
             return MembraneLoss(self.loss.reduction)
         return SpikeCountLoss(self.loss.correct_rate, self.loss.incorrect_rate)
 
-    def _surrogates(self) -> Any:
-        name, slope = self.neuron.surrogate, self.neuron.slope
-        if name not in SURROGATES:
-            raise InvalidValueError(
-                f"unknown neuron.surrogate {name!r}{did_you_mean(name, SURROGATES)}"
-            )
-        shape = SURROGATES[name]
-        return [shape(k) for k in slope] if isinstance(slope, list) else shape(slope)
-
 
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     """The first problem in a validation error, in this project's words."""
-    first = error.errors()[0]
+    problems = error.errors()
+    # A misspelt key is also a missing one: name what was written.
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     # Unions add their branch to the location ("beta", "float"): keep the keys.
     path: list[str] = []
     known: dict[str, Any] = {}
     for part in first["loc"]:
         known = dict(model.model_fields)
         path.append(str(part))
-        field = known.get(str(part))
-        annotation = field.annotation if field else None
+        annotation = known[path[-1]].annotation if path[-1] in known else None
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             break
         model = annotation
@@ -237,9 +228,9 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         table = ".".join(path[:-1]) or "the configuration"
         return f"{table} has no key {path[-1]!r}{did_you_mean(path[-1], known)}"
-    if first["type"] == "missing":
+    if first["type"] == "missing" and len(path) == len(first["loc"]):
         return f"{key} is missing; add it to the configuration"
-    if known.get(path[-1]) is not None and known[path[-1]].annotation == PerLayer:
+    per_layer = path[-1] in known and known[path[-1]].annotation in (PerLayer, PerLayer | None)
+    if per_layer and first["type"] != "finite_number":
         return f"{key} must be a number or a list of numbers, but got {first['input']!r}"
-    rule = first["msg"].removeprefix("Input should be ")
-    return f"{key} must be {rule}, but got {first['input']!r}"
+    return broken_rule(key, first)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.functional.counts import spike_counts
 from bsnn_tha.nn.network import NetworkWindow
 
 
@@ -43,10 +44,10 @@ def spike_count_loss(
         tensor(0.2000)
     """
     steps, _, classes = spikes.shape
-    counts = spikes.sum(0)
+    counts = spike_counts(spikes)
     right = F.one_hot(targets, classes).bool()
-    wanted = torch.where(right, correct_rate * steps, incorrect_rate * steps)
-    return F.mse_loss(counts, wanted.to(counts.dtype)) / steps
+    wanted = torch.full_like(counts, incorrect_rate * steps)
+    return F.mse_loss(counts, wanted.masked_fill_(right, correct_rate * steps)) / steps
 
 
 def membrane_loss(
@@ -103,11 +104,21 @@ class SpikeCountLoss:
 
 @dataclass(frozen=True)
 class MembraneLoss:
-    """:func:`membrane_loss` of the output membranes."""
+    """:func:`membrane_loss` of the output membranes.
+
+    Raises:
+        InvalidValueError: a reduction other than ``"mean"`` and ``"sum"``.
+    """
 
     needs_membranes: ClassVar[bool] = True
 
     reduction: Literal["mean", "sum"] = "mean"
+
+    def __post_init__(self) -> None:
+        if self.reduction not in ("mean", "sum"):
+            raise InvalidValueError(
+                f"reduction must be 'mean' or 'sum', but got reduction={self.reduction!r}"
+            )
 
     def __call__(self, window: NetworkWindow, targets: Tensor) -> Tensor:
         assert window.membranes is not None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from bsnn_tha.functional.counts import spike_counts
 from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear
 
 
@@ -24,7 +25,7 @@ def predict(spikes: Tensor) -> Tensor:
         >>> predict(torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]]]))
         tensor([1])
     """
-    return spikes.sum(0).argmax(-1)
+    return spike_counts(spikes).argmax(-1)
 
 
 class Activity(NamedTuple):
@@ -68,7 +69,7 @@ class ActivityMeter(Metric):
 
     def update(self, spikes: Tensor) -> None:
         """Add a window, ``[time, batch, *shape]``."""
-        self.counts += spikes.detach().sum((0, 1))
+        self.counts += spikes.detach().sum((0, 1), dtype=self.counts.dtype)
         self.samples += spikes.shape[1]
         self.steps.fill_(spikes.shape[0])
 
@@ -141,5 +142,5 @@ def spike_timing(
     on_target = (spikes.argmax(1) - target_step).abs() <= tolerance
     hits = (once & on_target).nonzero().flatten()
     recent = hits >= len(spikes) - last
-    share = recent.sum().item() / min(last, len(spikes))
+    share = recent.sum().item() / max(1, min(last, len(spikes)))
     return SpikeTiming(share, int(hits[0]) if len(hits) else None)

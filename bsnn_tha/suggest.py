@@ -1,9 +1,10 @@
-"""The end of an error message about an unknown name: what was probably meant."""
+"""Parts of error messages: what was probably meant, which rule was broken."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -20,3 +21,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; known are {', '.join(names)}" if names else "; it takes none"
+
+
+def broken_rule(key: str, problem: Mapping[str, Any]) -> str:
+    """One line from one of the problems pydantic lists.
+
+    Example:
+        >>> problem = {"msg": "Input should be greater than 0", "input": -1}
+        >>> broken_rule("optimizer.lr", problem)
+        'optimizer.lr must be greater than 0, but got -1'
+    """
+    rule = str(problem["msg"]).removeprefix("Input should be ")
+    return f"{key} must be {rule}, but got {problem['input']!r}"

@@ -474,7 +474,7 @@ def test_an_unknown_surrogate_names_the_nearest(digits):
     config = digits.with_changes({"neuron.surrogate": "fast_sigmod"})
     with pytest.raises(InvalidValueError) as refusal:
         config.build_network((1, 8, 8))
-    text = "unknown neuron.surrogate 'fast_sigmod'; did you mean 'fast_sigmoid'?"
+    text = "unknown surrogate 'fast_sigmod'; did you mean 'fast_sigmoid'?"
     assert one_line(refusal) == text
 
 

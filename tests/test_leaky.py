@@ -614,8 +614,7 @@ REFUSED = [
     ),
     (
         {"slope": 5.0, "surrogate": Sigmoid(2.0)},
-        "give one of slope, surrogate and spike_grad, but got "
-        "slope=5.0, surrogate=Sigmoid(slope=2.0), spike_grad=None",
+        "a surrogate given as a shape has its own slope, but got slope=5.0",
     ),
 ]
 

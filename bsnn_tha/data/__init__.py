@@ -13,9 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError, validate_call
+
 from bsnn_tha.data.dataset import Dataset
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.suggest import did_you_mean
+from bsnn_tha.suggest import broken_rule, did_you_mean
 
 LOADERS: dict[str, str] = {
     "digits": "bsnn_tha.data.images:load_digits",
@@ -59,7 +61,15 @@ def load_dataset(
                 f"data.options of {name} has no key {key!r}{did_you_mean(key, own)}"
             )
     arguments = {key: value for key, value in common.items() if key in accepted}
-    return loader(**arguments, **(options or {}))
+    try:
+        # The loader's annotations are the rules for its options.
+        return validate_call(config={"strict": True})(loader)(**arguments, **(options or {}))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = f"data.options.{problem['loc'][0]}"
+        if problem["type"].startswith("missing"):
+            raise InvalidValueError(f"{name} needs {key}; add it to the configuration") from None
+        raise InvalidValueError(broken_rule(key, problem)) from None
 
 
 def _loader(name: str) -> Callable[..., Dataset]:

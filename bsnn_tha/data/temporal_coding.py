@@ -8,8 +8,10 @@ and rest at zero afterwards.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from bsnn_tha.data.dataset import Dataset
@@ -67,10 +69,10 @@ def load_temporal_coding(
     *,
     seed: int,
     num_steps: int,
-    peak: float,
+    peak: Annotated[float, Field(gt=0, allow_inf_nan=False)],
     target_step: int = 75,
-    inputs: int = 100,
-    iterations: int = 1000,
+    inputs: Annotated[int, Field(ge=1)] = 100,
+    iterations: Annotated[int, Field(ge=1)] = 1000,
 ) -> Dataset:
     """The task with its input pattern drawn from ``seed``.
 

@@ -129,4 +129,4 @@ SURROGATES: dict[str, type] = {
     "sigmoid": Sigmoid,
     "arctan": ArcTan,
 }
-"""Shapes a configuration can name; each takes ``slope``."""
+"""Shapes by name; each takes ``slope``."""

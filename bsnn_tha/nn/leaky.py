@@ -20,7 +20,8 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.anneal import check_annealing, check_threshold, threshold_at
 from bsnn_tha.functional.lif import lif_sequence
 from bsnn_tha.functional.lif_reference import RESETS, LIFWindow, Reset, fire, integrate
-from bsnn_tha.functional.surrogate import FastSigmoid, FromSnnTorch, Surrogate
+from bsnn_tha.functional.surrogate import SURROGATES, FromSnnTorch, Surrogate
+from bsnn_tha.suggest import did_you_mean
 
 SurrogateCentre = Literal["clamped", "moving"]
 
@@ -61,14 +62,16 @@ class AnnealedLeaky(snn.Leaky):
         theta_inf: final threshold θ∞ > θ0. Leave out ``theta_inf`` and
             ``alpha`` for a fixed threshold.
         alpha: inverse time constant α in (0, 1], per training iteration.
-        slope: slope k > 0 of the fast sigmoid (default 25).
+        slope: slope k > 0 of the surrogate (default: the shape's own; 25 for
+            the fast sigmoid).
         surrogate_centre: ``"clamped"`` keeps the surrogate at θ0 (Eq. 8,
             Algorithm 1); ``"moving"`` lets it follow θ, as the code published
             with the paper does.
-        surrogate: another shape from :mod:`bsnn_tha.functional.surrogate`, in
-            place of ``slope``.
+        surrogate: name of a shape (``"fast_sigmoid"``, ``"sigmoid"``,
+            ``"arctan"``), or a shape as in
+            :mod:`bsnn_tha.functional.surrogate`, which brings its own slope.
         spike_grad: a function from :mod:`snntorch.surrogate`, of which the
-            derivative is used, in place of ``slope``.
+            derivative is used, in place of ``surrogate`` and ``slope``.
         init_hidden: keep the membrane in the module, as in ``nn.Sequential``.
         output: with ``init_hidden``, return ``(spikes, membranes)`` all the same.
         learn_beta: make β a parameter.
@@ -117,7 +120,7 @@ class AnnealedLeaky(snn.Leaky):
         *,
         slope: float | None = None,
         surrogate_centre: SurrogateCentre = "clamped",
-        surrogate: Surrogate | None = None,
+        surrogate: str | Surrogate = "fast_sigmoid",
         spike_grad: Any = None,
         init_hidden: bool = False,
         output: bool = False,
@@ -152,7 +155,7 @@ class AnnealedLeaky(snn.Leaky):
                 f"reset_mechanism must be one of {', '.join(RESETS)}, but got {reset_mechanism!r}"
             )
 
-        surrogate = _choose_surrogate(slope, surrogate, spike_grad)
+        shape = _choose_surrogate(surrogate, slope, spike_grad)
         try:
             super().__init__(
                 _own_tensor(beta),
@@ -172,7 +175,7 @@ class AnnealedLeaky(snn.Leaky):
             with contextlib.suppress(ValueError):
                 SpikingNeuron.instances.remove(self)
 
-        self.surrogate = surrogate
+        self.surrogate = shape
         self.surrogate_centre: SurrogateCentre = surrogate_centre
         self.register_buffer("theta_0", torch.tensor(float(theta_0)))
         self.register_buffer("theta_inf", torch.tensor(float(theta_inf)))
@@ -377,16 +380,23 @@ def _check_leaky_keywords(keywords: dict[str, Any]) -> None:
 
 
 def _choose_surrogate(
-    slope: float | None, surrogate: Surrogate | None, spike_grad: Any
+    surrogate: str | Surrogate, slope: float | None, spike_grad: Any
 ) -> Surrogate:
-    given = [value for value in (slope, surrogate, spike_grad) if value is not None]
-    if len(given) > 1:
-        raise InvalidValueError(
-            "give one of slope, surrogate and spike_grad, but got "
-            f"slope={slope}, surrogate={surrogate}, spike_grad={spike_grad}"
-        )
     if spike_grad is not None:
+        if slope is not None or surrogate != "fast_sigmoid":
+            raise InvalidValueError(
+                "spike_grad takes the place of surrogate and slope, but got "
+                f"surrogate={surrogate!r}, slope={slope}"
+            )
         return FromSnnTorch(spike_grad)
-    if surrogate is not None:
+    if not isinstance(surrogate, str):
+        if slope is not None:
+            raise InvalidValueError(
+                f"a surrogate given as a shape has its own slope, but got slope={slope}"
+            )
         return surrogate
-    return FastSigmoid() if slope is None else FastSigmoid(slope)
+    if surrogate not in SURROGATES:
+        raise InvalidValueError(
+            f"unknown surrogate {surrogate!r}{did_you_mean(surrogate, SURROGATES)}"
+        )
+    return SURROGATES[surrogate]() if slope is None else SURROGATES[surrogate](slope)

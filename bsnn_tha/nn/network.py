@@ -145,6 +145,7 @@ class SpikingNetwork(nn.Module):
 
     Attributes:
         layers: the :class:`SpikingLayer` modules, input side first.
+        output_shape: of the output spikes of one sample at one time step.
 
     Raises:
         InvalidValueError: the notation, a shape or a setting breaks a rule.
@@ -206,6 +207,7 @@ class SpikingNetwork(nn.Module):
             )
             self.layers.append(layer)
             shape = output_shape
+        self.output_shape = shape
 
     def forward(
         self,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from pathlib import Path
 
 import torch
@@ -19,15 +17,20 @@ def load_weights(module: LightningModule, path: Path) -> None:
     Raises:
         RunError: the file is missing, damaged, or of another architecture.
     """
+    if not path.is_file():
+        raise RunError(f"there is no checkpoint {path}")
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except FileNotFoundError:
-        raise RunError(f"there is no checkpoint {path}") from None
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile):
-        raise RunError(f"{path} is not a readable checkpoint; use another one") from None
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever a damaged or foreign file makes the unpickler raise
+        content = None
+    weights = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(weights, dict) or not all(
+        isinstance(tensor, torch.Tensor) for tensor in weights.values()
+    ):
+        raise RunError(f"{path} is not a readable checkpoint; use another one")
     if mismatch := _mismatch(module, weights):
         raise RunError(f"checkpoint {path} is of another architecture: {mismatch}")
-    module.load_state_dict(weights)
+    module.load_state_dict(weights, assign=True)  # in the precision they were trained in
 
 
 def _mismatch(module: LightningModule, weights: dict[str, torch.Tensor]) -> str:

@@ -47,8 +47,11 @@ class Machine:
                 f"device must be {', '.join(DEVICES[:-1])} or {DEVICES[-1]}, "
                 f"but got {self.device!r}"
             )
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise InvalidValueError("device 'cuda' was asked for, but torch finds no CUDA device")
+        for device, backend in (("cuda", torch.cuda), ("mps", torch.backends.mps)):
+            if self.device == device and not backend.is_available():
+                raise InvalidValueError(
+                    f"device {device!r} was asked for, but torch finds none; use auto or cpu"
+                )
         if self.threads is not None:
             if self.threads < 1:
                 raise InvalidValueError(f"threads must be at least 1, but got {self.threads}")
@@ -95,14 +98,18 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C leaves as KeyboardInterrupt; Lightning would end the process itself."""
+def interruptible(kept: Path) -> Iterator[None]:
+    """Ctrl-C leaves as KeyboardInterrupt; Lightning would end the process itself.
+
+    The exception's message says whether the file ``kept`` is there to go on with.
+    """
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit as exit_request:
         if isinstance(exit_request.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
+            what = f"{kept} is usable" if kept.exists() else "no iteration had finished"
+            raise KeyboardInterrupt(f"interrupted: {what}") from None
         raise
     finally:
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

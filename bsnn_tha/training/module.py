@@ -10,12 +10,36 @@ from torch import Tensor
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data.dataset import Dataset
-from bsnn_tha.errors import TrainingError
+from bsnn_tha.errors import InvalidValueError, TrainingError
+from bsnn_tha.losses import Loss
 from bsnn_tha.metrics import predict
-from bsnn_tha.nn.network import NetworkWindow
+from bsnn_tha.nn.network import NetworkWindow, SpikingNetwork
 from bsnn_tha.training.schedule import cosine_factor
 
 Batch = tuple[Tensor, Tensor]
+
+_CALM_DOWN = "lower optimizer.lr or clip gradients, e.g. --set training.grad_clip=1.0"
+
+
+def _check_task(config: RunConfig, dataset: Dataset, loss: Loss, network: SpikingNetwork) -> None:
+    """Raise unless loss, outputs and targets fit each other."""
+    classes = dataset.num_classes
+    if loss.needs_membranes and classes is not None:
+        raise InvalidValueError(
+            f"loss.name = {config.loss.name!r} needs a target trace, but {dataset.name} has "
+            "classes; use spike_count"
+        )
+    if not loss.needs_membranes and classes is None:
+        raise InvalidValueError(
+            f"loss.name = {config.loss.name!r} needs classes, but {dataset.name} has a target "
+            "trace; use membrane"
+        )
+    outputs = network.output_shape
+    if classes is not None and outputs != (classes,):
+        raise InvalidValueError(
+            f"the network must end in {classes} outputs, one for each class of {dataset.name}, "
+            f"but {config.network.notation} ends in {' × '.join(map(str, outputs))}"
+        )
 
 
 class SpikingModule(LightningModule):
@@ -34,6 +58,7 @@ class SpikingModule(LightningModule):
         self.config = config
         self.network = config.build_network(dataset.input_shape)
         self.loss = config.build_loss()
+        _check_task(config, dataset, self.loss, self.network)
         self.num_steps = config.data.num_steps if dataset.static else None
         self.classifies = dataset.num_classes is not None
         self.live: dict[str, Tensor] = {}
@@ -49,9 +74,18 @@ class SpikingModule(LightningModule):
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss must be finite, but is {loss.item()} at iteration {self.global_step}; "
-                "lower optimizer.lr or set training.grad_clip, e.g. --set training.grad_clip=1.0"
+                + _CALM_DOWN
             )
         return {"loss": loss, "window": window}
+
+    def on_train_epoch_end(self) -> None:
+        # NaN membranes never fire, so a spike-count loss can stay finite over them.
+        for name, tensor in self.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise TrainingError(
+                    f"{name} must be finite, but is not after epoch {self.current_epoch + 1}; "
+                    + _CALM_DOWN
+                )
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         self._log("val", self(batch[0]), batch)

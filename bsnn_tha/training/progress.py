@@ -59,15 +59,20 @@ class ProgressLines(Callback):
         batch_idx: int,
     ) -> None:
         if time.monotonic() - self._last > LINE_EVERY:
-            done = f"iteration {batch_idx + 1}/{trainer.num_training_batches}"
-            self._say(trainer, done, _live(pl_module, self.monitor))
+            iteration = f", iteration {batch_idx + 1}/{trainer.num_training_batches}"
+            self._say(trainer, iteration, _live(pl_module, self.monitor))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        values = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        self._say(trainer, "done", values | {"dead": self.monitor.dead_share()})
+        order = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+        metrics = trainer.callback_metrics
+        values = {name: metrics[name].item() for name in order if name in metrics}
+        self._say(trainer, "", values | {"dead": self.monitor.dead_share()})
 
     def _say(self, trainer: Trainer, where: str, values: dict[str, float]) -> None:
         self._last = time.monotonic()
-        figures = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        print(f"{epoch}  {where}  {figures}", flush=True)
+        figures = "  ".join(
+            f"{name.replace('_', ' ')} {value:.4f}" for name, value in values.items()
+        )
+        print(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{where}  {figures}", flush=True
+        )

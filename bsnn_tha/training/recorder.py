@@ -73,8 +73,16 @@ class OutputRecorder(Callback):
             "first": first,
         }
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage != "fit" or not self.spikes:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        self._write()
+
+    def _write(self) -> None:
+        if not self.spikes:
             return
         arrays: dict[str, Any] = {
             "spikes": torch.stack(self.spikes).numpy(),

@@ -87,9 +87,9 @@ def train(
 
     monitor = ActivityMonitor()
     recorder = OutputRecorder(folder.recording) if config.training.record_output else None
-    checkpoint = _checkpoint(folder, dataset)
+    best, last = _checkpoints(folder, dataset)
     started = time.perf_counter()
-    with quiet(), interruptible():
+    with quiet(), interruptible(folder.last):
         trainer = Trainer(
             **options,
             max_epochs=config.training.epochs,
@@ -100,7 +100,8 @@ def train(
                 *([recorder] if recorder else []),  # before annealing moves θ on
                 ThresholdAnnealing(),
                 EpochTable(folder.metrics, monitor),
-                checkpoint,
+                best,
+                last,
                 SaveOnInterrupt(folder.last),
                 *_optional_callbacks(config),
                 *([progress(monitor)] if verbose else []),
@@ -126,8 +127,8 @@ def train(
     }
     if recorder and (timing := recorder.timing()):
         summary["timing"] = timing
-    if checkpoint.best_model_score is not None:
-        summary["validation"] = {"best_accuracy": checkpoint.best_model_score.item()}
+    if best.best_model_score is not None:
+        summary["validation"] = {"best_accuracy": best.best_model_score.item()}
     if dataset.test is not None:
         load_weights(module, folder.checkpoint("best"))
         summary["test"], summary["layers"] = _measure(module, dataset.test, config, options)
@@ -196,6 +197,13 @@ def _protocol(dataset: Dataset) -> str:
 
 
 def _fit_batches(config: RunConfig, dataset: Dataset) -> tuple[DataLoader, DataLoader | None]:
+    samples = config.data.subset or len(dataset.train)
+    if config.training.record_output and samples % config.data.batch_size:
+        raise InvalidValueError(
+            f"training.record_output needs batches of one size, but the last of {samples} samples "
+            f"in batches of {config.data.batch_size} is smaller; choose a data.batch_size that "
+            "divides the samples"
+        )
     if config.training.patience is not None and dataset.validation is None:
         raise InvalidValueError(
             "training.patience needs a validation split; set data.validation above 0 "
@@ -210,17 +218,20 @@ def _fit_batches(config: RunConfig, dataset: Dataset) -> tuple[DataLoader, DataL
     return training, evaluation_batches(dataset.validation, size)
 
 
-def _checkpoint(folder: RunFolder, dataset: Dataset) -> ModelCheckpoint:
+def _checkpoints(folder: RunFolder, dataset: Dataset) -> tuple[ModelCheckpoint, ModelCheckpoint]:
+    """One that keeps the best validation epoch (if any is selected), one the last epoch."""
+    common: dict[str, Any] = {"dirpath": folder.path, "enable_version_counter": False}
     selected = dataset.validation is not None
-    return ModelCheckpoint(
-        dirpath=folder.path,
+    best = ModelCheckpoint(
         filename=folder.best.stem,
         monitor="val_accuracy" if selected else None,
         mode="max",
         save_top_k=1 if selected else 0,
-        save_last=True,
-        enable_version_counter=False,
+        **common,
     )
+    # Not save_last: that would copy the best one in epochs that are no better.
+    last = ModelCheckpoint(filename=folder.last.stem, save_on_train_epoch_end=True, **common)
+    return best, last
 
 
 def _optional_callbacks(config: RunConfig) -> list[Callback]:
