@@ -83,9 +83,10 @@ def report(folder: Path) -> None:
     with Progress() as bar:
         task = bar.add_task("cases", total=len(CASES) * max(CHECKPOINTS))
         for case in CASES:
-            results[case.label] = train_ensemble(
-                case.configs(), lambda _: bar.update(task, advance=1)
-            )
+            result = train_ensemble(case.configs(), lambda _: bar.update(task, advance=1))
+            results[case.label] = result
+            shares = _row(result)["share"]
+            bar.console.print(f"{case.label}: on target {np.mean(shares):.0%}")
     rows = {label: _row(result) for label, result in results.items()}
     (folder / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     (folder / "results.md").write_text(_table(rows), encoding="utf-8")

@@ -105,7 +105,8 @@ def search(peak: float, centre: str, trials: int, out: Path) -> None:
                 file.write(json.dumps({"peak": peak, **change, **row}) + "\n")
                 file.flush()
                 best = max(best, row["share"])
-            bar.update(task, advance=len(asked), description=f"best share {best:.2f}, settings")
+            bar.update(task, advance=len(asked))
+            bar.console.print(f"{len(study.trials)} settings, best share on target {best:.2f}")
 
 
 def _row(result: EnsembleResult, configs: list[RunConfig], runs: Sequence[int]) -> dict[str, Any]:
