@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -390,3 +391,28 @@ def test_the_library_imports_nothing_that_only_training_needs():
 def test_help_does_not_wait_for_what_only_training_needs():
     slow = {"lightning", "optuna", "tonic", "matplotlib", "sklearn", "torchmetrics", "pooch"}
     assert slow.isdisjoint(imported_by("import bsnn_tha.cli"))
+
+
+def test_a_terminal_gets_a_bar_with_loss_accuracy_and_dead_neurons(tmp_path):
+    pytest.importorskip("pty", reason="no pseudo-terminals here")
+    options = ["--epochs=2", f"--output={tmp_path / 'run'}", *TINY_OPTIONS]
+    # A child of its own, because pty.spawn copies to this process's output.
+    script = (
+        "import os, pty, sys\n"
+        "os.environ.update(COLUMNS='100', TERM='xterm')\n"
+        f"status = pty.spawn({[str(part) for part in command('train', 'digits', *options)]!r})\n"
+        "sys.exit(os.waitstatus_to_exitcode(status))\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    text = finished.stdout.decode("utf-8", "replace")
+    assert finished.returncode == 0, text
+    assert re.search(r"epoch \d/2 .*\d+/\d+ .*loss [\d.]+ +accuracy [\d.]+% +dead [\d.]+%", text)
+    assert "test accuracy" in text
