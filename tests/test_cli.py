@@ -412,7 +412,7 @@ def test_a_terminal_gets_a_bar_with_loss_accuracy_and_dead_neurons(tmp_path):
         timeout=PATIENCE,
         check=False,
     )
-    text = finished.stdout.decode("utf-8", "replace")
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", finished.stdout.decode("utf-8", "replace"))
     assert finished.returncode == 0, text
     assert re.search(r"epoch \d/2 .*\d+/\d+ .*loss [\d.]+ +accuracy [\d.]+% +dead [\d.]+%", text)
     assert "test accuracy" in text
