@@ -395,7 +395,8 @@ def test_help_does_not_wait_for_what_only_training_needs():
 
 def test_a_terminal_gets_a_bar_with_loss_accuracy_and_dead_neurons(tmp_path):
     pytest.importorskip("pty", reason="no pseudo-terminals here")
-    options = ["--epochs=2", f"--output={tmp_path / 'run'}", *TINY_OPTIONS]
+    # Long enough for the bar to be drawn several times.
+    options = ["--epochs=50", f"--output={tmp_path / 'run'}", *TINY_OPTIONS]
     # A child of its own, because pty.spawn copies to this process's output.
     script = (
         "import os, pty, sys\n"
@@ -414,5 +415,5 @@ def test_a_terminal_gets_a_bar_with_loss_accuracy_and_dead_neurons(tmp_path):
     )
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", finished.stdout.decode("utf-8", "replace"))
     assert finished.returncode == 0, text
-    assert re.search(r"epoch \d/2 .*\d+/\d+ .*loss [\d.]+ +accuracy [\d.]+% +dead [\d.]+%", text)
+    assert re.search(r"epoch \d+/50 .*\d+/\d+ .*loss [\d.]+ +accuracy [\d.]+% +dead [\d.]+%", text)
     assert "test accuracy" in text

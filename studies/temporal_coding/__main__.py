@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bsnn_tha.training.memory import keep_freed_memory
 from studies.temporal_coding.report import report
 from studies.temporal_coding.search import search
 
@@ -34,4 +35,5 @@ def search_command(
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     app()
