@@ -47,7 +47,6 @@ class ProgressLines(Callback):
             self._print(f"{where}  {self._live(pl_module)}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._last = time.monotonic()
         order = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
         metrics = trainer.callback_metrics
         values = {name: metrics[name].item() for name in order if name in metrics}
@@ -55,6 +54,7 @@ class ProgressLines(Callback):
         self._print(f"{_epoch(trainer)}  {figures}")
 
     def _print(self, line: str) -> None:
+        self._last = time.monotonic()
         print(line, flush=True)
 
     def _due(self, seconds: float) -> bool:
