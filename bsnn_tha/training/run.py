@@ -35,7 +35,7 @@ EVALUATION_BATCH = 4
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished (or interrupted) run."""
+    """A finished run."""
 
     folder: RunFolder
     summary: dict[str, Any]
