@@ -29,9 +29,10 @@ def search_command(
     peak: Annotated[float, typer.Option(help="Peak of the target over θ∞ (paper: 1.1).")] = 1.1,
     centre: Annotated[str, typer.Option(help="clamped or moving")] = "clamped",
     trials: Annotated[int, typer.Option(help="Settings to try.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the sampler.")] = 0,
 ) -> None:
     """Look for a setting that fires once, on target, for three seeds."""
-    search(peak, centre, trials, out)
+    search(peak, centre, trials, out, seed)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def suggest(trial: optuna.Trial, peak: float, centre: str) -> dict[str, Any]:
     }
 
 
-def search(peak: float, centre: str, trials: int, out: Path) -> None:
+def search(peak: float, centre: str, trials: int, out: Path, seed: int = 0) -> None:
     """Run a search and append one JSON line per setting to a file.
 
     Args:
@@ -78,10 +78,11 @@ def search(peak: float, centre: str, trials: int, out: Path) -> None:
         trials: number of settings.
         out: file, e.g. ``search.jsonl``; continued if it exists (its settings
             count, but the sampler starts afresh).
+        seed: of the sampler.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(
-        seed=0, multivariate=True, constant_liar=True, n_startup_trials=40
+        seed=seed, multivariate=True, constant_liar=True, n_startup_trials=40
     )
     study = optuna.create_study(direction="maximize", sampler=sampler)
     base = load_preset("temporal-coding", "tha")
