@@ -85,50 +85,8 @@ def train(
     if verbose:
         print(report.opening(config), flush=True)
 
-    monitor = ActivityMonitor()
-    recorder = OutputRecorder(folder.recording) if config.training.record_output else None
-    best, last = _checkpoints(folder, dataset)
-    started = time.perf_counter()
-    with quiet(), interruptible(folder.last):
-        trainer = Trainer(
-            **options,
-            max_epochs=config.training.epochs,
-            gradient_clip_val=config.training.grad_clip,
-            num_sanity_val_steps=0,
-            callbacks=[
-                monitor,
-                *([recorder] if recorder else []),  # before annealing moves θ on
-                ThresholdAnnealing(),
-                EpochTable(folder.metrics, monitor),
-                best,
-                last,
-                SaveOnInterrupt(folder.last),
-                *_optional_callbacks(config),
-                *([progress(monitor)] if verbose else []),
-            ],
-        )
-        trainer.fit(module, *batches)
-    seconds = time.perf_counter() - started
-
-    summary: dict[str, Any] = {
-        "dataset": config.data.name,
-        "variant": config.variant,
-        "seed": config.training.seed,
-        "data": dataset.source,
-        "protocol": _protocol(dataset),
-        "epochs": trainer.current_epoch,
-        "iterations": trainer.global_step,
-        "train_seconds": round(seconds, 2),
-        "seconds_per_iteration": round(seconds / max(1, trainer.global_step), 5),
-        "train": _epoch_values(trainer, "train"),
-        "layers": monitor.layers(),
-        "weight_bits": weight_bits(module.network)._asdict(),
-        "machine": machine_facts(module.device),
-    }
-    if recorder and (timing := recorder.timing()):
-        summary["timing"] = timing
-    if best.best_model_score is not None:
-        summary["validation"] = {"best_accuracy": best.best_model_score.item()}
+    fitted = _fit(module, batches, folder, config, options, verbose)
+    summary = _summary(fitted, module, dataset, config)
     if dataset.test is not None:
         load_weights(module, folder.checkpoint("best"))
         summary["test"], summary["layers"] = _measure(module, dataset.test, config, options)
@@ -218,10 +176,81 @@ def _fit_batches(config: RunConfig, dataset: Dataset) -> tuple[DataLoader, DataL
     return training, evaluation_batches(dataset.validation, size)
 
 
-def _checkpoints(folder: RunFolder, dataset: Dataset) -> tuple[ModelCheckpoint, ModelCheckpoint]:
+@dataclass(frozen=True)
+class _Fitted:
+    """What training leaves behind for the summary."""
+
+    trainer: Trainer
+    monitor: ActivityMonitor
+    recorder: OutputRecorder | None
+    best: ModelCheckpoint
+    seconds: float
+
+
+def _fit(
+    module: SpikingModule,
+    batches: tuple[DataLoader, DataLoader | None],
+    folder: RunFolder,
+    config: RunConfig,
+    options: dict[str, Any],
+    verbose: bool,
+) -> _Fitted:
+    monitor = ActivityMonitor()
+    recorder = OutputRecorder(folder.recording) if config.training.record_output else None
+    best, last = _checkpoints(folder, selected=batches[1] is not None)
+    started = time.perf_counter()
+    with quiet(), interruptible(folder.last):
+        trainer = Trainer(
+            **options,
+            max_epochs=config.training.epochs,
+            gradient_clip_val=config.training.grad_clip,
+            num_sanity_val_steps=0,
+            callbacks=[
+                monitor,
+                *([recorder] if recorder else []),  # before annealing moves θ on
+                ThresholdAnnealing(),
+                EpochTable(folder.metrics, monitor),
+                best,
+                last,
+                SaveOnInterrupt(folder.last),
+                *_optional_callbacks(config),
+                *([progress(monitor)] if verbose else []),
+            ],
+        )
+        trainer.fit(module, *batches)
+    return _Fitted(trainer, monitor, recorder, best, time.perf_counter() - started)
+
+
+def _summary(
+    fitted: _Fitted, module: SpikingModule, dataset: Dataset, config: RunConfig
+) -> dict[str, Any]:
+    """Everything but the test set's result."""
+    trainer, seconds = fitted.trainer, fitted.seconds
+    summary: dict[str, Any] = {
+        "dataset": config.data.name,
+        "variant": config.variant,
+        "seed": config.training.seed,
+        "data": dataset.source,
+        "protocol": _protocol(dataset),
+        "epochs": trainer.current_epoch,
+        "iterations": trainer.global_step,
+        "train_seconds": round(seconds, 2),
+        "seconds_per_iteration": round(seconds / max(1, trainer.global_step), 5),
+        "train": _epoch_values(trainer, "train"),
+        "layers": fitted.monitor.layers(),
+        "weight_bits": weight_bits(module.network)._asdict(),
+        "machine": machine_facts(module.device),
+    }
+    if fitted.recorder and (timing := fitted.recorder.timing()):
+        summary["timing"] = timing
+    if fitted.best.best_model_score is not None:
+        summary["validation"] = {"best_accuracy": fitted.best.best_model_score.item()}
+    return summary
+
+
+def _checkpoints(folder: RunFolder, selected: bool) -> tuple[ModelCheckpoint, ModelCheckpoint]:
     """One that keeps the best validation epoch (if any is selected), one the last epoch."""
     common: dict[str, Any] = {"dirpath": folder.path, "enable_version_counter": False}
-    selected = dataset.validation is not None
     best = ModelCheckpoint(
         filename=folder.best.stem,
         monitor="val_accuracy" if selected else None,

@@ -1,0 +1,33 @@
+"""Results the README states, trained again: minutes each, so run on demand."""
+
+from __future__ import annotations
+
+import pytest
+
+from bsnn_tha.presets import load_preset
+from bsnn_tha.training.machine import Machine
+from bsnn_tha.training.run import train
+
+pytestmark = pytest.mark.slow
+
+
+def test_mnist_after_one_epoch_with_the_published_settings(shared_data, tmp_path):
+    config = load_preset("mnist", "tha").with_changes(
+        {"training.epochs": 1, "neuron.surrogate_centre": "moving"}
+    )
+    result = train(config, output=tmp_path / "run", machine=Machine(shared_data))
+    assert result.summary["test"]["accuracy"] >= 0.965
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_digits_reach_95_percent_with_binary_weights(seed, tmp_path):
+    config = load_preset("digits", "tha").with_changes({"training.seed": seed})
+    result = train(config, output=tmp_path / "run", verbose=False)
+    assert result.summary["test"]["accuracy"] >= 0.95
+
+
+@pytest.mark.parametrize("seed", range(10, 13))
+def test_the_solved_preset_fires_once_and_on_target(seed, tmp_path):
+    config = load_preset("temporal-coding", "solved").with_changes({"training.seed": seed})
+    result = train(config, output=tmp_path / "run", verbose=False)
+    assert result.summary["timing"]["share"] > 0.5
