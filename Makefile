@@ -1,6 +1,6 @@
 # make demo   create an environment, install, train on the bundled digits
 # make test   create an environment, install, lint, check types, run the tests
-# make test-slow   results of the README, trained again (minutes)
+# make test-slow   results of the README, trained again (over ten minutes)
 # make clean  remove the environment
 #
 # Only Python 3.11 or later and make are needed. PYTHON chooses the interpreter
