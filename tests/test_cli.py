@@ -202,9 +202,12 @@ def outcomes(request, tmp_path_factory):
         if item.path == request.path and item.originalname in makers
     ]
 
+    # Before the threads start: pytest's factory is not meant for several.
+    folders = {key: tmp_path_factory.mktemp(key[1]) for key in wanted}
+
     def outcome(key):
         test, case = key
-        folder = tmp_path_factory.mktemp(case)
+        folder = folders[key]
         arguments = makers[test](case)(folder)
         before = snapshot(folder)
         return folder, before, cli(*arguments, cwd=folder)
