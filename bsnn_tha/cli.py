@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bsnn_tha.errors import BsnnThaError, InvalidValueError
+from bsnn_tha.presets import DEFAULT_DATASET, DEFAULT_VARIANT, preset_names
 
 if TYPE_CHECKING:
     from bsnn_tha.config import RunConfig
-    from bsnn_tha.training.run import Machine
+    from bsnn_tha.training.machine import Machine
+    from bsnn_tha.training.run import RunResult
+    from bsnn_tha.training.trials import TrialsResult
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +47,22 @@ DataRoot = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel="Machine")]
 Threads = Annotated[
     int | None, typer.Option(help="CPU threads. Default: torch's.", rich_help_panel="Machine")
+]
+CacheRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache-root",
+        envvar="BSNN_THA_CACHE",
+        help="Folder for binned events. Default: a cache folder of the user.",
+        rich_help_panel="Machine",
+    ),
+]
+Devices = Annotated[
+    int, typer.Option(help="GPUs (or CPU processes) per node.", rich_help_panel="Machine")
+]
+Nodes = Annotated[
+    int,
+    typer.Option(help="Computers, each started by torchrun or SLURM.", rich_help_panel="Machine"),
 ]
 
 
@@ -68,22 +87,31 @@ def options(
 def train(
     dataset: Annotated[
         str | None,
-        typer.Argument(
-            help="digits (bundled), mnist, fashion-mnist or temporal-coding.",
-            show_default="digits",
-        ),
+        typer.Argument(help=f"One of {', '.join(preset_names())}.", show_default=DEFAULT_DATASET),
     ] = None,
     variant: Annotated[
         str | None,
         typer.Option(
             help="tha (annealed thresholds), bsnn (fixed), bsnn-unit (fixed at 1), "
             "flt32 (full-precision weights), ...; see bsnn-tha presets.",
-            show_default="tha",
+            show_default=DEFAULT_VARIANT,
         ),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option(help="A configuration (TOML) in place of DATASET and --variant."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with a run (or with trials) from the last finished epoch; "
+            "--epochs can make it longer.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="Train that many times from different seeds: best, mean and σ."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="training.epochs")] = None,
     seed: Annotated[int | None, typer.Option(help="training.seed")] = None,
@@ -93,6 +121,13 @@ def train(
     surrogate_centre: Annotated[
         str | None,
         typer.Option(help="neuron.surrogate_centre: clamped at θ0, or moving with θ."),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="training.protocol: a validation split selects the checkpoint, or, as in "
+            "the paper, the test set."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -108,8 +143,11 @@ def train(
         typer.Option(help="Run folder, new or empty. Default: runs/DATASET-VARIANT-N."),
     ] = None,
     data_root: DataRoot = None,
+    cache_root: CacheRoot = None,
     device: Device = "auto",
     threads: Threads = None,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
 ) -> None:
     """Train a network and measure it on the test set.
 
@@ -121,6 +159,8 @@ def train(
     bsnn-tha train                           two minutes, no download
     bsnn-tha train mnist --epochs 1          the paper's network, annealed
     bsnn-tha train mnist --variant bsnn      the same with fixed thresholds
+    bsnn-tha train spoken-digits --seeds 5   best, mean and σ of five seeds
+    bsnn-tha train --resume runs/mnist-tha-1 after a crash, or Ctrl-C
     bsnn-tha train --config runs/mnist-tha-1/config.toml --seed 1
     """
     changes: dict[str, Any] = {
@@ -130,18 +170,59 @@ def train(
         "data.num_steps": num_steps,
         "optimizer.lr": lr,
         "neuron.surrogate_centre": surrogate_centre,
+        "training.protocol": protocol,
     }
-    settings = _configuration(dataset, variant, config).with_changes(
-        {key: value for key, value in changes.items() if value is not None}
-        | dict(_assignment(text) for text in set_ or [])
-    )
-    from bsnn_tha import report
-    from bsnn_tha.training.run import train as run
+    changes = {key: value for key, value in changes.items() if value is not None}
+    changes |= dict(_assignment(text) for text in set_ or [])
+    machine = _machine(data_root, cache_root, device, threads, devices, nodes)
+    if resume is not None:
+        chosen = [dataset, variant, config, seeds, output]
+        if any(value is not None for value in chosen) or changes.keys() - {"training.epochs"}:
+            raise InvalidValueError(
+                "a resumed run keeps its configuration: with --resume only --epochs and the "
+                "options of the machine can be given"
+            )
+        _resume(resume, epochs, machine)
+        return
+    settings = _configuration(dataset, variant, config).with_changes(changes)
+    with _interruptible():
+        if seeds is None:
+            from bsnn_tha.training.run import train as run
+
+            _show_run(run(settings, output=output, machine=machine))
+        else:
+            from bsnn_tha.training.trials import train_trials
+
+            _show_trials(train_trials(settings, seeds, output=output, machine=machine))
+
+
+def _resume(path: Path, epochs: int | None, machine: Machine) -> None:
+    from bsnn_tha.training.run import resume
+    from bsnn_tha.training.trials import are_trials, resume_trials
 
     with _interruptible():
-        result = run(settings, output=output, machine=_machine(data_root, device, threads))
-    print(report.summary(result.summary))
-    print(f"written to {result.folder.path}")
+        if not are_trials(path):
+            _show_run(resume(path, epochs=epochs, machine=machine))
+        elif epochs is not None:
+            raise InvalidValueError("trials cannot be made longer; resume them without --epochs")
+        else:
+            _show_trials(resume_trials(path, machine=machine))
+
+
+def _show_run(result: RunResult) -> None:
+    from bsnn_tha import report
+
+    if result.summary:  # only the process that leads has one
+        print(report.summary(result.summary))
+        print(f"written to {result.folder.path}")
+
+
+def _show_trials(result: TrialsResult) -> None:
+    from bsnn_tha import report
+
+    if result.summary:
+        print(report.trials(result.summary))
+        print(f"written to {result.path}")
 
 
 @app.command()
@@ -150,6 +231,7 @@ def evaluate(
     checkpoint: Annotated[str, typer.Option(help="best, last or a path.")] = "best",
     split: Annotated[str, typer.Option(help="test or validation.")] = "test",
     data_root: DataRoot = None,
+    cache_root: CacheRoot = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -160,12 +242,11 @@ def evaluate(
     bsnn-tha evaluate runs/mnist-tha-1 --split validation --checkpoint last
     """
     from bsnn_tha import report
-    from bsnn_tha.training.run import evaluate as measure
+    from bsnn_tha.training.evaluation import evaluate as measure
 
+    machine = _machine(data_root, cache_root, device, threads)
     with _interruptible():
-        result = measure(
-            run, checkpoint=checkpoint, split=split, machine=_machine(data_root, device, threads)
-        )
+        result = measure(run, checkpoint=checkpoint, split=split, machine=machine)
     print(report.evaluation(result, split))
 
 
@@ -173,7 +254,7 @@ def evaluate(
 def presets() -> None:
     """List the published settings and the tables they come from."""
     from bsnn_tha import report
-    from bsnn_tha.presets import load_preset, preset_names
+    from bsnn_tha.presets import load_preset
 
     print(
         report.presets(
@@ -208,7 +289,7 @@ def _configuration(dataset: str | None, variant: str | None, path: Path | None) 
     from bsnn_tha.presets import load_preset
 
     if path is None:
-        return load_preset(dataset or "digits", variant or "tha")
+        return load_preset(dataset or DEFAULT_DATASET, variant or DEFAULT_VARIANT)
     if dataset or variant:
         raise InvalidValueError(
             "give --config or a data set and variant, not both, but got "
@@ -217,12 +298,19 @@ def _configuration(dataset: str | None, variant: str | None, path: Path | None) 
     return RunConfig.from_file(path)
 
 
-def _machine(data_root: Path | None, device: str, threads: int | None) -> Machine:
+def _machine(
+    data_root: Path | None,
+    cache_root: Path | None,
+    device: str,
+    threads: int | None,
+    devices: int = 1,
+    nodes: int = 1,
+) -> Machine:
+    from bsnn_tha.training.machine import Machine
     from bsnn_tha.training.memory import keep_freed_memory
-    from bsnn_tha.training.run import Machine
 
     keep_freed_memory()
-    return Machine(data_root, device, threads)
+    return Machine(data_root, cache_root, device, threads, devices, nodes)
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -93,15 +93,23 @@ class OptimizerSection(Section):
 
 
 class TrainingSection(Section):
-    """``[training]``: how long, how clipped, from which seed."""
+    """``[training]``: how long, how clipped, from which seed.
+
+    ``protocol`` says which samples select the checkpoint and stop training: a
+    validation split, or, as in the published code, the test set itself.
+    """
 
     epochs: int = Field(ge=1)
+    protocol: Literal["validation", "paper"] = "validation"
     patience: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
     grad_clip: float | None = Field(None, gt=0)
     weight_clip: float | None = Field(None, gt=0)
-    precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
+    accumulate: int = Field(1, ge=1)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
     record_output: bool = False
+    check_silencing: bool = False
+    chunk_steps: int | None = Field(None, ge=1)
 
 
 class RunConfig(Section):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from bsnn_tha.functional.counts import spike_counts
+from bsnn_tha.functional.counts import neuron_counts, spike_counts
+from bsnn_tha.functional.surrogate import Surrogate
 from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear
 
 
@@ -29,59 +30,152 @@ def predict(spikes: Tensor) -> Tensor:
 
 
 class Activity(NamedTuple):
-    """Activity of one layer over all samples seen."""
+    """What the neurons of one layer did over all samples seen.
 
-    rate: float
-    """Spikes per neuron and time step, in [0, 1]."""
-    dead: float
-    """Share of neurons, in [0, 1], that never fired for any sample."""
-    spikes_per_sample: float
-    """Spikes of the whole layer per sample."""
+    A neuron is dead if it fires for no sample at any time step (Eshraghian and
+    Lu 2022, Section 5.2), and saturated if it fires at every time step of every
+    sample: neither tells one sample from another.
+    """
+
+    counts: Tensor
+    """Spikes of each neuron, int64."""
+    samples: int
+    """Samples seen."""
+    presentations: int
+    """Time steps seen, over all samples: T for each."""
+
+    @property
+    def rate(self) -> float:
+        """Spikes per neuron and time step, in [0, 1]."""
+        chances = self.counts.numel() * max(1, self.presentations)
+        return self.counts.sum().item() / chances
+
+    @property
+    def dead(self) -> float:
+        """Share of neurons, in [0, 1], that never fired."""
+        return (self.counts == 0).double().mean().item()
+
+    @property
+    def saturated(self) -> float:
+        """Share of neurons, in [0, 1], that always fired."""
+        always = self.counts == max(1, self.presentations)
+        return always.double().mean().item()
+
+    @property
+    def spikes_per_sample(self) -> float:
+        """Spikes of the whole layer per sample."""
+        return self.counts.sum().item() / max(1, self.samples)
 
 
 class ActivityMeter(Metric):
     """Counts the spikes of one layer, neuron by neuron, over many windows.
 
-    A neuron is dead if it fires for no sample at any time step (Eshraghian and
-    Lu 2022, Section 5.2). Under distributed training the counts of all
-    processes are summed.
+    Under distributed training the counts of all processes are summed.
 
     Args:
         shape: of the layer's output for one sample, e.g. ``(16, 12, 12)``.
 
     Example:
-        >>> meter = ActivityMeter((2,))
-        >>> meter.update(torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]]))  # [time, batch, 2]
-        >>> meter.compute()
-        Activity(rate=0.5, dead=0.5, spikes_per_sample=2.0)
+        >>> meter = ActivityMeter((3,))
+        >>> meter.update(torch.tensor([[[1.0, 0.0, 0.0]], [[1.0, 0.0, 1.0]]]))
+        >>> activity = meter.compute()
+        >>> activity.counts
+        tensor([2, 0, 1])
+        >>> activity.rate, activity.spikes_per_sample
+        (0.5, 3.0)
+        >>> round(activity.dead, 3), round(activity.saturated, 3)
+        (0.333, 0.333)
     """
 
     full_state_update = False
     counts: Tensor
     samples: Tensor
-    steps: Tensor
+    presentations: Tensor
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.add_state("counts", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("samples", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("steps", torch.tensor(0), dist_reduce_fx="max")
+        self.add_state("presentations", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, spikes: Tensor) -> None:
-        """Add a window, ``[time, batch, *shape]``."""
-        self.counts += spikes.detach().sum((0, 1), dtype=self.counts.dtype)
-        self.samples += spikes.shape[1]
-        self.steps.fill_(spikes.shape[0])
+    def update(self, spikes: Tensor, continued: bool = False) -> None:
+        """Add a window.
+
+        Args:
+            spikes: ``[time, batch, *shape]``.
+            continued: these are later time steps of the samples before, no new
+                samples.
+        """
+        steps, batch = spikes.shape[:2]
+        self.counts += neuron_counts(spikes)
+        self.samples += 0 if continued else batch
+        self.presentations += steps * batch
 
     def compute(self) -> Activity:
         """Activity over everything seen since the last reset."""
-        per_sample = self.counts.sum().item() / max(1, self.samples.item())
-        neurons_and_steps = self.counts.numel() * max(1, self.steps.item())
-        return Activity(
-            rate=per_sample / neurons_and_steps,
-            dead=(self.counts == 0).double().mean().item(),
-            spikes_per_sample=per_sample,
-        )
+        return Activity(self.counts, int(self.samples), int(self.presentations))
+
+
+def surrogate_mass(membranes: Tensor, centre: Tensor, surrogate: Surrogate) -> Tensor:
+    """How much gradient a layer lets through: the mean of ∂z/∂u.
+
+    The mean of s(u, centre) over neurons, samples and time steps. It is s(centre, centre),
+    1 for the fast sigmoid, if every membrane always is at the surrogate's
+    centre, and goes to 0 as membranes move away: next to no gradient then
+    reaches the weights, whether the layer is silent or fires.
+
+    Args:
+        membranes: u, ``[time, ...]``.
+        centre: where the surrogate is centred, broadcasts against one step.
+        surrogate: a shape from :mod:`bsnn_tha.functional.surrogate`.
+
+    Returns:
+        0-dimensional, at least float32, detached.
+
+    Example:
+        >>> from bsnn_tha.functional.surrogate import FastSigmoid
+        >>> membranes = torch.tensor([[1.0, 1.1]])  # one step of two neurons
+        >>> surrogate_mass(membranes, torch.tensor(1.0), FastSigmoid(slope=10.0))
+        tensor(0.6250)
+    """
+    membranes = membranes.detach()
+    centre = centre.detach().to(membranes.dtype)
+    wide = torch.promote_types(membranes.dtype, torch.float32)
+    # Step by step: the whole window's surrogate would be one more tensor of its size.
+    return torch.stack([surrogate(u, centre).mean(dtype=wide) for u in membranes]).mean()
+
+
+class SurrogateMeter(Metric):
+    """Surrogate mass of one layer over many windows, see :func:`surrogate_mass`.
+
+    Under distributed training it is the mean over the samples of all processes.
+
+    Example:
+        >>> from bsnn_tha.functional.surrogate import FastSigmoid
+        >>> meter, theta = SurrogateMeter(), torch.tensor(1.0)
+        >>> meter.update(torch.ones(4, 2, 3), theta, FastSigmoid())
+        >>> meter.compute()
+        1.0
+    """
+
+    full_state_update = False
+    mass: Tensor
+    presentations: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("mass", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("presentations", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, membranes: Tensor, centre: Tensor, surrogate: Surrogate) -> None:
+        """Add a window of membranes, ``[time, batch, ...]``."""
+        presentations = membranes.shape[0] * membranes.shape[1]
+        self.mass += surrogate_mass(membranes, centre, surrogate) * presentations
+        self.presentations += presentations
+
+    def compute(self) -> float:
+        """The mean over everything seen since the last reset; 0 if that is nothing."""
+        return self.mass.item() / max(1, int(self.presentations))
 
 
 class WeightBits(NamedTuple):

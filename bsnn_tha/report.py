@@ -33,6 +33,7 @@ def summary(values: dict[str, Any]) -> str:
     lines = []
     if "test" in values:
         lines.append(f"test accuracy {values['test']['accuracy']:.2%}  ({values['protocol']})")
+        lines.extend(_groups(values["test"]))
     if "validation" in values:
         lines.append(f"best validation accuracy {values['validation']['best_accuracy']:.2%}")
     if "timing" in values:
@@ -52,7 +53,29 @@ def summary(values: dict[str, Any]) -> str:
 def evaluation(values: dict[str, Any], split: str) -> str:
     """The result of an evaluation."""
     head = f"{split} accuracy {values['accuracy']:.2%}, loss {values['loss']:.4f}"
-    return f"{head}\n{_layers(values['layers'])}"
+    return "\n".join([head, *_groups(values), _layers(values["layers"])])
+
+
+def trials(values: dict[str, Any]) -> str:
+    """The result of several seeds, as in the papers' tables."""
+    lines = [f"{len(values['seeds'])} trials in {values['train_seconds']:.1f} s of training"]
+    if "accuracy" in values:
+        for seed, accuracy in zip(values["seeds"], values["accuracies"], strict=True):
+            lines.append(f"  seed {seed}  test accuracy {accuracy:.2%}")
+        lines.append(f"test accuracy {_best_mean_std(values['accuracy'])}")
+        for name, figures in values["groups"].items():
+            lines.append(f"  {name} {_best_mean_std(figures)}")
+    lines.append(f"({values['protocol']})")
+    return "\n".join(lines)
+
+
+def _best_mean_std(figures: dict[str, float]) -> str:
+    best, mean, std = (f"{100 * figures[name]:.2f}" for name in ("best", "mean", "std"))
+    return f"best {best}, mean {mean}, σ {std} %"
+
+
+def _groups(values: dict[str, Any]) -> list[str]:
+    return [f"  {name} {accuracy:.2%}" for name, accuracy in values.get("groups", {}).items()]
 
 
 def presets(configs: list[RunConfig]) -> str:
@@ -72,7 +95,8 @@ def presets(configs: list[RunConfig]) -> str:
 
 def _layers(rows: list[dict[str, Any]]) -> str:
     table = Table(
-        "layer", "neurons", "threshold", "firing rate", "dead", "spikes/sample",
+        "layer", "neurons", "threshold", "firing rate", "dead", "saturated",
+        "spikes/sample", "operations/sample",
         box=None, padding=(0, 1),
     )  # fmt: skip
     for index, row in enumerate(rows, start=1):
@@ -82,7 +106,9 @@ def _layers(rows: list[dict[str, Any]]) -> str:
             f"{row['threshold']:.4g}",
             f"{row['firing_rate']:.2%}",
             f"{row['dead_share']:.1%}",
+            f"{row['saturated_share']:.1%}",
             f"{row['spikes_per_sample']:,.0f}",
+            f"{row['effective_macs'] + row['effective_acs']:,.0f}",
         )
     return _render(table)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import http.server
 import io
 import logging
 import os
@@ -13,8 +12,7 @@ import socket
 import stat
 import struct
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +21,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from local_server import Server
 from torch import Tensor
 
 from bsnn_tha.data import images
@@ -87,18 +86,6 @@ def write_mnist(root: Path, arrays: dict[str, Tensor], *, compress: bool = True)
         else:
             (folder / name).write_bytes(content)
     return root
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any attempt to open a connection is an error that no loader catches."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a socket was opened")
-
-    monkeypatch.setattr(socket, "socket", refuse)
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 @pytest.mark.usefixtures("offline")
@@ -449,60 +436,12 @@ PAYLOAD = bytes(range(256)) * 4096  # 1 MiB, many chunks
 MD5 = hashlib.md5(PAYLOAD).hexdigest()
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves ``contents`` by path; remembers what was asked."""
-
-    contents: dict[str, bytes]
-    requests: list[str]
-    halfway: Callable[[], None] | None = None
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers in two halves, so that a test can look in between."""
-
-    server: Server
-
-    def do_GET(self) -> None:
-        self.server.requests.append(self.path)
-        body = self.server.contents.get(self.path)
-        if body is None:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        half = len(body) // 2
-        self.wfile.write(body[:half])
-        self.wfile.flush()
-        if self.server.halfway is not None:
-            self.server.halfway()
-        # Under /short/ the connection closes before the promised end.
-        if not self.path.startswith("/short/"):
-            self.wfile.write(body[half:])
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    for variable in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(variable, raising=False)
-        monkeypatch.delenv(variable.upper(), raising=False)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = Server(("127.0.0.1", 0), Handler)
-    server.contents, server.requests = {}, []
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def mirrors(server: Server, *folders: str) -> tuple[str, ...]:
+    return tuple(f"http://127.0.0.1:{server.server_address[1]}/{f}/" for f in folders)
 
 
 def remote(server: Server, *folders: str, md5: str = MD5, name: str = "a.bin") -> RemoteFile:
-    port = server.server_address[1]
-    return RemoteFile(name, md5, tuple(f"http://127.0.0.1:{port}/{f}/" for f in folders))
+    return RemoteFile(name, md5, tuple(f"{m}{name}" for m in mirrors(server, *folders)))
 
 
 def test_download(server: Server, tmp_path: Path) -> None:
@@ -662,7 +601,7 @@ def test_mnist_is_downloaded_once_and_equals_files_in_place(
         sums[path.name.split("-idx")[0]] = hashlib.md5(path.read_bytes()).hexdigest()
     fake = replace(
         images._MNIST,
-        mirrors=remote(server, "first", "second").mirrors,
+        mirrors=mirrors(server, "first", "second"),
         train_images=sums["train-images"],
         train_labels=sums["train-labels"],
         test_images=sums["t10k-images"],
@@ -688,9 +627,7 @@ def test_mnist_is_downloaded_once_and_equals_files_in_place(
 def test_mnist_missing_and_offline(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        images, "_MNIST", replace(images._MNIST, mirrors=remote(server, "gone").mirrors)
-    )
+    monkeypatch.setattr(images, "_MNIST", replace(images._MNIST, mirrors=mirrors(server, "gone")))
     with pytest.raises(DataError, match="train-images-idx3-ubyte.gz") as error:
         load_mnist(tmp_path, validation=0, seed=0)
     by_hand = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"

@@ -6,10 +6,20 @@ import itertools
 
 import pytest
 import torch
+from reference import fast_sigmoid_derivative
 from torch import nn
 
 from bsnn_tha import AnnealedLeaky, BinaryConv2d, BinaryLinear, SpikingNetwork
-from bsnn_tha.metrics import ActivityMeter, predict, spike_timing, weight_bits
+from bsnn_tha.functional.counts import neuron_counts
+from bsnn_tha.functional.surrogate import FastSigmoid
+from bsnn_tha.metrics import (
+    ActivityMeter,
+    SurrogateMeter,
+    predict,
+    spike_timing,
+    surrogate_mass,
+    weight_bits,
+)
 
 # Predictions
 
@@ -46,26 +56,40 @@ def test_predict_counts_half_precision_spikes_exactly():
 
 
 def activity_by_loop(windows):
-    """(rate, dead share, spikes per sample), spike by spike."""
-    spikes = samples = presentations = 0
-    fired = set()
+    """(rate, dead share, saturated share, spikes per sample), spike by spike."""
+    samples = presentations = 0
     neurons = list(itertools.product(*(range(size) for size in windows[0].shape[2:])))
+    fired = dict.fromkeys(neurons, 0)
     for window in windows:
         samples += window.shape[1]
         for t, sample in itertools.product(range(window.shape[0]), range(window.shape[1])):
+            presentations += 1
             for neuron in neurons:
-                presentations += 1
-                if window[(t, sample, *neuron)] > 0:
-                    spikes += 1
-                    fired.add(neuron)
-    return spikes / presentations, 1 - len(fired) / len(neurons), spikes / samples
+                fired[neuron] += window[(t, sample, *neuron)] > 0
+    fired = {neuron: int(count) for neuron, count in fired.items()}
+    spikes = sum(fired.values())
+    return (
+        spikes / presentations / len(neurons),
+        sum(count == 0 for count in fired.values()) / len(neurons),
+        sum(count == presentations for count in fired.values()) / len(neurons),
+        spikes / samples,
+    )
+
+
+def figures(activity):
+    return activity.rate, activity.dead, activity.saturated, activity.spikes_per_sample
 
 
 def make_windows(shape, batches, steps=4, seed=0):
+    """Sparse spikes; the first neuron is dead, the last one always fires."""
     generator = torch.Generator().manual_seed(seed)
-    return [
-        (torch.rand(steps, batch, *shape, generator=generator) < 0.05).float() for batch in batches
-    ]
+    windows = []
+    for batch in batches:
+        window = (torch.rand(steps, batch, *shape, generator=generator) < 0.05).float()
+        flat = window.view(steps, batch, -1)
+        flat[..., 0], flat[..., -1] = 0, 1
+        windows.append(window)
+    return windows
 
 
 def meter_of(windows):
@@ -80,13 +104,20 @@ def meter_of(windows):
 def test_activity_equals_the_loop(shape, batches):
     windows = make_windows(shape, batches)
     activity = meter_of(windows).compute()
-    assert activity == pytest.approx(activity_by_loop(windows), rel=1e-12)
-    assert activity.rate > 0
+    assert figures(activity) == pytest.approx(activity_by_loop(windows), rel=1e-12)
+    assert activity.dead > 0
+    assert activity.saturated > 0
 
 
 def test_every_sample_weighs_alike_whatever_its_batch():
     windows = [torch.ones(2, 1, 3), torch.zeros(2, 3, 3)]
     assert meter_of(windows).compute().rate == pytest.approx(1 / 4)
+
+
+def test_windows_of_different_lengths_count_their_own_steps():
+    windows = [torch.ones(6, 1, 3), torch.zeros(2, 1, 3)]
+    activity = meter_of(windows).compute()
+    assert (activity.rate, activity.spikes_per_sample) == (6 / 8, 9)
 
 
 def test_dead_means_no_spike_for_any_sample_at_any_step():
@@ -100,31 +131,90 @@ def test_dead_means_no_spike_for_any_sample_at_any_step():
     assert meter.compute().dead == 0.5
 
 
+def test_saturated_means_a_spike_for_every_sample_at_every_step():
+    first, second = torch.ones(2, 6, 3, 4)
+    first[5, 2, 0] = 0
+    second[0, 0, 1] = 0
+    meter = ActivityMeter((4,))
+    meter.update(first)
+    assert meter.compute().saturated == 0.75
+    meter.update(second)
+    assert meter.compute().saturated == 0.5
+
+
+def test_chunks_of_a_window_are_one_window():
+    (window,) = make_windows((5,), (3,), steps=7)
+    meter = ActivityMeter((5,))
+    for start in (0, 3, 6):
+        meter.update(window[start : start + 3], continued=start > 0)
+    assert figures(meter.compute()) == figures(meter_of([window]).compute())
+
+
 def test_reset_forgets_everything():
     meter = meter_of(make_windows((5,), (4, 2), seed=1))
     meter.reset()
     window = torch.zeros(3, 2, 5)
     window[0, 0, 4] = 1
     meter.update(window)
-    activity = meter.compute()
-    assert activity == pytest.approx((1 / 30, 0.8, 0.5))
+    assert figures(meter.compute()) == pytest.approx((1 / 30, 0.8, 0.0, 0.5))
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_a_meter_that_saw_nothing_says_so_without_dividing_by_zero():
-    assert ActivityMeter((3,)).compute() == (0.0, 1.0, 0.0)
+    assert figures(ActivityMeter((3,)).compute()) == (0.0, 1.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-def test_spikes_of_any_dtype_are_counted_exactly(dtype):
+DTYPES = [torch.float32, torch.float64, torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_spikes_of_any_dtype_are_counted_exactly(dtype, autocast):
     # 3 × 301 = 903 has no bfloat16 of its own.
-    meter = meter_of([torch.ones(301, 3, 2, dtype=dtype)] * 2)
-    assert meter.compute() == (1.0, 0.0, 602.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        activity = meter_of([torch.ones(301, 3, 2, dtype=dtype)] * 2).compute()
+    assert activity.counts.tolist() == [2 * 903] * 2
+    assert figures(activity) == (1.0, 0.0, 1.0, 602.0)
+
+
+def test_views_are_counted_as_what_they_show():
+    window = (torch.rand(4, 6, 5) < 0.5).float()
+    seen = neuron_counts(window.permute(1, 2, 0))
+    assert seen.tolist() == window.sum((1, 2)).tolist()
+    assert neuron_counts(torch.ones(2, 1, 3).expand(2, 5, 3)).tolist() == [10] * 3
 
 
 def test_the_meter_keeps_no_graph():
     spikes = torch.ones(2, 2, 3, requires_grad=True)
     assert not meter_of([spikes]).counts.requires_grad
+
+
+# Surrogate mass
+
+
+def test_surrogate_mass_is_the_mean_over_neurons_samples_and_steps():
+    generator = torch.Generator().manual_seed(0)
+    batches = [2 * torch.rand(4, batch, 3, generator=generator) for batch in (5, 2)]
+    meter = SurrogateMeter()
+    for membranes in batches:
+        meter.update(membranes, torch.tensor(0.7), FastSigmoid(slope=3.0))
+    values = [u for membranes in batches for u in membranes.flatten().tolist()]
+    masses = [fast_sigmoid_derivative(u, 0.7, 3.0) for u in values]
+    assert meter.compute() == pytest.approx(sum(masses) / len(masses), rel=1e-5)
+    meter.reset()
+    meter.update(batches[1], torch.tensor(0.7), FastSigmoid(slope=3.0))
+    assert meter.compute() == pytest.approx(sum(masses[60:]) / 24, rel=1e-5)
+
+
+def test_surrogate_mass_of_half_precision_is_averaged_in_full():
+    membranes = torch.ones(3, 500, 7, dtype=torch.bfloat16)
+    membranes[0] = 1.5
+    mass = surrogate_mass(membranes, torch.tensor(1.0), FastSigmoid(slope=2.0))
+    assert mass.dtype == torch.float32
+    assert mass.item() == pytest.approx((2 + 1 / 4) / 3, rel=1e-6)
+    assert not surrogate_mass(
+        torch.ones(1, 1, requires_grad=True), torch.tensor(1.0), FastSigmoid()
+    ).requires_grad
 
 
 # Weight bits

@@ -2,13 +2,15 @@
 
 A loader is a function whose keywords are what a configuration may set for its
 data set; :func:`load_dataset` fills in the ones every run has (``root``,
-``seed``, ``validation``, ``num_steps``) where the loader asks for them.
+``cache``, ``seed``, ``validation``, ``num_steps``) where the loader asks for
+them.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,11 @@ LOADERS: dict[str, str] = {
     "mnist": "bsnn_tha.data.images:load_mnist",
     "fashion-mnist": "bsnn_tha.data.images:load_fashion_mnist",
     "temporal-coding": "bsnn_tha.data.temporal_coding:load_temporal_coding",
+    "dvs-gesture": "bsnn_tha.data.events:DVS_GESTURE.load",
+    "shd": "bsnn_tha.data.events:SHD.load",
+    "nmnist": "bsnn_tha.data.events:NMNIST.load",
+    "spoken-digits": "bsnn_tha.data.events:SPOKEN_DIGITS.load",
+    "saccade-digits": "bsnn_tha.data.events:SACCADE_DIGITS.load",
 }
 """``module:function`` per data set; imported when used."""
 
@@ -32,6 +39,7 @@ def load_dataset(
     name: str,
     *,
     root: Path,
+    cache: Path,
     seed: int,
     validation: float,
     num_steps: int,
@@ -42,6 +50,7 @@ def load_dataset(
     Args:
         name: a key of :data:`LOADERS`.
         root: folder that holds the data files, for sets that have any.
+        cache: folder for what is made from them, for sets that need it.
         seed: of the validation split, or of generated data.
         validation: share of the training samples held out, in [0, 1).
         num_steps: T.
@@ -52,7 +61,13 @@ def load_dataset(
         DataError: a file is missing, damaged or cannot be downloaded.
     """
     loader = _loader(name)
-    common = {"root": root, "seed": seed, "validation": validation, "num_steps": num_steps}
+    common = {
+        "root": root,
+        "cache": cache,
+        "seed": seed,
+        "validation": validation,
+        "num_steps": num_steps,
+    }
     accepted = inspect.signature(loader).parameters
     own = [key for key in accepted if key not in common]
     for key in options or {}:
@@ -76,4 +91,4 @@ def _loader(name: str) -> Callable[..., Dataset]:
     if name not in LOADERS:
         raise InvalidValueError(f"unknown data set {name!r}{did_you_mean(name, LOADERS)}")
     module, _, function = LOADERS[name].partition(":")
-    return getattr(importlib.import_module(module), function)
+    return operator.attrgetter(function)(importlib.import_module(module))

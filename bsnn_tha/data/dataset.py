@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from bsnn_tha.data.event_batch import EventBatch
 from bsnn_tha.errors import InvalidValueError
 
 
@@ -15,7 +17,9 @@ class Split(Protocol):
     """One part of a data set. Indexed with a list, it returns a batch.
 
     ``split[indices]`` is ``(inputs, targets)``. Inputs are ``[batch, ...]``
-    for static samples and ``[time, batch, ...]`` for sequences, float32.
+    for static samples and ``[time, batch, ...]`` for sequences, float32; or an
+    :class:`~bsnn_tha.data.event_batch.EventBatch`, which becomes such a
+    sequence on the device.
     """
 
     @property
@@ -25,7 +29,7 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]: ...
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor | EventBatch, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class Dataset:
         static: True if a sample is one frame, shown at every time step.
         train, validation, test: the splits; the last two may be None.
         source: one line on where it comes from and how it was split.
+        test_groups: parts of the test samples that are reported on their own,
+            by name: masks ``[samples]``.
     """
 
     name: str
@@ -80,6 +86,7 @@ class Dataset:
     validation: Split | None
     test: Split | None
     source: str
+    test_groups: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def stratified_split(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:

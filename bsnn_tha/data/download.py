@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -28,25 +29,14 @@ class RemoteFile:
     """A file that can be downloaded.
 
     Args:
-        name: of the file, both on the mirrors and in the folder.
+        name: of the file in the folder.
         md5: checksum of the whole file, 32 hexadecimal digits.
-        mirrors: http or https addresses of folders that hold the file, in the
-            order in which they are tried.
-
-    Example:
-        >>> file = RemoteFile("a.gz", "d41d8cd98f00b204e9800998ecf8427e", ("https://host/data/",))
-        >>> file.urls
-        ('https://host/data/a.gz',)
+        urls: its http or https addresses, in the order in which they are tried.
     """
 
     name: str
     md5: str
-    mirrors: tuple[str, ...]
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """Full address on each mirror."""
-        return tuple(f"{mirror.rstrip('/')}/{self.name}" for mirror in self.mirrors)
+    urls: tuple[str, ...]
 
 
 def fetch(file: RemoteFile, folder: Path) -> Path:
@@ -84,6 +74,44 @@ def fetch(file: RemoteFile, folder: Path) -> Path:
         f"could not download {file.name} from {' or '.join(file.urls) or 'anywhere'}"
         f" (last failure: {reason}); try again later, or place the file by hand at {path}"
     )
+
+
+def fetch_unpacked(file: RemoteFile, folder: Path, member: str) -> Path:
+    """Path of a file or folder that comes in an archive, fetched if it is not there yet.
+
+    Args:
+        file: the archive (zip or tar). One that lies in the folder is used.
+        folder: where to look and to unpack.
+        member: what is wanted from it, a name at the archive's top.
+
+    Raises:
+        DataError: as :func:`fetch`, or the archive is damaged or holds no such
+            member. Nothing is left under the member's name.
+    """
+    path = folder.absolute() / member
+    if path.exists():
+        return path
+    try:
+        archive = fetch(file, folder)
+    except DataError as error:
+        raise DataError(f"{error}; or place its content at {path}") from error
+    logger.info("unpacking %s", archive)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{member}.") as temporary:
+            shutil.unpack_archive(archive, temporary, **_SAFELY.get(archive.suffix, {}))
+            (Path(temporary) / member).rename(path)
+    # Damaged archives raise whatever their readers raise, down to zlib.error.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{archive} must be an archive that holds {member}, but unpacking it failed"
+            f" ({reason}); delete it so that it is downloaded again, or place {member} at {path}"
+        ) from error
+    return path
+
+
+# Tar files may name paths outside the folder; zip files cannot.
+_SAFELY: dict[str, dict[str, Any]] = {".gz": {"filter": "data"}, ".tar": {"filter": "data"}}
 
 
 def _check_writable(path: Path) -> None:

@@ -154,7 +154,8 @@ def _load_idx(files: _IdxFiles, root: Path, validation: float, seed: int) -> Dat
         plain = folder / name
         if plain.exists():
             return plain
-        return fetch(RemoteFile(f"{name}.gz", md5, files.mirrors), folder)
+        urls = tuple(f"{mirror}{name}.gz" for mirror in files.mirrors)
+        return fetch(RemoteFile(f"{name}.gz", md5, urls), folder)
 
     # All four are fetched before the first is read: a download that fails does so early.
     train = (

@@ -1,4 +1,4 @@
-"""Where data files live: one folder, chosen by argument, environment or default."""
+"""Where data files and caches live: chosen by argument, environment or default."""
 
 from __future__ import annotations
 
@@ -21,11 +21,28 @@ def data_root(root: str | Path | None = None) -> Path:
         >>> data_root("datasets").name
         'datasets'
     """
+    return _folder(root, "BSNN_THA_DATA", "")
+
+
+def cache_root(root: str | Path | None = None) -> Path:
+    """The folder for what is made from data files and can be made again.
+
+    Chosen like :func:`data_root`, with the environment variable
+    ``BSNN_THA_CACHE`` and the folder ``cache`` below the default data root.
+
+    Example:
+        >>> cache_root("elsewhere").name
+        'elsewhere'
+    """
+    return _folder(root, "BSNN_THA_CACHE", "cache")
+
+
+def _folder(root: str | Path | None, variable: str, default: str) -> Path:
     if root is None:
-        root = os.environ.get("BSNN_THA_DATA") or None
+        root = os.environ.get(variable) or None
     if root is None:
         import pooch
 
-        root = pooch.os_cache("bsnn-tha")
+        root = pooch.os_cache("bsnn-tha") / default
     # Path.expanduser raises for "~name" of an unknown user; this leaves it.
     return Path(os.path.expanduser(root))

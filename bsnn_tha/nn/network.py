@@ -4,6 +4,9 @@ Nothing between the neurons has a memory: convolution, pooling, batch norm and
 dropout see the time steps of a window as one large batch, in one call each.
 Only the neurons walk through time. A constant input (a static image) meets the
 first layer's weights once instead of T times.
+
+A window may also be run in chunks of time steps, which bounds the memory of a
+training step: see ``chunk_steps`` of :class:`SpikingNetwork`.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from bsnn_tha.errors import InvalidValueError
@@ -20,6 +24,7 @@ from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear, WeightInit
 from bsnn_tha.nn.leaky import AnnealedLeaky
 from bsnn_tha.nn.norm import BatchNormPerStep
 from bsnn_tha.nn.notation import ConvSpec, LayerSpec, parse_network
+from bsnn_tha.nn.recompute import recompute_in_backward
 
 
 class NetworkWindow(NamedTuple):
@@ -38,7 +43,10 @@ class SpikingLayer(nn.Module):
 
     Current: convolution, average pooling, batch norm per step; or a fully
     connected layer and dropout with a new mask at every time step. A forward
-    hook on this module sees ``(inputs, LIFWindow)``.
+    hook on this module sees ``(inputs, LIFWindow)``: once per window, or, with
+    ``chunk_steps``, once per chunk, and again while a chunk is recomputed for
+    the backward pass. A hook that counts tests
+    :func:`~bsnn_tha.nn.recompute.recomputing`.
 
     Args:
         spec: the layer in the papers' notation.
@@ -66,6 +74,8 @@ class SpikingLayer(nn.Module):
         self.input_shape = input_shape
         self.output_shape = output_shape
         self.synapse: nn.Conv2d | nn.Linear
+        self.show_membranes = False
+        """Whether forward hooks see the membranes even if nobody records them."""
         self.pool = 1
         self.norm: BatchNormPerStep | None = None
         self.dropout: nn.Module = nn.Identity()
@@ -109,6 +119,15 @@ class SpikingLayer(nn.Module):
             membrane: membranes to start from; zero if None.
             record: also return the membranes of every step.
         """
+        current = self.dropout(self.drive(input, num_steps))
+        return self.neuron.window(current, membrane, record or self.show_membranes)
+
+    def drive(self, input: Tensor, num_steps: int | None = None) -> Tensor:
+        """The current that reaches the neurons but for dropout, ``[time, batch, *output_shape]``.
+
+        Args:
+            input, num_steps: as in :meth:`forward`.
+        """
         if num_steps is None:
             current = self.current(input.flatten(0, 1)).unflatten(0, input.shape[:2])
             if self.norm is not None:
@@ -118,7 +137,7 @@ class SpikingLayer(nn.Module):
             if self.norm is not None:
                 current = self.norm(current, repeats=num_steps)
             current = current.expand(num_steps, *current.shape)
-        return self.neuron.window(self.dropout(current), membrane, record)
+        return current
 
     def current(self, input: Tensor) -> Tensor:
         """The weights' current before normalisation, ``[samples, *output_shape]``."""
@@ -215,6 +234,7 @@ class SpikingNetwork(nn.Module):
         num_steps: int | None = None,
         state: Sequence[Tensor] | None = None,
         record: bool = False,
+        chunk_steps: int | None = None,
     ) -> NetworkWindow:
         """Run the network over a window.
 
@@ -224,10 +244,22 @@ class SpikingNetwork(nn.Module):
             num_steps: T for a constant input; leave out otherwise.
             state: ``state`` of the window before, to continue it.
             record: also return the output membranes (differentiable).
+            chunk_steps: run the window in chunks of this many time steps (the
+                last may be shorter). For the backward pass only each chunk's
+                inputs and outputs and the membranes at its ends are kept, and
+                one chunk at a time is run again: memory grows with
+                ``chunk_steps`` and with T / ``chunk_steps``, for a second
+                forward pass. None, or T and more: the whole window at once.
+
+        Spikes, membranes, gradients and running statistics do not depend on
+        ``chunk_steps`` but for the order of summation. Dropout masks do: they
+        are drawn chunk by chunk, so a seed gives others than it gives for the
+        whole window; those of the backward pass are the forward pass's own.
 
         Raises:
-            InvalidValueError: the input has another shape, or ``num_steps``
-                is missing, given twice or below 1.
+            InvalidValueError: the input has another shape, ``num_steps`` is
+                missing, given twice or below 1, or ``chunk_steps`` is below 1
+                or given to neurons with ``init_hidden=True``.
         """
         self._check_input(input, num_steps)
         if state is not None and len(state) != len(self.layers):
@@ -235,13 +267,90 @@ class SpikingNetwork(nn.Module):
                 f"state needs one membrane for each of the {len(self.layers)} layers, "
                 f"but got {len(state)}"
             )
-        membranes = [None] * len(self.layers) if state is None else state
+        membranes = (None,) * len(self.layers) if state is None else tuple(state)
+        if chunk_steps is None:
+            return self._window(input, num_steps, membranes, record)
+        self._check_chunks(chunk_steps)
+        steps = len(input) if num_steps is None else num_steps
+        if chunk_steps >= steps:
+            return self._window(input, num_steps, membranes, record)
+        return self._chunks(input, num_steps, membranes, record, chunk_steps)
+
+    def _window(
+        self,
+        input: Tensor,
+        num_steps: int | None,
+        membranes: Sequence[Tensor | None],
+        record: bool,
+    ) -> NetworkWindow:
         spikes, final = input, []
         for layer, membrane in zip(self.layers, membranes, strict=True):
             window = layer(spikes, num_steps, membrane, record and layer is self.layers[-1])
             spikes, num_steps = window.spikes, None
             final.append(window.membrane)
-        return NetworkWindow(spikes, window.membranes, tuple(final))
+        return NetworkWindow(spikes, window.membranes if record else None, tuple(final))
+
+    def _chunks(
+        self,
+        input: Tensor,
+        num_steps: int | None,
+        membranes: Sequence[Tensor | None],
+        record: bool,
+        chunk_steps: int,
+    ) -> NetworkWindow:
+        pieces: list[tuple[Tensor, int | None]]
+        if num_steps is None:
+            pieces = [(piece, None) for piece in input.split(chunk_steps)]
+        else:
+            starts = range(0, num_steps, chunk_steps)
+            pieces = [(input, min(chunk_steps, num_steps - start)) for start in starts]
+        run = self._recomputed if torch.is_grad_enabled() else self._window
+        spikes, recorded = [], []
+        for piece, steps in pieces:
+            chunk = run(piece, steps, membranes, record)
+            membranes = chunk.state
+            spikes.append(chunk.spikes)
+            if chunk.membranes is not None:
+                recorded.append(chunk.membranes)
+        return NetworkWindow(
+            torch.cat(spikes), torch.cat(recorded) if record else None, chunk.state
+        )
+
+    def _recomputed(
+        self,
+        input: Tensor,
+        num_steps: int | None,
+        membranes: Sequence[Tensor | None],
+        record: bool,
+    ) -> NetworkWindow:
+        """:meth:`_window`, run again in the backward pass."""
+        modes = [module.training for module in self.modules()]
+
+        def run(input: Tensor, *tensors: Tensor | None) -> NetworkWindow:
+            if modes != [module.training for module in self.modules()]:
+                raise RuntimeError(
+                    "the network must stay in train() or eval() mode between a forward pass "
+                    "with chunk_steps and its backward pass, but was changed"
+                )
+            return self._window(input, num_steps, tensors[: len(membranes)], record)
+
+        # What else a run reads is passed on to be watched: it would silently give
+        # wrong gradients if changed in place before the backward pass. Running
+        # statistics change with every training batch and are not read in it.
+        watched: list[Tensor] = [*self.parameters()]
+        for module in self.modules():
+            if not (isinstance(module, BatchNormPerStep) and module.training):
+                watched += module.buffers(recurse=False)
+        return recompute_in_backward(run, input, *membranes, *watched)
+
+    def _check_chunks(self, chunk_steps: int) -> None:
+        if chunk_steps < 1:
+            raise InvalidValueError(f"chunk_steps must be at least 1, but got {chunk_steps}")
+        if any(getattr(module, "init_hidden", False) for module in self.modules()):
+            raise InvalidValueError(
+                "chunk_steps needs neurons that get their membranes from the chunk before, "
+                "but got init_hidden=True; leave it out and pass state to continue a window"
+            )
 
     def _check_input(self, input: Tensor, num_steps: int | None) -> None:
         lead = "[batch" if num_steps is not None else "[time, batch"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.nn.recompute import recomputing
 
 
 class BatchNormPerStep(nn.BatchNorm2d):
@@ -24,7 +25,9 @@ class BatchNormPerStep(nn.BatchNorm2d):
 
     A window of T steps leaves the running statistics where T calls of
     ``nn.BatchNorm2d`` would have left them: with r the statistic before and
-    s[t] that of step t, r (1 − m)^T + Σ_t m (1 − m)^(T − 1 − t) s[t].
+    s[t] that of step t, r (1 − m)^T + Σ_t m (1 − m)^(T − 1 − t) s[t]. A window
+    that is run again for the backward pass (:mod:`bsnn_tha.nn.recompute`) has
+    been counted and leaves them alone.
 
     Example:
         >>> norm = BatchNormPerStep(16)
@@ -65,7 +68,11 @@ class BatchNormPerStep(nn.BatchNorm2d):
         return self._window(input)
 
     def _constant(self, input: Tensor, repeats: int) -> Tensor:
-        self._count(repeats)
+        # Run again for the backward pass, the step has been counted: momentum 0
+        # leaves the running statistics as they are.
+        update = not recomputing()
+        if update:
+            self._count(repeats)
         return F.batch_norm(
             input,
             self.running_mean,
@@ -73,7 +80,7 @@ class BatchNormPerStep(nn.BatchNorm2d):
             self.weight,
             self.bias,
             training=True,
-            momentum=1 - (1 - self.momentum) ** repeats,
+            momentum=1 - (1 - self.momentum) ** repeats if update else 0.0,
             eps=self.eps,
         )
 
@@ -93,13 +100,14 @@ class BatchNormPerStep(nn.BatchNorm2d):
             momentum=1.0,
             eps=self.eps,
         )
-        self._count(steps)
-        keep = (1 - self.momentum) ** torch.arange(
-            steps, -1, -1, dtype=mean.dtype, device=mean.device
-        )
-        weights = self.momentum * keep[1:]
-        for running, statistic in ((self.running_mean, mean), (self.running_var, variance)):
-            running.mul_(keep[0]).add_(weights @ statistic.view(steps, channels))
+        if not recomputing():
+            self._count(steps)
+            keep = (1 - self.momentum) ** torch.arange(
+                steps, -1, -1, dtype=mean.dtype, device=mean.device
+            )
+            weights = self.momentum * keep[1:]
+            for running, statistic in ((self.running_mean, mean), (self.running_var, variance)):
+                running.mul_(keep[0]).add_(weights @ statistic.view(steps, channels))
         return normalised.view(batch, steps, channels, *space).transpose(0, 1)
 
     def _count(self, steps: int) -> None:

@@ -1,32 +1,43 @@
 """The papers' settings as configuration files, one per data set and variant.
 
-A preset is data: ``<data set>-<variant>.toml`` in this folder, in the format
+A preset is data: ``<data set>/<variant>.toml`` in this folder, in the format
 of any run's ``config.toml``, its ``source`` naming the table it comes from.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.suggest import did_you_mean
 
+DEFAULT_DATASET = "digits"
+DEFAULT_VARIANT = "tha"
 
+
+@cache
 def preset_names() -> dict[str, list[str]]:
-    """Variants by data set, both sorted.
+    """Variants by data set, both sorted. Reads no file.
 
     Example:
         >>> preset_names()["mnist"]
         ['bsnn', 'bsnn-unit', 'flt32', 'tha']
     """
-    names: dict[str, list[str]] = {}
-    for config in _presets():
-        names.setdefault(config.data.name, []).append(config.variant)
-    return {dataset: sorted(variants) for dataset, variants in sorted(names.items())}
+    names = {
+        folder.name: sorted(
+            file.name.removesuffix(".toml")
+            for file in folder.iterdir()
+            if file.name.endswith(".toml")
+        )
+        for folder in resources.files(__package__).iterdir()
+        if folder.is_dir()
+    }
+    return {dataset: names[dataset] for dataset in sorted(names) if names[dataset]}
 
 
-def load_preset(dataset: str, variant: str) -> RunConfig:
+def load_preset(dataset: str = DEFAULT_DATASET, variant: str = DEFAULT_VARIANT) -> RunConfig:
     """The preset of a data set and variant.
 
     Raises:
@@ -43,9 +54,5 @@ def load_preset(dataset: str, variant: str) -> RunConfig:
         raise InvalidValueError(
             f"{dataset} has no variant {variant!r}; known are {', '.join(names[dataset])}"
         )
-    return next(c for c in _presets() if (c.data.name, c.variant) == (dataset, variant))
-
-
-def _presets() -> list[RunConfig]:
-    files = (file for file in resources.files(__package__).iterdir() if file.name.endswith(".toml"))
-    return [RunConfig.from_toml(file.read_text(encoding="utf-8"), file.name) for file in files]
+    file = resources.files(__package__) / dataset / f"{variant}.toml"
+    return RunConfig.from_toml(file.read_text(encoding="utf-8"), f"preset {dataset}/{variant}.toml")

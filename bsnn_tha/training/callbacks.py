@@ -15,8 +15,13 @@ class ThresholdAnnealing(Callback):
     """Advance every :class:`AnnealedLeaky` once per training iteration (Eq. 4).
 
     Layers are found by type, so names, depth and wrapping do not matter; in
-    any Lightning loop this one callback is all that annealing needs.
+    any Lightning loop this one callback is all that annealing needs. With
+    gradient accumulation an iteration is an optimizer step, as it would be
+    with the larger batch that is accumulated.
     """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._iteration = trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -26,7 +31,9 @@ class ThresholdAnnealing(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        anneal(pl_module)
+        if trainer.global_step > self._iteration:
+            self._iteration = trainer.global_step
+            anneal(pl_module)
 
 
 def anneal(network: nn.Module) -> None:

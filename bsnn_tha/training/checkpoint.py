@@ -1,14 +1,72 @@
-"""Checkpoints: reading them with clear errors, and writing one on Ctrl-C."""
+"""Checkpoints that survive a kill at any moment, and reading them with clear errors."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from bsnn_tha.errors import RunError
-from bsnn_tha.training.files import replace_atomically
+from bsnn_tha.training.files import RunFolder, replace_atomically
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside the old one, then renames.
+
+    Of ``last.ckpt`` the one before is kept as ``previous.ckpt``, so that even
+    a disk that loses the latest writes leaves a run that can be resumed.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        path = Path(path)
+        folder = RunFolder(path.parent)
+        with replace_atomically(path) as temporary:
+            super().save_checkpoint(checkpoint, temporary)
+            if path == folder.last and path.exists():
+                os.replace(path, folder.previous)
+
+
+class MovableCheckpoint(ModelCheckpoint):
+    """A ``ModelCheckpoint`` that knows its best one again in a folder that was moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        assert self.dirpath is not None
+        folder = Path(self.dirpath)
+
+        def here(path: str) -> str:
+            return str(folder / Path(path).name) if path else path
+
+        state = dict(state_dict, dirpath=self.dirpath)
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[name] = here(state[name])
+        state["best_k_models"] = {here(p): score for p, score in state["best_k_models"].items()}
+        super().load_state_dict(state)
+
+
+def resumable_checkpoint(folder: RunFolder) -> Path | None:
+    """The latest checkpoint of a run that is whole; None if it has none at all.
+
+    Raises:
+        RunError: there are checkpoints, but none can be read.
+    """
+    found = [path for path in (folder.last, folder.previous) if path.exists()]
+    for path in found:
+        if _read(path) is not None:
+            return path
+    if found:
+        names = " and ".join(str(path) for path in found)
+        raise RunError(
+            f"{names} cannot be read, so the run cannot be resumed; "
+            f"start anew with --config {folder.config}"
+        )
+    return None
 
 
 def load_weights(module: LightningModule, path: Path) -> None:
@@ -19,18 +77,24 @@ def load_weights(module: LightningModule, path: Path) -> None:
     """
     if not path.is_file():
         raise RunError(f"there is no checkpoint {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # whatever a damaged or foreign file makes the unpickler raise
-        content = None
-    weights = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not all(
-        isinstance(tensor, torch.Tensor) for tensor in weights.values()
-    ):
+    weights = _read(path)
+    if weights is None:
         raise RunError(f"{path} is not a readable checkpoint; use another one")
     if mismatch := _mismatch(module, weights):
         raise RunError(f"checkpoint {path} is of another architecture: {mismatch}")
     module.load_state_dict(weights, assign=True)  # in the precision they were trained in
+
+
+def _read(path: Path) -> dict[str, torch.Tensor] | None:
+    """A checkpoint's weights; None for a damaged or foreign file."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever such a file makes the unpickler raise
+        return None
+    weights = content.get("state_dict") if isinstance(content, dict) else None
+    if isinstance(weights, dict) and all(isinstance(w, torch.Tensor) for w in weights.values()):
+        return weights
+    return None
 
 
 def _mismatch(module: LightningModule, weights: dict[str, torch.Tensor]) -> str:
@@ -43,21 +107,3 @@ def _mismatch(module: LightningModule, weights: dict[str, torch.Tensor]) -> str:
             return f"{name} has shape {list(weights[name].shape)}, this run's {list(tensor.shape)}"
     extra = next((name for name in weights if name not in own), None)
     return f"it has {extra}, which this run's network lacks" if extra else ""
-
-
-class SaveOnInterrupt(Callback):
-    """On Ctrl-C, write the weights as they are, so that they can be used.
-
-    Args:
-        path: the run's ``last.ckpt``, replaced atomically.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        if isinstance(exception, KeyboardInterrupt) and trainer.global_step > 0:
-            with replace_atomically(self.path) as temporary:
-                trainer.save_checkpoint(temporary)

@@ -5,8 +5,11 @@ runs/mnist-tha-1/
   metrics.csv     one row per epoch
   best.ckpt       the checkpoint with the highest validation accuracy
   last.ckpt       the checkpoint after the last finished epoch
-  summary.json    accuracy, activity per layer, weight bits, seconds
+  previous.ckpt   the one before it, while the run is not finished
+  summary.json    accuracy, activity per layer, weight bits, seconds; written
+                  last: a run that has it is finished
   recording.npz   output of every iteration, where recording is on
+  tensorboard/    the metrics for TensorBoard, where it is installed
 """
 
 from __future__ import annotations
@@ -22,10 +25,16 @@ from bsnn_tha.errors import RunError
 
 @contextlib.contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place if all went well."""
+    """A temporary path beside ``path`` that takes its place if all went well.
+
+    The content is on disk before the name is: losing power leaves the old file
+    or the new one.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -54,12 +63,39 @@ class RunFolder:
         return self.path / "last.ckpt"
 
     @property
+    def previous(self) -> Path:
+        return self.path / "previous.ckpt"
+
+    @property
     def summary(self) -> Path:
         return self.path / "summary.json"
 
     @property
     def recording(self) -> Path:
         return self.path / "recording.npz"
+
+    @property
+    def finished(self) -> bool:
+        return self.summary.exists()
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other processes from training in this folder; a killed one lets go.
+
+        Raises:
+            RunError: another process trains in it now.
+        """
+        from filelock import FileLock, Timeout
+
+        path = self.path / ".lock"
+        try:
+            with FileLock(path, blocking=False):
+                for stale in self.path.glob(".*.tmp"):  # of a killed process
+                    stale.unlink(missing_ok=True)
+                yield
+                path.unlink(missing_ok=True)
+        except Timeout:
+            raise RunError(f"another process is training in {self.path}; wait for it") from None
 
     def checkpoint(self, which: str | Path) -> Path:
         """``"best"`` and ``"last"`` by name, anything else as a path.

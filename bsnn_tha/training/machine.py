@@ -15,9 +15,11 @@ from typing import Any
 import lightning
 import snntorch
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 import bsnn_tha
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.training.files import RunFolder
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -28,19 +30,33 @@ class Machine:
 
     Args:
         data_root: folder with the data files; None for the default.
+        cache_root: folder for binned events; None for the default.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        threads: CPU threads, or None for torch's choice.
+        threads: CPU threads of each process, or None for torch's choice.
+        devices: GPUs (or CPU processes) per node that train together.
+        nodes: computers that train together, each started by torchrun or SLURM.
     """
 
     data_root: Path | None = None
+    cache_root: Path | None = None
     device: str = "auto"
     threads: int | None = None
+    devices: int = 1
+    nodes: int = 1
 
-    def trainer_options(self) -> dict[str, Any]:
+    @property
+    def leads(self) -> bool:
+        """True in the one process that writes files and talks to the user."""
+        return getattr(rank_zero_only, "rank", 0) == 0
+
+    def trainer_options(self, together: bool = True) -> dict[str, Any]:
         """Keywords for ``lightning.Trainer``; sets the number of threads.
 
+        Args:
+            together: on all devices and nodes; otherwise on one device.
+
         Raises:
-            InvalidValueError: an unknown or absent device, or no threads.
+            InvalidValueError: an unknown or absent device, or a count below 1.
         """
         if self.device not in DEVICES:
             raise InvalidValueError(
@@ -52,14 +68,20 @@ class Machine:
                 raise InvalidValueError(
                     f"device {device!r} was asked for, but torch finds none; use auto or cpu"
                 )
+        for name in ("threads", "devices", "nodes"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise InvalidValueError(f"{name} must be at least 1, but got {count}")
         if self.threads is not None:
-            if self.threads < 1:
-                raise InvalidValueError(f"threads must be at least 1, but got {self.threads}")
             torch.set_num_threads(self.threads)
+        several = together and self.devices * self.nodes > 1
         return {
             "accelerator": self.device,
-            "devices": 1,
-            "logger": False,
+            "devices": self.devices if together else 1,
+            "num_nodes": self.nodes if together else 1,
+            "strategy": "ddp" if several else "auto",
+            # Batches are shared out by their own sampler.
+            "use_distributed_sampler": False,
             "enable_model_summary": False,
             "enable_progress_bar": False,
         }
@@ -86,30 +108,34 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Lightning's advice (workers, hardware lists) is not for this tool's users."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager
-def interruptible(kept: Path) -> Iterator[None]:
+def interruptible(folder: RunFolder) -> Iterator[None]:
     """Ctrl-C leaves as KeyboardInterrupt; Lightning would end the process itself.
 
-    The exception's message says whether the file ``kept`` is there to go on with.
+    The exception's message says how to go on.
     """
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit as exit_request:
         if isinstance(exit_request.__context__, KeyboardInterrupt):
-            what = f"{kept} is usable" if kept.exists() else "no iteration had finished"
-            raise KeyboardInterrupt(f"interrupted: {what}") from None
+            raise KeyboardInterrupt(
+                "interrupted; go on from the last finished epoch with "
+                f"bsnn-tha train --resume {folder.path}"
+            ) from None
         raise
     finally:
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

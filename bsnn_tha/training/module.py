@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data.dataset import Dataset
+from bsnn_tha.data.event_batch import EventBatch
 from bsnn_tha.errors import InvalidValueError, TrainingError
 from bsnn_tha.losses import Loss
 from bsnn_tha.metrics import predict
@@ -61,12 +63,32 @@ class SpikingModule(LightningModule):
         _check_task(config, dataset, self.loss, self.network)
         self.num_steps = config.data.num_steps if dataset.static else None
         self.classifies = dataset.num_classes is not None
+        # Lightning's own means round the numbers of samples of several processes.
+        self.means = nn.ModuleDict(
+            {
+                f"{split}_{name}": MeanMetric(nan_strategy="disable")
+                for split in ("train", "val", "test")
+                for name in ("loss", "accuracy")
+            }
+        )
         self.live: dict[str, Tensor] = {}
         """Loss and accuracy of the latest training batch, for the progress bar."""
+        self.predictions: list[Tensor] = []
+        """Classes predicted for the test samples so far, batch by batch, on the CPU."""
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        """Events travel to the device in compact form and become frames there."""
+        inputs, targets = batch
+        return (inputs.dense() if isinstance(inputs, EventBatch) else inputs), targets
 
     def forward(self, input: Tensor) -> NetworkWindow:
         """Run the network over the window that a batch stands for."""
-        return self.network(input, self.num_steps, record=self.loss.needs_membranes)
+        return self.network(
+            input,
+            self.num_steps,
+            record=self.loss.needs_membranes,
+            chunk_steps=self.config.training.chunk_steps,
+        )
 
     def training_step(self, batch: Batch, batch_index: int) -> dict[str, Any]:
         window = self(batch[0])
@@ -76,7 +98,17 @@ class SpikingModule(LightningModule):
                 f"the loss must be finite, but is {loss.item()} at iteration {self.global_step}; "
                 + _CALM_DOWN
             )
-        return {"loss": loss, "window": window}
+        return {"loss": self._share_of_joint_loss(loss, window), "window": window}
+
+    def _share_of_joint_loss(self, loss: Tensor, window: NetworkWindow) -> Tensor:
+        """Weigh a process by its samples, so that the mean over processes is the joint loss."""
+        processes = self.trainer.world_size
+        if processes == 1:
+            return loss
+        own = window.spikes.shape[1]
+        joint = torch.tensor(own, device=self.device)
+        torch.distributed.all_reduce(joint)
+        return loss * (own * processes / joint.item())
 
     def on_train_epoch_end(self) -> None:
         # NaN membranes never fire, so a spike-count loss can stay finite over them.
@@ -90,8 +122,14 @@ class SpikingModule(LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         self._log("val", self(batch[0]), batch)
 
+    def on_test_start(self) -> None:
+        self.predictions.clear()
+
     def test_step(self, batch: Batch, batch_index: int) -> None:
-        self._log("test", self(batch[0]), batch)
+        window = self(batch[0])
+        self._log("test", window, batch)
+        if self.classifies:
+            self.predictions.append(predict(window.spikes).cpu())
 
     def _log(self, split: str, window: NetworkWindow, batch: Batch) -> Tensor:
         targets = batch[1]
@@ -101,8 +139,10 @@ class SpikingModule(LightningModule):
         if self.classifies:
             values["accuracy"] = (predict(window.spikes) == targets).float().mean()
         for name, value in values.items():
-            # Means over an epoch weigh every sample equally, whatever its batch.
-            self.log(f"{split}_{name}", value, on_epoch=True, on_step=False, batch_size=samples)
+            # Means over an epoch weigh every sample equally, whatever its batch or process.
+            mean = self.means[f"{split}_{name}"]
+            mean.update(value, samples)
+            self.log(f"{split}_{name}", mean, on_epoch=True, on_step=False)
         if split == "train":
             self.live = values
         return loss

@@ -20,6 +20,9 @@ LAST = 300
 """Iterations at the end of training over which hits are counted."""
 
 
+_RECORDED = ("membranes", "spikes", "thresholds", "loss", "target")
+
+
 class OutputRecorder(Callback):
     """Output membrane, spikes, thresholds and loss of every training iteration.
 
@@ -40,6 +43,10 @@ class OutputRecorder(Callback):
         self.thresholds: list[Tensor] = []
         self.loss: list[float] = []
         self.target: Tensor | None = None
+        self._writes = True
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._writes = trainer.is_global_zero
 
     def on_train_batch_end(
         self,
@@ -57,6 +64,13 @@ class OutputRecorder(Callback):
         self.target = batch[1]
         neurons = (m for m in pl_module.modules() if isinstance(m, AnnealedLeaky))
         self.thresholds.append(torch.stack([n.threshold.detach().mean() for n in neurons]).cpu())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _RECORDED}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name in _RECORDED:
+            setattr(self, name, state_dict[name])
 
     def timing(self) -> dict[str, Any] | None:
         """How the first output fires about the target's peak; None without a trace."""
@@ -82,7 +96,7 @@ class OutputRecorder(Callback):
         self._write()
 
     def _write(self) -> None:
-        if not self.spikes:
+        if not self.spikes or not self._writes:
             return
         arrays: dict[str, Any] = {
             "spikes": torch.stack(self.spikes).numpy(),

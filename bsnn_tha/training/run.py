@@ -1,26 +1,37 @@
-"""Train a configured network, keep what it learned, measure it once at the end."""
+"""Train a configured network, keep what it learned, measure it once at the end.
+
+A run is its folder. Killed at any moment, it goes on from its last finished
+epoch with :func:`resume`, and on the same CPU with as many threads ends with
+the same bits as if nothing had happened.
+"""
 
 from __future__ import annotations
 
 import json
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
 from bsnn_tha import report
 from bsnn_tha.config import RunConfig
-from bsnn_tha.data import load_dataset
 from bsnn_tha.data.dataset import Dataset, Split
-from bsnn_tha.data.root import data_root
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.metrics import weight_bits
 from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping
-from bsnn_tha.training.checkpoint import SaveOnInterrupt, load_weights
+from bsnn_tha.training.checkpoint import (
+    DurableCheckpointIO,
+    MovableCheckpoint,
+    load_weights,
+    resumable_checkpoint,
+)
+from bsnn_tha.training.evaluation import EVALUATION_BATCH, epoch_values, load_data, measure
 from bsnn_tha.training.files import RunFolder, replace_atomically
 from bsnn_tha.training.loaders import evaluation_batches, training_batches
 from bsnn_tha.training.machine import THIS_MACHINE, Machine, interruptible, machine_facts, quiet
@@ -28,9 +39,8 @@ from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.monitor import ActivityMonitor, EpochTable
 from bsnn_tha.training.progress import progress
 from bsnn_tha.training.recorder import OutputRecorder
-
-EVALUATION_BATCH = 4
-"""Evaluation keeps no membranes, so its batches are this many times larger."""
+from bsnn_tha.training.seeding import EpochSeed
+from bsnn_tha.training.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -52,14 +62,15 @@ def train(
     """Train as configured and write a run folder.
 
     The checkpoint with the highest validation accuracy is selected; the test
-    set, if there is one, is used once, with that checkpoint, at the end.
+    set, if there is one, is used once, with that checkpoint, at the end. With
+    ``training.protocol = "paper"`` the test set itself selects.
 
     Args:
         config: the run, see :class:`bsnn_tha.config.RunConfig`.
         output: the run folder, which must not hold anything yet. By default a
             new numbered folder below ``parent``.
         parent: where numbered run folders go.
-        machine: data root, device and threads.
+        machine: data root, devices and threads.
         verbose: show progress.
 
     Returns:
@@ -70,91 +81,183 @@ def train(
         DataError: data is missing or damaged. Nothing is written.
         RunError: the output folder cannot be written or is not empty.
         TrainingError: the loss is not finite. Earlier checkpoints stay.
-        KeyboardInterrupt: interrupted; ``last.ckpt`` holds the latest weights.
+        KeyboardInterrupt: interrupted; :func:`resume` goes on.
     """
-    options = machine.trainer_options() | {"precision": config.training.precision}
-    dataset = _load(config, machine)
-    batches = _fit_batches(config, dataset)
-    seed_everything(config.training.seed, verbose=False)
-    module = SpikingModule(config, dataset)
+    session = _Session.prepare(config, machine, verbose)
     # All that can be refused has been: only now is a file made.
     name = f"{config.data.name}-{config.variant}"
-    folder = RunFolder.create(output) if output else RunFolder.create_numbered(parent, name)
-    with replace_atomically(folder.config) as temporary:
-        temporary.write_text(config.to_toml(), encoding="utf-8")
-    if verbose:
-        print(report.opening(config), flush=True)
-
-    fitted = _fit(module, batches, folder, config, options, verbose)
-    summary = _summary(fitted, module, dataset, config)
-    if dataset.test is not None:
-        load_weights(module, folder.checkpoint("best"))
-        summary["test"], summary["layers"] = _measure(module, dataset.test, config, options)
-    with replace_atomically(folder.summary) as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    return RunResult(folder, summary)
+    if not machine.leads:
+        folder = RunFolder(output or parent)  # never written by this process
+    else:
+        folder = RunFolder.create(output) if output else RunFolder.create_numbered(parent, name)
+    return session.run(folder, checkpoint=None)
 
 
-def evaluate(
+def resume(
     run: Path,
     *,
-    checkpoint: str | Path = "best",
-    split: str = "test",
+    epochs: int | None = None,
     machine: Machine = THIS_MACHINE,
-) -> dict[str, Any]:
-    """Measure a trained network of a run folder. Writes nothing.
+    verbose: bool = True,
+) -> RunResult:
+    """Go on with a run that was stopped, from its last finished epoch.
+
+    A finished run is left as it is, unless ``epochs`` asks for more.
 
     Args:
         run: the run folder.
-        checkpoint: ``"best"``, ``"last"`` or the path of a checkpoint.
-        split: ``"test"`` or ``"validation"``.
-        machine: data root, device and threads.
-
-    Returns:
-        ``{"loss", "accuracy", "layers"}`` as in the run's summary.
+        epochs: a new, higher ``training.epochs``.
+        machine: data root, devices and threads.
+        verbose: show progress.
 
     Raises:
-        RunError: no such run or checkpoint, or one of another architecture.
-        InvalidValueError: the data set has no such split.
+        RunError: no such run, none of its checkpoints can be read, or another
+            process is training in the folder.
+        InvalidValueError: fewer epochs than the run was configured for.
     """
     folder = RunFolder.open(run)
     config = RunConfig.from_file(folder.config)
-    options = machine.trainer_options() | {"precision": config.training.precision}
-    dataset = _load(config, machine)
-    part = {"test": dataset.test, "validation": dataset.validation}.get(split)
-    if part is None:
-        raise InvalidValueError(
-            f"{config.data.name} has no {split!r} split in this run; "
-            f"known are {', '.join(_splits(dataset)) or 'none: it is a training task only'}"
+    if epochs is not None:
+        if epochs < config.training.epochs:
+            raise InvalidValueError(
+                f"a resumed run can be made longer than its {config.training.epochs} epochs, "
+                f"but got epochs={epochs}"
+            )
+        config = config.with_changes({"training.epochs": epochs})
+    if summary := finished(folder, config):
+        return RunResult(folder, summary)
+    checkpoint = resumable_checkpoint(folder)
+    return _Session.prepare(config, machine, verbose).run(folder, checkpoint)
+
+
+def finished(folder: RunFolder, config: RunConfig) -> dict[str, Any] | None:
+    """The summary of a run that has done all it was configured for, else None."""
+    if not folder.summary.exists():
+        return None
+    summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
+    return summary if summary["planned_epochs"] >= config.training.epochs else None
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One process's part in a run: everything that is built before training."""
+
+    config: RunConfig
+    machine: Machine
+    verbose: bool
+    dataset: Dataset
+    training: DataLoader
+    selection: DataLoader | None
+    module: SpikingModule
+
+    @classmethod
+    def prepare(cls, config: RunConfig, machine: Machine, verbose: bool) -> _Session:
+        machine.trainer_options()  # refuses what this machine lacks
+        dataset = load_data(config, machine)
+        selecting = _selecting(config, dataset)
+        _check(config, dataset, selecting)
+        training = training_batches(
+            dataset.train, config.data.batch_size, config.training.seed, config.data.subset
         )
-    module = SpikingModule(config, dataset)
-    load_weights(module, folder.checkpoint(checkpoint))
-    values, layers = _measure(module, part, config, options)
-    return {**values, "layers": layers}
+        size = EVALUATION_BATCH * config.data.batch_size
+        selection = None if selecting is None else evaluation_batches(selecting, size)
+        seed_everything(config.training.seed, verbose=False)
+        module = SpikingModule(config, dataset)
+        verbose = verbose and machine.leads
+        return cls(config, machine, verbose, dataset, training, selection, module)
+
+    def run(self, folder: RunFolder, checkpoint: Path | None) -> RunResult:
+        if not self.machine.leads:
+            self._fit(folder, checkpoint)
+            return RunResult(folder, {})
+        with folder.claimed():
+            with replace_atomically(folder.config) as temporary:
+                temporary.write_text(self.config.to_toml(), encoding="utf-8")
+            if self.verbose:
+                print(report.opening(self.config), flush=True)
+                if checkpoint:
+                    print(f"resuming from {checkpoint}", flush=True)
+            summary = self._fit(folder, checkpoint)
+            if self.dataset.test is not None:
+                load_weights(self.module, folder.checkpoint("best"))
+                options = self.machine.trainer_options(together=False)
+                test, layers = measure(self.module, self.dataset, self.dataset.test, options)
+                summary |= {"test": test, "layers": layers}
+            with replace_atomically(folder.summary) as temporary:
+                temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+            folder.previous.unlink(missing_ok=True)
+        return RunResult(folder, summary)
+
+    def _fit(self, folder: RunFolder, checkpoint: Path | None) -> dict[str, Any]:
+        """Train; the summary of everything but the test set."""
+        config = self.config
+        monitor, stopwatch = ActivityMonitor(), Stopwatch()
+        recorder = OutputRecorder(folder.recording) if config.training.record_output else None
+        best, last = _checkpoints(folder, selected=self.selection is not None)
+        with quiet(), interruptible(folder), _processes_end():
+            trainer = Trainer(
+                **self.machine.trainer_options(),
+                precision=config.training.precision,
+                max_epochs=config.training.epochs,
+                gradient_clip_val=config.training.grad_clip,
+                accumulate_grad_batches=config.training.accumulate,
+                num_sanity_val_steps=0,
+                plugins=[DurableCheckpointIO()],
+                logger=_loggers(folder),
+                callbacks=[
+                    EpochSeed(config.training.seed),
+                    monitor,
+                    *([recorder] if recorder else []),  # before annealing moves θ on
+                    ThresholdAnnealing(),
+                    stopwatch,
+                    EpochTable(folder.metrics, monitor),
+                    best,
+                    last,
+                    *_optional_callbacks(config),
+                    *([progress(monitor)] if self.verbose else []),
+                ],
+            )
+            trainer.fit(
+                self.module, self.training, self.selection, ckpt_path=checkpoint, weights_only=True
+            )
+            layers = monitor.layers()
+        summary: dict[str, Any] = {
+            "dataset": config.data.name,
+            "variant": config.variant,
+            "seed": config.training.seed,
+            "data": self.dataset.source,
+            "protocol": _protocol(config, self.dataset),
+            "epochs": trainer.current_epoch,
+            "planned_epochs": config.training.epochs,
+            "iterations": trainer.global_step,
+            "train_seconds": round(stopwatch.seconds, 2),
+            "seconds_per_iteration": round(stopwatch.seconds / max(1, trainer.global_step), 5),
+            "train": epoch_values(trainer, "train"),
+            "layers": layers,
+            "weight_bits": weight_bits(self.module.network)._asdict(),
+            "machine": machine_facts(self.module.device),
+        }
+        if recorder and (timing := recorder.timing()):
+            summary["timing"] = timing
+        if best.best_model_score is not None:
+            summary["validation"] = {"best_accuracy": best.best_model_score.item()}
+        return summary
 
 
-def _load(config: RunConfig, machine: Machine) -> Dataset:
-    return load_dataset(
-        config.data.name,
-        root=data_root(machine.data_root),
-        seed=config.training.seed,
-        validation=config.data.validation,
-        num_steps=config.data.num_steps,
-        options=config.data.options,
-    )
+def _selecting(config: RunConfig, dataset: Dataset) -> Split | None:
+    """The samples that select the checkpoint and stop training."""
+    return dataset.test if config.training.protocol == "paper" else dataset.validation
 
 
-def _splits(dataset: Dataset) -> list[str]:
-    return [name for name in ("validation", "test") if getattr(dataset, name) is not None]
+def _protocol(config: RunConfig, dataset: Dataset) -> str:
+    if _selecting(config, dataset) is None:
+        return "no validation split: the last checkpoint is used"
+    if config.training.protocol == "paper":
+        return "paper's protocol: checkpoint selected on the test set, so accuracy is optimistic"
+    return "checkpoint selected on the validation split; test set used once"
 
 
-def _protocol(dataset: Dataset) -> str:
-    if dataset.validation is not None:
-        return "checkpoint selected on the validation split; test set used once"
-    return "no validation split: the last checkpoint is used"
-
-
-def _fit_batches(config: RunConfig, dataset: Dataset) -> tuple[DataLoader, DataLoader | None]:
+def _check(config: RunConfig, dataset: Dataset, selecting: Split | None) -> None:
     samples = config.data.subset or len(dataset.train)
     if config.training.record_output and samples % config.data.batch_size:
         raise InvalidValueError(
@@ -162,96 +265,17 @@ def _fit_batches(config: RunConfig, dataset: Dataset) -> tuple[DataLoader, DataL
             f"in batches of {config.data.batch_size} is smaller; choose a data.batch_size that "
             "divides the samples"
         )
-    if config.training.patience is not None and dataset.validation is None:
+    if config.training.patience is not None and selecting is None:
         raise InvalidValueError(
             "training.patience needs a validation split; set data.validation above 0 "
             "or leave out training.patience"
         )
-    training = training_batches(
-        dataset.train, config.data.batch_size, config.training.seed, config.data.subset
-    )
-    if dataset.validation is None:
-        return training, None
-    size = EVALUATION_BATCH * config.data.batch_size
-    return training, evaluation_batches(dataset.validation, size)
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """What training leaves behind for the summary."""
-
-    trainer: Trainer
-    monitor: ActivityMonitor
-    recorder: OutputRecorder | None
-    best: ModelCheckpoint
-    seconds: float
-
-
-def _fit(
-    module: SpikingModule,
-    batches: tuple[DataLoader, DataLoader | None],
-    folder: RunFolder,
-    config: RunConfig,
-    options: dict[str, Any],
-    verbose: bool,
-) -> _Fitted:
-    monitor = ActivityMonitor()
-    recorder = OutputRecorder(folder.recording) if config.training.record_output else None
-    best, last = _checkpoints(folder, selected=batches[1] is not None)
-    started = time.perf_counter()
-    with quiet(), interruptible(folder.last):
-        trainer = Trainer(
-            **options,
-            max_epochs=config.training.epochs,
-            gradient_clip_val=config.training.grad_clip,
-            num_sanity_val_steps=0,
-            callbacks=[
-                monitor,
-                *([recorder] if recorder else []),  # before annealing moves θ on
-                ThresholdAnnealing(),
-                EpochTable(folder.metrics, monitor),
-                best,
-                last,
-                SaveOnInterrupt(folder.last),
-                *_optional_callbacks(config),
-                *([progress(monitor)] if verbose else []),
-            ],
-        )
-        trainer.fit(module, *batches)
-    return _Fitted(trainer, monitor, recorder, best, time.perf_counter() - started)
-
-
-def _summary(
-    fitted: _Fitted, module: SpikingModule, dataset: Dataset, config: RunConfig
-) -> dict[str, Any]:
-    """Everything but the test set's result."""
-    trainer, seconds = fitted.trainer, fitted.seconds
-    summary: dict[str, Any] = {
-        "dataset": config.data.name,
-        "variant": config.variant,
-        "seed": config.training.seed,
-        "data": dataset.source,
-        "protocol": _protocol(dataset),
-        "epochs": trainer.current_epoch,
-        "iterations": trainer.global_step,
-        "train_seconds": round(seconds, 2),
-        "seconds_per_iteration": round(seconds / max(1, trainer.global_step), 5),
-        "train": _epoch_values(trainer, "train"),
-        "layers": fitted.monitor.layers(),
-        "weight_bits": weight_bits(module.network)._asdict(),
-        "machine": machine_facts(module.device),
-    }
-    if fitted.recorder and (timing := fitted.recorder.timing()):
-        summary["timing"] = timing
-    if fitted.best.best_model_score is not None:
-        summary["validation"] = {"best_accuracy": fitted.best.best_model_score.item()}
-    return summary
-
-
-def _checkpoints(folder: RunFolder, selected: bool) -> tuple[ModelCheckpoint, ModelCheckpoint]:
+def _checkpoints(folder: RunFolder, selected: bool) -> tuple[MovableCheckpoint, MovableCheckpoint]:
     """One that keeps the best validation epoch (if any is selected), one the last epoch."""
     common: dict[str, Any] = {"dirpath": folder.path, "enable_version_counter": False}
-    best = ModelCheckpoint(
+    best = MovableCheckpoint(
         filename=folder.best.stem,
         monitor="val_accuracy" if selected else None,
         mode="max",
@@ -259,7 +283,7 @@ def _checkpoints(folder: RunFolder, selected: bool) -> tuple[ModelCheckpoint, Mo
         **common,
     )
     # Not save_last: that would copy the best one in epochs that are no better.
-    last = ModelCheckpoint(filename=folder.last.stem, save_on_train_epoch_end=True, **common)
+    last = MovableCheckpoint(filename=folder.last.stem, save_on_train_epoch_end=True, **common)
     return best, last
 
 
@@ -274,25 +298,22 @@ def _optional_callbacks(config: RunConfig) -> list[Callback]:
     return callbacks
 
 
-def _measure(
-    module: SpikingModule,
-    split: Split,
-    config: RunConfig,
-    options: dict[str, Any],
-) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Loss and accuracy on a split, and the activity of every layer."""
-    monitor = ActivityMonitor()
-    with quiet():
-        trainer = Trainer(**options, callbacks=[monitor])
-        loader = evaluation_batches(split, EVALUATION_BATCH * config.data.batch_size)
-        (values,) = trainer.test(module, loader, verbose=False)
-        layers = monitor.layers()
-    return {name.removeprefix("test_"): value for name, value in values.items()}, layers
+def _loggers(folder: RunFolder) -> Any:
+    """TensorBoard, where it is installed."""
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        return False
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(folder.path, name="", version="tensorboard")
 
 
-def _epoch_values(trainer: Trainer, split: str) -> dict[str, float]:
-    return {
-        name.removeprefix(f"{split}_"): value.item()
-        for name, value in trainer.callback_metrics.items()
-        if name.startswith(f"{split}_")
-    }
+@contextmanager
+def _processes_end() -> Iterator[None]:
+    """What follows training is one process's work: the others are no longer waited for."""
+    try:
+        yield
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

@@ -104,12 +104,14 @@ def _tasks(configs: Sequence[RunConfig]) -> tuple[Tensor, Tensor]:
         dataset = load_dataset(
             config.data.name,
             root=Path(),
+            cache=Path(),
             seed=config.training.seed,
             validation=0.0,
             num_steps=config.data.num_steps,
             options=config.data.options,
         )
         pattern, target = dataset.train[[0]]
+        assert isinstance(pattern, Tensor)
         patterns.append(pattern[:, 0])
         targets.append(target[:, 0, 0])
     return torch.stack(patterns), torch.stack(targets, dim=1)

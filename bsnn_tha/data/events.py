@@ -1,0 +1,258 @@
+"""Event data sets: DVS128 Gesture, SHD, N-MNIST, and two synthetic stand-ins.
+
+Each is an :class:`EventSet`, a few facts in one place; all share the readers
+of :mod:`bsnn_tha.data.recordings`, the cache of
+:mod:`bsnn_tha.data.event_cache` and one :meth:`EventSet.load`. Folders and
+files are those of :mod:`tonic`, which also knows where to download the three
+published sets and their checksums.
+
+==================  ===========  ==========  ===================  ==========
+name                folder       sensor      bins in the papers   classes
+==================  ===========  ==========  ===================  ==========
+``dvs-gesture``     DVSGesture   2×128×128   5 ms, 2×32×32        11
+``shd``             SHD          700         3 ms                 20
+``nmnist``          NMNIST       2×34×34     1 ms                 10
+``spoken-digits``   SpokenDigits as ``shd``, synthetic speech
+``saccade-digits``  SaccadeDigits as ``nmnist``, simulated camera
+==================  ===========  ==========  ===================  ==========
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from bsnn_tha.data.binning import Invalid, Origin
+from bsnn_tha.data.dataset import Dataset, stratified_split
+from bsnn_tha.data.download import RemoteFile, fetch_unpacked
+from bsnn_tha.data.event_cache import Binning, EventStore, cached_events
+from bsnn_tha.data.event_split import EventSplit
+from bsnn_tha.data.recordings import BinRecordings, HDF5Recordings, NpyRecordings, Recordings
+from bsnn_tha.errors import DataError, InvalidValueError
+
+Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class EventSet:
+    """A data set of event recordings in one of the known file layouts.
+
+    Args:
+        name: on the command line.
+        title: its folder below the data root.
+        parts: file or folder of the training and of the test recordings.
+        read: makes recordings of one of them.
+        num_classes: labels are below it.
+        bin_ms: width of a time bin, unless a configuration says otherwise.
+        downsample, origin: likewise.
+        tonic: the class in ``tonic.datasets`` that knows the addresses; None
+            for a set that cannot be downloaded.
+    """
+
+    name: str
+    title: str
+    parts: tuple[str, str]
+    read: Callable[[Path], Recordings]
+    num_classes: int
+    bin_ms: float
+    downsample: int = 1
+    origin: Origin = "zero"
+    tonic: str | None = None
+
+    def load(
+        self,
+        root: Path,
+        *,
+        cache: Path,
+        validation: float,
+        seed: int,
+        num_steps: int,
+        bin_ms: Milliseconds | None = None,
+        downsample: Annotated[int, Field(ge=1)] | None = None,
+        counted: bool = True,
+        origin: Origin | None = None,
+        start_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0,
+        random_start: bool = False,
+        test_steps: Annotated[int, Field(ge=1)] | None = None,
+        invalid: Invalid = "refuse",
+    ) -> Dataset:
+        """Windows of T time bins, from cached binned recordings.
+
+        Args:
+            root: data root; the files are in the folder named after the set.
+            cache: folder for the binned recordings.
+            validation: share of the training samples to hold out, in [0, 1),
+                class by class.
+            seed: of the draw of the validation part.
+            num_steps: T in training and validation.
+            bin_ms: width of a time bin, in ms; a whole number of µs.
+            downsample: so many neighbouring rows and columns become one.
+            counted: several events of a unit in one bin add up (as in the
+                published code); otherwise they are one spike.
+            origin: bins are counted from time ``"zero"`` of the recording or
+                from its ``"first"`` event.
+            start_ms: where windows start, in whole bins after the origin.
+            random_start: draw training windows anew in every epoch, from
+                anywhere in the recording after ``start_ms``.
+            test_steps: T at test; by default ``num_steps``.
+            invalid: ``"refuse"`` recordings with events that cannot be
+                (outside the sensor, negative or NaN times), or ``"drop"``
+                such events.
+
+        Raises:
+            DataError: files are missing and cannot be downloaded, damaged, or
+                hold invalid events or labels.
+            InvalidValueError: a setting breaks a rule.
+        """
+        if not 0 <= validation < 1:
+            raise InvalidValueError(
+                f"validation must be in [0, 1), but got validation={validation:g}"
+            )
+        binning = Binning(
+            _microseconds(bin_ms or self.bin_ms),
+            downsample or self.downsample,
+            origin or self.origin,
+            invalid,
+        )
+        start = _first_bin(start_ms, binning.bin_us)
+        # Both parts are located before the first is read: a failed download comes early.
+        recordings = [self.read(self._locate(root, part)) for part in (0, 1)]
+        train_store, test_store = (
+            cached_events(r, f"{self.name}-{part}", binning, self.num_classes, cache)
+            for r, part in zip(recordings, ("train", "test"), strict=True)
+        )
+        whole = _split(train_store, num_steps, start, counted)
+        held_out, note = None, ""
+        if validation:
+            kept, held = stratified_split(whole.targets, validation, seed)
+            whole, held_out = whole.select(kept), whole.select(held)
+            note = f" {len(held):,} validation (stratified, seed {seed}),"
+        dropped = train_store.dropped + test_store.dropped
+        return Dataset(
+            name=self.name,
+            input_shape=train_store.shape,
+            num_classes=self.num_classes,
+            static=False,
+            train=replace(whole, random_start=random_start),
+            validation=held_out,
+            test=_split(test_store, test_steps or num_steps, start, counted),
+            source=f"{self.title}, {len(whole):,} training,{note} {len(test_store):,} test "
+            f"recordings, bins of {binning.bin_us / 1000:g} ms"
+            + (f", {dropped:,} invalid events left out" if dropped else ""),
+            test_groups=_speakers(*recordings),
+        )
+
+    def _locate(self, root: Path, part: int) -> Path:
+        folder, name = root / self.title, self.parts[part]
+        path = folder / name
+        if path.exists():
+            return path
+        if self.tonic is None:
+            raise DataError(
+                f"{self.name} cannot be downloaded and there is no {path}; place the files there, "
+                "or name the folder that holds them with --data-root or BSNN_THA_DATA"
+            )
+        return fetch_unpacked(_remote_file(self.tonic, part), folder, name)
+
+
+def _remote_file(dataset: str, part: int) -> RemoteFile:
+    """Address and checksum, of which tonic is the home."""
+    from tonic import datasets
+
+    facts = getattr(datasets, dataset)
+    which = ("train", "test")[part]
+    md5 = getattr(facts, f"{which}_md5")
+    if hasattr(facts, f"{which}_zip"):
+        name = getattr(facts, f"{which}_zip")
+        return RemoteFile(name, md5, (f"{facts.base_url}{name}",))
+    return RemoteFile(getattr(facts, f"{which}_filename"), md5, (getattr(facts, f"{which}_url"),))
+
+
+def _microseconds(bin_ms: float) -> int:
+    width = round(bin_ms * 1000)
+    if width < 1 or abs(width - bin_ms * 1000) > 1e-6:
+        raise InvalidValueError(
+            f"data.options.bin_ms must be a whole number of µs, but got {bin_ms:g} ms"
+        )
+    return width
+
+
+def _first_bin(start_ms: float, bin_us: int) -> int:
+    first = round(start_ms * 1000 / bin_us)
+    if abs(first * bin_us - start_ms * 1000) > 1e-6:
+        raise InvalidValueError(
+            "data.options.start_ms must be a multiple of the bin width, "
+            f"{bin_us / 1000:g} ms, but got {start_ms:g} ms"
+        )
+    return first
+
+
+def _split(store: EventStore, num_steps: int, start: int, counted: bool) -> EventSplit:
+    return EventSplit(store, np.arange(len(store)), num_steps, start, counted=counted)
+
+
+def _speakers(train: Recordings, test: Recordings) -> dict[str, Tensor]:
+    """Test samples by speakers that training has heard and has not."""
+    known, speakers = (getattr(recordings, "speakers", None) for recordings in (train, test))
+    if known is None or speakers is None:
+        return {}
+    seen = torch.from_numpy(np.isin(speakers, known))
+    if seen.all() or not seen.any():
+        return {}
+    return {"seen speakers": seen, "unseen speakers": ~seen}
+
+
+_HDF5_PARTS = ("shd_train.h5", "shd_test.h5")
+
+DVS_GESTURE = EventSet(
+    name="dvs-gesture",
+    title="DVSGesture",
+    parts=("ibmGestureTrain", "ibmGestureTest"),
+    read=NpyRecordings,
+    num_classes=11,
+    bin_ms=5.0,
+    downsample=4,
+    origin="first",
+    tonic="DVSGesture",
+)
+SHD = EventSet(
+    name="shd",
+    title="SHD",
+    parts=_HDF5_PARTS,
+    read=HDF5Recordings,
+    num_classes=20,
+    bin_ms=3.0,
+    tonic="SHD",
+)
+NMNIST = EventSet(
+    name="nmnist",
+    title="NMNIST",
+    parts=("Train", "Test"),
+    read=BinRecordings,
+    num_classes=10,
+    bin_ms=1.0,
+    tonic="NMNIST",
+)
+SPOKEN_DIGITS = EventSet(
+    name="spoken-digits",
+    title="SpokenDigits",
+    parts=_HDF5_PARTS,
+    read=HDF5Recordings,
+    num_classes=20,
+    bin_ms=3.0,
+)
+SACCADE_DIGITS = EventSet(
+    name="saccade-digits",
+    title="SaccadeDigits",
+    parts=("Train", "Test"),
+    read=BinRecordings,
+    num_classes=10,
+    bin_ms=1.0,
+)

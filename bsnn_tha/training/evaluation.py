@@ -1,0 +1,112 @@
+"""Measure a trained network on a split: loss, accuracy, groups, activity per layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from bsnn_tha.config import RunConfig
+from bsnn_tha.data import load_dataset
+from bsnn_tha.data.dataset import Dataset, Split
+from bsnn_tha.data.root import cache_root, data_root
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.training.checkpoint import load_weights
+from bsnn_tha.training.files import RunFolder
+from bsnn_tha.training.loaders import evaluation_batches
+from bsnn_tha.training.machine import THIS_MACHINE, Machine, quiet
+from bsnn_tha.training.module import SpikingModule
+from bsnn_tha.training.monitor import ActivityMonitor
+
+EVALUATION_BATCH = 4
+"""Evaluation keeps no membranes, so its batches are this many times larger."""
+
+
+def evaluate(
+    run: Path,
+    *,
+    checkpoint: str | Path = "best",
+    split: str = "test",
+    machine: Machine = THIS_MACHINE,
+) -> dict[str, Any]:
+    """Measure a trained network of a run folder. Writes nothing.
+
+    Args:
+        run: the run folder.
+        checkpoint: ``"best"``, ``"last"`` or the path of a checkpoint.
+        split: ``"test"`` or ``"validation"``.
+        machine: data root, device and threads.
+
+    Returns:
+        ``{"loss", "accuracy", "groups", "layers"}`` as in the run's summary.
+
+    Raises:
+        RunError: no such run or checkpoint, or one of another architecture.
+        InvalidValueError: the data set has no such split.
+    """
+    folder = RunFolder.open(run)
+    config = RunConfig.from_file(folder.config)
+    options = machine.trainer_options(together=False)
+    dataset = load_data(config, machine)
+    part = {"test": dataset.test, "validation": dataset.validation}.get(split)
+    if part is None:
+        known = [name for name in ("validation", "test") if getattr(dataset, name) is not None]
+        raise InvalidValueError(
+            f"{config.data.name} has no {split!r} split in this run; "
+            f"known are {', '.join(known) or 'none: it is a training task only'}"
+        )
+    module = SpikingModule(config, dataset)
+    load_weights(module, folder.checkpoint(checkpoint))
+    values, layers = measure(module, dataset, part, options)
+    return {**values, "layers": layers}
+
+
+def load_data(config: RunConfig, machine: Machine) -> Dataset:
+    """The data set a configuration names, from where this machine has it."""
+    paper = config.training.protocol == "paper"
+    return load_dataset(
+        config.data.name,
+        root=data_root(machine.data_root),
+        cache=cache_root(machine.cache_root),
+        seed=config.training.seed,
+        validation=0.0 if paper else config.data.validation,
+        num_steps=config.data.num_steps,
+        options=config.data.options,
+    )
+
+
+def epoch_values(trainer: Trainer, split: str) -> dict[str, float]:
+    """The means that the module logged over a split, by name."""
+    return {
+        name.removeprefix(f"{split}_"): value.item()
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith(f"{split}_")
+    }
+
+
+def measure(
+    module: SpikingModule, dataset: Dataset, split: Split, options: dict[str, Any]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Loss and accuracy on a split, and the activity of every layer.
+
+    The accuracies of the data set's test groups come with those of its test
+    split, as ``"groups"``.
+    """
+    config = module.config
+    monitor = ActivityMonitor()
+    with quiet():
+        trainer = Trainer(
+            **options, precision=config.training.precision, logger=False, callbacks=[monitor]
+        )
+        loader = evaluation_batches(split, EVALUATION_BATCH * config.data.batch_size)
+        trainer.test(module, loader, verbose=False)
+        layers = monitor.layers()
+    values: dict[str, Any] = epoch_values(trainer, "test")
+    if split is dataset.test and dataset.test_groups:
+        right = torch.cat(module.predictions) == split.targets
+        values["groups"] = {
+            name: right[mask].float().mean().item() for name, mask in dataset.test_groups.items()
+        }
+    return values, layers
