@@ -8,9 +8,9 @@ seconds per step after the first:
 
     python -m benchmarks.memory --threads 2
 
-As `bsnn-tha train`, the processes keep freed memory for the next step: so the
-table shows what a run needs, gaps between kept blocks included. `--free` hands
-it back to the system instead, as a program does that uses the library alone.
+Twice each: with freed memory handed back to the system, as a program does that
+uses the library alone, and with freed memory kept, as `bsnn-tha train` does.
+What is kept is faster to get again, but the gaps in it count as well.
 Linux only: the peak is read from /proc.
 """
 
@@ -78,23 +78,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Memory of a training step, by chunk_steps.")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--iterations", type=int, default=3, help="steps after the first")
-    parser.add_argument("--free", action="store_true", help="hand freed memory back")
     parser.add_argument("--case", help=argparse.SUPPRESS)  # one case, in a process of its own
     options = parser.parse_args()
     if options.case is not None:
+        chunk_steps, keep = json.loads(options.case)
         torch.set_num_threads(options.threads)
-        if not options.free:
+        if keep:
             keep_freed_memory()
-        print(json.dumps(measure(json.loads(options.case), options.iterations)))
+        print(json.dumps(measure(chunk_steps, options.iterations)))
         return
-    print(f"{STEPS} steps, batch {BATCH}, torch {torch.__version__}, {options.threads} threads\n")
-    print("| chunk_steps | peak above idle, MiB | seconds per step |\n|---:|---:|---:|")
+    print(f"{STEPS} steps, batch {BATCH}, torch {torch.__version__}, threads: {options.threads}\n")
+    print("| chunk_steps | peak, MiB | s per step | peak, MiB (kept) | s per step (kept) |")
+    print("|---:|---:|---:|---:|---:|")
     for chunk_steps in CHUNKS:
-        command = [sys.executable, "-m", "benchmarks.memory", *sys.argv[1:]]
-        command += ["--case", json.dumps(chunk_steps)]
-        finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        peak, seconds = json.loads(finished.stdout)
-        print(f"| {chunk_steps or 'none'} | {peak:.0f} | {seconds:.2f} |", flush=True)
+        row = str(chunk_steps or "none")
+        for keep in (False, True):
+            command = [sys.executable, "-m", "benchmarks.memory", *sys.argv[1:]]
+            command += ["--case", json.dumps([chunk_steps, keep])]
+            finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            peak, seconds = json.loads(finished.stdout)
+            row += f" | {peak:.0f} | {seconds:.2f}"
+        print(f"| {row} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -178,6 +178,36 @@ class SurrogateMeter(Metric):
         return self.mass.item() / max(1, int(self.presentations))
 
 
+class SampleMean(Metric):
+    """The mean of a figure over samples, from its means over batches, also across processes.
+
+    Example:
+        >>> mean = SampleMean()
+        >>> mean.update(torch.tensor(1.0), samples=3)
+        >>> mean.update(torch.tensor(5.0), samples=1)
+        >>> mean.compute()
+        tensor(2.)
+    """
+
+    full_state_update = False
+    total: Tensor
+    samples: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("samples", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor, samples: int) -> None:
+        """Add the mean over so many samples."""
+        self.total += value * samples
+        self.samples += samples
+
+    def compute(self) -> Tensor:
+        """The mean over all of them."""
+        return self.total / self.samples
+
+
 class WeightBits(NamedTuple):
     """Memory of a network's parameters, in bits."""
 

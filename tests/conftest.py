@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # One thread, here and in the processes that tests start: the networks are tiny,
 # and results do not depend on how many cores there are. Before torch is imported.
@@ -14,6 +15,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from local_server import Handler, Server
+
+if TYPE_CHECKING:
+    from bsnn_tha.training.run import RunResult
+
+pytest.register_assert_rewrite("training_runs")
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +61,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """A finished run of the tiny network, for tests that only look at it."""
+    from training_runs import train_tiny
+
+    return train_tiny(tmp_path_factory.mktemp("done") / "run")

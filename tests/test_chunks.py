@@ -8,9 +8,11 @@ import threading
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader
 
 from bsnn_tha import SpikingNetwork
 from bsnn_tha.data.dataset import Dataset, TensorSplit
@@ -410,14 +412,17 @@ def test_chunks_need_membranes_that_are_passed_on():
         network(make_input(network), chunk_steps=3)
 
 
-@pytest.mark.parametrize("step", ["training_step", "validation_step", "test_step"])
-def test_the_setting_reaches_training_validation_and_test(step, monkeypatch):
+@pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning")
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_the_setting_reaches_training_validation_and_test(stage):
     changes = {"data.num_steps": 5, "training.chunk_steps": 2}
     config = load_preset("digits", "tha").with_changes(changes)
     split = TensorSplit(torch.rand(2, 1, 8, 8), torch.tensor([0, 1]))
     dataset = Dataset("digits", (1, 8, 8), 10, True, split, None, None, source="")
     module = SpikingModule(config, dataset)
-    monkeypatch.setattr(module, "log", lambda *args, **kwargs: None)
     calls = Calls(module.network)
-    getattr(module, step)(dataset.train[[0, 1]], 0)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(fast_dev_run=True, accelerator="cpu", logger=False, **quiet)
+    getattr(trainer, stage)(module, DataLoader([split[[0, 1]]], batch_size=None))
     assert calls.steps(0, again=False) == [2, 2, 1]
+    assert calls.steps(0, again=True) == ([1, 2, 2] if stage == "fit" else [])

@@ -225,6 +225,7 @@ def test_temporal_coding_presets_train_for_1000_iterations_with_the_target_at_75
     dataset = load_dataset(
         "temporal-coding",
         root=Path(),
+        cache=Path(),
         seed=0,
         validation=0.1,
         num_steps=config.data.num_steps,
@@ -492,7 +493,13 @@ def test_the_loss_takes_its_settings(digits):
 
 def load(name, **options):
     return load_dataset(
-        name, root=Path("absent"), seed=0, validation=0.1, num_steps=20, options=options
+        name,
+        root=Path("absent"),
+        cache=Path("absent"),
+        seed=0,
+        validation=0.1,
+        num_steps=20,
+        options=options,
     )
 
 

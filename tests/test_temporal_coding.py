@@ -97,6 +97,7 @@ def test_bad_options_are_refused_in_one_line(options):
         load_dataset(
             "temporal-coding",
             root=Path(),
+            cache=Path(),
             seed=0,
             validation=0.0,
             num_steps=100,

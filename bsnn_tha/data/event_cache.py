@@ -159,7 +159,7 @@ def _open(folder: Path) -> EventStore | None:
         return None
     try:
         return EventStore(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever rubbish in its files can lead to
         logger.warning("cache %s is damaged (%s): building it again", folder, error)
         return None
 

@@ -92,8 +92,10 @@ class RunFolder:
             with FileLock(path, blocking=False):
                 for stale in self.path.glob(".*.tmp"):  # of a killed process
                     stale.unlink(missing_ok=True)
-                yield
-                path.unlink(missing_ok=True)
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
         except Timeout:
             raise RunError(f"another process is training in {self.path}; wait for it") from None
 
@@ -115,7 +117,8 @@ class RunFolder:
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
+            # A process killed before it wrote anything leaves its claim, or half a file.
+            if any(not file.match(".lock") and not file.match(".*.tmp") for file in path.iterdir()):
                 raise RunError(
                     f"output folder {path} is not empty; results are never overwritten: "
                     "choose another --output or remove it"

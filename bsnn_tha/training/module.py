@@ -7,14 +7,13 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data.dataset import Dataset
 from bsnn_tha.data.event_batch import EventBatch
 from bsnn_tha.errors import InvalidValueError, TrainingError
 from bsnn_tha.losses import Loss
-from bsnn_tha.metrics import predict
+from bsnn_tha.metrics import SampleMean, predict
 from bsnn_tha.nn.network import NetworkWindow, SpikingNetwork
 from bsnn_tha.training.schedule import cosine_factor
 
@@ -66,7 +65,7 @@ class SpikingModule(LightningModule):
         # Lightning's own means round the numbers of samples of several processes.
         self.means = nn.ModuleDict(
             {
-                f"{split}_{name}": MeanMetric(nan_strategy="disable")
+                f"{split}_{name}": SampleMean()
                 for split in ("train", "val", "test")
                 for name in ("loss", "accuracy")
             }
@@ -141,6 +140,7 @@ class SpikingModule(LightningModule):
         for name, value in values.items():
             # Means over an epoch weigh every sample equally, whatever its batch or process.
             mean = self.means[f"{split}_{name}"]
+            assert isinstance(mean, SampleMean)
             mean.update(value, samples)
             self.log(f"{split}_{name}", mean, on_epoch=True, on_step=False)
         if split == "train":

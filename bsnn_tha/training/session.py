@@ -1,0 +1,185 @@
+"""One process's part in training: data, batches, module and trainer, without files.
+
+What is kept of it (run folders, a study's trials) is the caller's business,
+through callbacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping
+from torch.utils.data import DataLoader
+
+from bsnn_tha.config import RunConfig
+from bsnn_tha.data.dataset import Dataset, Split
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping
+from bsnn_tha.training.checkpoint import DurableCheckpointIO
+from bsnn_tha.training.evaluation import EVALUATION_BATCH, load_data
+from bsnn_tha.training.loaders import evaluation_batches, training_batches
+from bsnn_tha.training.machine import Machine, quiet
+from bsnn_tha.training.module import SpikingModule
+from bsnn_tha.training.monitor import ActivityMonitor
+from bsnn_tha.training.seeding import EpochSeed
+from bsnn_tha.training.silencing import SilencingCheck
+from bsnn_tha.training.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything that is built before training starts."""
+
+    config: RunConfig
+    machine: Machine
+    dataset: Dataset
+    training: DataLoader
+    selection: DataLoader | None
+    module: SpikingModule
+    monitor: ActivityMonitor
+    silencing: SilencingCheck | None
+    stopwatch: Stopwatch
+
+    @classmethod
+    def prepare(
+        cls, config: RunConfig, machine: Machine, dataset: Dataset | None = None
+    ) -> Session:
+        """Load and build; whatever can be refused is refused here.
+
+        Args:
+            config: of the training.
+            machine: where it happens.
+            dataset: the one the configuration names, if it is loaded already.
+
+        Raises:
+            InvalidValueError: the configuration breaks a rule.
+            DataError: data is missing or damaged.
+        """
+        machine.trainer_options()  # refuses what this machine lacks
+        if dataset is None:
+            dataset = load_data(config, machine)
+        selecting = _selecting(config, dataset)
+        _check(config, dataset, selecting)
+        training = training_batches(
+            dataset.train, config.data.batch_size, config.training.seed, config.data.subset
+        )
+        size = EVALUATION_BATCH * config.data.batch_size
+        selection = None if selecting is None else evaluation_batches(selecting, size)
+        seed_everything(config.training.seed, verbose=False)
+        return cls(
+            config,
+            machine,
+            dataset,
+            training,
+            selection,
+            SpikingModule(config, dataset),
+            ActivityMonitor(),
+            SilencingCheck() if config.training.check_silencing else None,
+            Stopwatch(),
+        )
+
+    @property
+    def protocol(self) -> str:
+        """Which samples select the checkpoint, in words for results."""
+        if self.selection is None:
+            return "no validation split: the last checkpoint is used"
+        if self.config.training.protocol == "paper":
+            return (
+                "paper's protocol: checkpoint selected on the test set, so accuracy is optimistic"
+            )
+        return "checkpoint selected on the validation split; test set used once"
+
+    def fit(
+        self,
+        before_annealing: Sequence[Callback] = (),
+        after_epoch: Sequence[Callback] = (),
+        logger: Any = False,
+        checkpoint: Path | None = None,
+    ) -> Trainer:
+        """Train, from the start or from a checkpoint.
+
+        Args:
+            before_annealing: callbacks that see the thresholds an iteration
+                ran with.
+            after_epoch: callbacks that look at a finished epoch's figures.
+            logger: one of Lightning's, or False.
+            checkpoint: to go on from.
+        """
+        settings = self.config.training
+        with quiet(), _processes_end():
+            trainer = Trainer(
+                **self.machine.trainer_options(),
+                precision=settings.precision,
+                max_epochs=settings.epochs,
+                gradient_clip_val=settings.grad_clip,
+                accumulate_grad_batches=settings.accumulate,
+                num_sanity_val_steps=0,
+                enable_checkpointing=any(_is_checkpoint(c) for c in after_epoch),
+                plugins=[DurableCheckpointIO()],
+                logger=logger,
+                callbacks=[
+                    EpochSeed(settings.seed),
+                    self.monitor,
+                    *before_annealing,
+                    ThresholdAnnealing(),
+                    *([self.silencing] if self.silencing else []),
+                    self.stopwatch,
+                    *self._optional_callbacks(),
+                    *after_epoch,
+                ],
+            )
+            trainer.fit(
+                self.module, self.training, self.selection, ckpt_path=checkpoint, weights_only=True
+            )
+        return trainer
+
+    def _optional_callbacks(self) -> list[Callback]:
+        settings = self.config.training
+        callbacks: list[Callback] = []
+        if settings.weight_clip is not None:
+            callbacks.append(WeightClipping(settings.weight_clip))
+        if settings.patience is not None:
+            callbacks.append(EarlyStopping("val_accuracy", mode="max", patience=settings.patience))
+        return callbacks
+
+
+def _selecting(config: RunConfig, dataset: Dataset) -> Split | None:
+    """The samples that select the checkpoint and stop training."""
+    return dataset.test if config.training.protocol == "paper" else dataset.validation
+
+
+def _check(config: RunConfig, dataset: Dataset, selecting: Split | None) -> None:
+    samples = config.data.subset or len(dataset.train)
+    if config.training.record_output and samples % config.data.batch_size:
+        raise InvalidValueError(
+            f"training.record_output needs batches of one size, but the last of {samples} samples "
+            f"in batches of {config.data.batch_size} is smaller; choose a data.batch_size that "
+            "divides the samples"
+        )
+    if config.training.patience is not None and selecting is None:
+        raise InvalidValueError(
+            "training.patience needs a validation split; set data.validation above 0 "
+            "or leave out training.patience"
+        )
+
+
+def _is_checkpoint(callback: Callback) -> bool:
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    return isinstance(callback, ModelCheckpoint)
+
+
+@contextmanager
+def _processes_end() -> Iterator[None]:
+    """What follows training is one process's work: the others are no longer waited for."""
+    try:
+        yield
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

@@ -1,0 +1,238 @@
+"""Search spaces as tables: which settings are searched, over what range.
+
+A space is a list of rows; each names a key of the configuration. A row that
+is searched layer by layer becomes one parameter per layer, ``threshold.theta_0.1``,
+``.2`` and so on, however deep the network is.
+
+    SPACE = Space(
+        #      key                     range           scale
+        Number("neuron.beta",          0.1, 0.99),
+        Number("neuron.slope",         0.1, 30.0,      log=True),
+        Number("threshold.theta_0",    0.5, 20.0,      log=True, per="layer"),
+        Rise(  "threshold.theta_inf",  0.1, 30.0,      log=True, per="layer"),
+        Choice("network.batch_norm",   True, False),
+    )
+
+A row works both ways: it turns a trial's parameters into settings, and the
+settings of a preset into parameters, so that a study can start where the
+paper ended.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+)
+
+from bsnn_tha.config import RunConfig
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.nn.network import SpikingNetwork
+
+Per = Literal["network", "layer", "dense layer"]
+
+
+class Row(ABC):
+    """One line of the table.
+
+    ``key`` is what it sets, dotted as in ``--set``.
+    """
+
+    key: str
+    per: Per
+
+    def names(self, depth: Depth) -> list[str]:
+        """The parameters it stands for in a network."""
+        count = {"network": 0, "layer": depth.layers, "dense layer": depth.dense}[self.per]
+        if self.per == "network":
+            return [self.key]
+        return [f"{self.key}.{index}" for index in range(1, count + 1)]
+
+    @property
+    @abstractmethod
+    def distribution(self) -> BaseDistribution:
+        """What each of its parameters is drawn from."""
+
+    @property
+    @abstractmethod
+    def text(self) -> str:
+        """Range and scale, for tables."""
+
+    def to_settings(self, values: list[Any], settings: dict[str, Any]) -> Any:
+        """The configured value, from parameters and from rows above."""
+        return values if self.per != "network" else values[0]
+
+    def from_config(self, config: RunConfig, count: int) -> list[Any]:
+        """The parameters that stand for a configured value."""
+        return _spread(config_value(config, self.key), count)
+
+
+@dataclass(frozen=True)
+class Number(Row):
+    """A number from a range.
+
+    Args:
+        key: of the configuration.
+        low, high: bounds, both included.
+        log: search on a log scale.
+        per: one for the network, or one for each layer.
+    """
+
+    key: str
+    low: float
+    high: float
+    log: bool = False
+    per: Per = "network"
+
+    @property
+    def distribution(self) -> BaseDistribution:
+        return FloatDistribution(self.low, self.high, log=self.log)
+
+    @property
+    def text(self) -> str:
+        return f"{self.low:g} to {self.high:g}{', log' if self.log else ''}"
+
+
+@dataclass(frozen=True)
+class Rise(Number):
+    """A number searched as its increment over another, so that it is always larger.
+
+    θ∞ must exceed θ0: ``Rise("threshold.theta_inf", ...)`` searches θ∞ − θ0.
+
+    Args:
+        over: key of the other, whose row comes before this one.
+    """
+
+    over: str = "threshold.theta_0"
+
+    @property
+    def text(self) -> str:
+        return f"{self.over} + {super().text}"
+
+    def to_settings(self, values: list[Any], settings: dict[str, Any]) -> Any:
+        below = _spread(settings[self.over], len(values))
+        above = [base + rise for base, rise in zip(below, values, strict=True)]
+        return super().to_settings(above, settings)
+
+    def from_config(self, config: RunConfig, count: int) -> list[Any]:
+        below = _spread(config_value(config, self.over), count)
+        above = super().from_config(config, count)
+        # Rounded: differences of decimal fractions are not what one would write.
+        return [round(high - low, 10) for high, low in zip(above, below, strict=True)]
+
+
+@dataclass(frozen=True)
+class Choice(Row):
+    """One of a few values. The value ``None`` leaves the setting out.
+
+    Args:
+        key: of the configuration.
+        *options: strings, numbers, booleans or None.
+    """
+
+    key: str
+    options: tuple[Any, ...]
+    per: Per = field(default="network", init=False)
+
+    def __init__(self, key: str, *options: Any) -> None:
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "options", options)
+        object.__setattr__(self, "per", "network")
+
+    @property
+    def distribution(self) -> BaseDistribution:
+        return CategoricalDistribution(self.options)
+
+    @property
+    def text(self) -> str:
+        return " or ".join("off" if option is None else str(option) for option in self.options)
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How many parameters a row that is searched per layer stands for."""
+
+    layers: int
+    dense: int
+
+    @classmethod
+    def of(cls, network: SpikingNetwork) -> Depth:
+        """Of a network."""
+        from torch import nn
+
+        dense = sum(isinstance(layer.synapse, nn.Linear) for layer in network.layers)
+        return cls(len(network.layers), dense)
+
+
+class Space:
+    """Rows, in the order in which they are suggested.
+
+    Args:
+        *rows: the table.
+
+    Example:
+        >>> space = Space(Number("neuron.beta", 0.1, 0.9), Choice("data.batch_size", 8, 16))
+        >>> study = optuna.create_study()
+        >>> study.enqueue_trial({"neuron.beta": 0.5, "data.batch_size": 16})
+        >>> space.suggest(study.ask(), Depth(layers=2, dense=1))
+        {'neuron.beta': 0.5, 'data.batch_size': 16}
+    """
+
+    def __init__(self, *rows: Row) -> None:
+        self.rows = rows
+
+    def __add__(self, other: Space) -> Space:
+        return Space(*self.rows, *other.rows)
+
+    def without(self, *keys: str) -> Space:
+        """The same table but for some rows."""
+        return Space(*(row for row in self.rows if row.key not in keys))
+
+    def suggest(self, trial: optuna.Trial, depth: Depth) -> dict[str, Any]:
+        """A trial's settings, as changes to a configuration."""
+        settings: dict[str, Any] = {}
+        for row in self.rows:
+            values = [trial._suggest(name, row.distribution) for name in row.names(depth)]
+            settings[row.key] = row.to_settings(values, settings)
+        return settings
+
+    def parameters(self, config: RunConfig, depth: Depth) -> dict[str, Any]:
+        """The parameters that stand for a configuration's own settings.
+
+        Raises:
+            InvalidValueError: a setting is outside the range of its row.
+        """
+        parameters: dict[str, Any] = {}
+        for row in self.rows:
+            names = row.names(depth)
+            for name, value in zip(names, row.from_config(config, len(names)), strict=True):
+                distribution = row.distribution
+                if not distribution._contains(distribution.to_internal_repr(value)):
+                    raise InvalidValueError(
+                        f"{name} must be {row.text} in this space, but the preset has {value}"
+                    )
+                parameters[name] = value
+        return parameters
+
+    def table(self) -> list[tuple[str, str, str]]:
+        """Key, range and what it is searched for, row by row."""
+        return [(row.key, row.text, row.per) for row in self.rows]
+
+
+def config_value(config: RunConfig, key: str) -> Any:
+    """A configured value by its dotted key."""
+    value: Any = config
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _spread(value: Any, count: int) -> list[Any]:
+    """One value per parameter, from a list of them or one for all."""
+    return list(value) if isinstance(value, list) else [value] * count

@@ -1,0 +1,169 @@
+"""Where studies are kept: a journal file by default, a database or a proxy by URL.
+
+==============================  ==============================================
+``runs/studies`` (default)      a folder; one journal file per study, safe with
+                                several processes on one computer
+``postgresql+psycopg://...``    a database, for many computers
+``grpc://host:port``            Optuna's proxy before a database, for many workers
+==============================  ==============================================
+
+The journal is Optuna's, with two changes. Its lock belongs to the operating
+system, so a killed process never leaves it behind; and a line that a killed
+process wrote only half of is cut off before the next one is written (without
+that, Optuna could not read the file any more).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+
+from studies.errors import StudyError
+
+DEFAULT = "runs/studies"
+SUFFIX = ".journal"
+
+
+def open_storage(where: str, study: str, *, create: bool) -> BaseStorage:
+    """Open the storage that holds, or is to hold, a study.
+
+    Args:
+        where: a folder or a URL.
+        study: name of the study, which names its file in a folder.
+        create: make the file if there is none.
+
+    Raises:
+        StudyError: the place cannot be reached, read or written. The message
+            never shows a password.
+    """
+    if "://" not in where:
+        return _journal(Path(where), study, create)
+    if where.startswith("grpc://"):
+        return _proxy(where)
+    return _database(where)
+
+
+def shown(where: str) -> str:
+    """A storage's address without its password."""
+    if "://" not in where or where.startswith("grpc://"):
+        return where
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(where).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):
+        return where.partition("://")[0] + "://..."
+
+
+def study_names(where: str) -> list[str]:
+    """All studies of a storage, sorted."""
+    if "://" in where:
+        return sorted(optuna.get_all_study_names(open_storage(where, "", create=False)))
+    return sorted(path.name.removesuffix(SUFFIX) for path in Path(where).glob(f"*{SUFFIX}"))
+
+
+def _journal(folder: Path, study: str, create: bool) -> BaseStorage:
+    path = folder / f"{study}{SUFFIX}"
+    if not create and not path.is_file():
+        known = ", ".join(study_names(str(folder))) or "none"
+        raise StudyError(f"there is no study {study!r} in {folder}; known are {known}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+    except OSError as error:
+        raise StudyError(
+            f"the study's file {path} must be writable, but got {error.strerror}; "
+            "choose another folder with --storage"
+        ) from None
+    try:
+        return JournalStorage(_Journal(str(path), _Lock(path)))
+    except (ValueError, KeyError) as error:
+        raise StudyError(f"{path} is not a readable journal of a study: {error}") from None
+
+
+def _database(url: str) -> BaseStorage:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        for secret in _secrets(url):
+            reason = reason.replace(secret, "...")
+        raise StudyError(f"cannot use the database {shown(url)}: {reason[:300]}") from None
+
+
+def _secrets(url: str) -> list[str]:
+    from urllib.parse import urlsplit
+
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        password = None
+    return [url, *([password] if password else [])]
+
+
+def _proxy(url: str) -> BaseStorage:
+    host, _, port = url.removeprefix("grpc://").partition(":")
+    if not host or not port.isdigit():
+        raise StudyError(f"a proxy's address must be grpc://host:port, but got {url}")
+    proxy = GrpcStorageProxy(host=host, port=int(port))
+    try:
+        proxy.wait_server_ready(timeout=10)
+    except Exception as error:  # whatever grpc makes of a silent host
+        raise StudyError(
+            f"no proxy answers at {url}; start one with bsnn-tha study serve"
+        ) from error
+    return proxy
+
+
+class _Lock(BaseJournalFileLock):
+    """A lock of the operating system, released when its holder dies."""
+
+    def __init__(self, path: Path) -> None:
+        from filelock import FileLock
+
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"), thread_local=False)
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's journal file, mended before each write."""
+
+    def __init__(self, path: str, lock: _Lock) -> None:
+        super().__init__(path, lock)
+        self._path = path
+        self._writing = lock
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._writing.acquire()  # reentrant: the base class takes it again
+        try:
+            self._cut_half_line()
+            super().append_logs(logs)
+        finally:
+            self._writing.release()
+
+    def _cut_half_line(self) -> None:
+        with open(self._path, "rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            if not size:
+                return
+            file.seek(size - 1)
+            if file.read(1) == b"\n":
+                return
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)

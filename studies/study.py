@@ -1,0 +1,245 @@
+"""A named study: what is searched, how it is scored, and its place in a storage.
+
+A study is described by a :class:`Plan` that is kept with it. Opening it again
+with another plan is refused: trials that were scored differently do not
+compare.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    PatientPruner,
+    SuccessiveHalvingPruner,
+)
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.storages import BaseStorage
+
+from bsnn_tha.config import RunConfig
+from bsnn_tha.suggest import did_you_mean
+from studies.errors import StudyError
+from studies.storage import shown
+
+SAMPLERS = ("tpe", "multivariate-tpe", "gp", "cma-es", "nsga2", "random")
+PRUNERS = ("halving", "hyperband", "median", "patient", "none")
+OBJECTIVES = {
+    "accuracy": "maximize",
+    "timing": "maximize",
+    "spikes": "minimize",
+    "dead": "minimize",
+}
+"""What a trial can be scored by, and in which direction."""
+
+_PLAN = "plan"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that makes two trials of a study comparable.
+
+    Args:
+        config: TOML of the configuration that trials change, with the budget
+            (epochs, subset, time steps) in it.
+        space: the table of what is searched: key, range, per what.
+        objectives: names in :data:`OBJECTIVES`.
+    """
+
+    config: str
+    space: tuple[tuple[str, str, str], ...]
+    objectives: tuple[str, ...] = ("accuracy",)
+
+    @property
+    def base(self) -> RunConfig:
+        """The configuration that trials change."""
+        return RunConfig.from_toml(self.config, "the study's configuration")
+
+    @property
+    def directions(self) -> list[Any]:
+        """Of the objectives, for Optuna."""
+        return [OBJECTIVES[name] for name in self.objectives]
+
+    def differences(self, other: Plan) -> list[str]:
+        """What another plan would change, one phrase each."""
+        differences = []
+        if self.objectives != other.objectives:
+            differences.append(
+                f"objectives {', '.join(self.objectives)} (asked for {', '.join(other.objectives)})"
+            )
+        mine, theirs = _flat(tomllib.loads(self.config)), _flat(tomllib.loads(other.config))
+        for key in sorted(mine.keys() | theirs.keys()):
+            if mine.get(key) != theirs.get(key):
+                differences.append(f"{key} = {mine.get(key)} (asked for {theirs.get(key)})")
+        if self.space != other.space:
+            differences.append("another search space")
+        return differences
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        values = json.loads(text)
+        return cls(
+            values["config"],
+            tuple((key, text, per) for key, text, per in values["space"]),
+            tuple(values["objectives"]),
+        )
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a study is searched; may change from one call to the next.
+
+    Args:
+        sampler: one of :data:`SAMPLERS`. ``tpe`` has Optuna's defaults, as the
+            paper's studies had.
+        pruner: one of :data:`PRUNERS`, by validation accuracy after each epoch.
+        seed: of the sampler; None draws one.
+    """
+
+    sampler: str = "tpe"
+    pruner: str = "halving"
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("sampler", self.sampler, SAMPLERS),
+            ("pruner", self.pruner, PRUNERS),
+        ):
+            if value not in known:
+                raise StudyError(f"unknown {what} {value!r}{did_you_mean(value, known)}")
+
+    def build_sampler(self, several: bool = False) -> BaseSampler:
+        """Optuna's sampler; ``several`` workers keep their draws apart."""
+        makers: dict[str, Any] = {
+            "tpe": lambda: TPESampler(seed=self.seed, constant_liar=several),
+            "multivariate-tpe": lambda: TPESampler(
+                seed=self.seed, multivariate=True, group=True, constant_liar=several
+            ),
+            "gp": lambda: GPSampler(seed=self.seed),
+            "cma-es": lambda: CmaEsSampler(seed=self.seed),
+            "nsga2": lambda: NSGAIISampler(seed=self.seed),
+            "random": lambda: RandomSampler(seed=self.seed),
+        }
+        sampler: BaseSampler = makers[self.sampler]()
+        return sampler
+
+    def build_pruner(self, epochs: int) -> BasePruner:
+        """Optuna's pruner for trials of so many epochs."""
+        makers: dict[str, Any] = {
+            "halving": lambda: SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+            "hyperband": lambda: HyperbandPruner(min_resource=1, max_resource=epochs),
+            "median": lambda: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+            "patient": lambda: PatientPruner(MedianPruner(), patience=2),
+            "none": NopPruner,
+        }
+        pruner: BasePruner = makers[self.pruner]()
+        return pruner
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A study with its plan, opened for a worker or a report."""
+
+    study: optuna.Study
+    plan: Plan
+    created: bool = field(default=False)
+
+
+def open_study(
+    storage: BaseStorage,
+    where: str,
+    name: str,
+    plan: Plan,
+    method: Method,
+    *,
+    several: bool = False,
+    force: bool = False,
+) -> OpenStudy:
+    """Create a study, or go on with it.
+
+    Args:
+        storage: opened, and ``where``, its address for messages.
+        name: of the study.
+        plan: what it searches.
+        method: how.
+        several: more than one worker is at it.
+        force: go on although the plan differs; the new plan replaces the old.
+
+    Raises:
+        StudyError: the study exists with another plan.
+    """
+    options: dict[str, Any] = {
+        "sampler": method.build_sampler(several),
+        "pruner": method.build_pruner(plan.base.training.epochs),
+    }
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name=name, directions=plan.directions, **options
+        )
+        created = True
+    except DuplicatedStudyError:
+        study = optuna.load_study(storage=storage, study_name=name, **options)
+        created = False
+    if created:
+        study.set_user_attr(_PLAN, plan.to_json())
+        return OpenStudy(study, plan, created)
+    kept = stored_plan(study)
+    if kept is not None and (differences := kept.differences(plan)):
+        if not force or kept.objectives != plan.objectives:
+            raise StudyError(
+                f"study {name!r} in {shown(where)} exists with {'; '.join(differences)}; "
+                "choose another --name"
+                + ("" if kept.objectives != plan.objectives else ", or go on with --force")
+            )
+        study.set_user_attr(_PLAN, plan.to_json())
+    return OpenStudy(study, plan, created)
+
+
+def stored_plan(study: optuna.Study) -> Plan | None:
+    """The plan that is kept with a study; None for one that is not ours."""
+    text = study.user_attrs.get(_PLAN)
+    return None if text is None else Plan.from_json(text)
+
+
+def load_existing(storage: BaseStorage, where: str, name: str) -> OpenStudy:
+    """Open a study for reading.
+
+    Raises:
+        StudyError: there is none of this name, or it was not made by this tool.
+    """
+    try:
+        study = optuna.load_study(storage=storage, study_name=name)
+    except KeyError:
+        raise StudyError(f"there is no study {name!r} in {shown(where)}") from None
+    plan = stored_plan(study)
+    if plan is None:
+        raise StudyError(f"study {name!r} in {shown(where)} was not made by bsnn-tha study")
+    return OpenStudy(study, plan)
+
+
+def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

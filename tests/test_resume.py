@@ -1,0 +1,499 @@
+"""Runs that are killed and go on: with the same bits as if nothing had happened."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from training_runs import (
+    FINISHED,
+    MACHINE,
+    PER_EPOCH,
+    assert_same_run,
+    at_call,
+    contents,
+    fail_after,
+    interrupt,
+    killed,
+    names,
+    table,
+    tiny,
+    train_tiny,
+)
+
+from bsnn_tha.errors import InvalidValueError, RunError
+from bsnn_tha.presets import load_preset
+from bsnn_tha.training.files import RunFolder
+from bsnn_tha.training.module import SpikingModule
+from bsnn_tha.training.run import resume, train
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::DeprecationWarning"),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes can be forked here"),
+]
+
+# All that has a state, or draws random numbers, at once.
+EVERYTHING = {
+    "network__dropout": 0.3,
+    "training__weight_clip": 0.5,
+    "training__grad_clip": 1.0,
+    "training__accumulate": 2,
+    "training__patience": 20,
+}
+# No learning to speak of: validation never improves on the first epoch.
+STOPS_EARLY = {
+    "training__epochs": 9,
+    "training__patience": 2,
+    "network__batch_norm": False,
+    "optimizer__lr": 1e-12,
+    "threshold__theta_inf": None,
+    "threshold__alpha": None,
+}
+# The rate grows too large for it: the best epoch is long past at the end.
+WANDERS = {"training__epochs": 5, "optimizer__lr": 0.05, "optimizer__schedule": "none"}
+EPOCHS_3 = {"training__epochs": 3}
+RECORDED = load_preset("temporal-coding", "tha").with_changes(
+    {
+        "network.notation": "12Dense9Dense1",
+        "data.num_steps": 20,
+        "data.options.inputs": 12,
+        "data.options.iterations": 4,
+        "data.options.target_step": 15,
+        "data.options.peak": 3.3,
+        "threshold.theta_0": 1.5,
+        "threshold.theta_inf": 2.5,
+        "threshold.alpha": 0.1,
+        "optimizer.lr": 5e-3,
+        "training.epochs": 3,
+    }
+)
+CONFIGS = {
+    "everything": tiny(**EVERYTHING),
+    "stops_early": tiny(**STOPS_EARLY),
+    "wanders": tiny(**WANDERS),
+    "recorded": RECORDED,
+    "epochs_3": tiny(**EPOCHS_3),
+    "not_selected": tiny(data__validation=0.0),
+}
+
+
+def go_on(path, **options):
+    return resume(path, machine=MACHINE, verbose=False, **options)
+
+
+def start(config, path):
+    return train(config, output=path, machine=MACHINE, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """By name of the configuration, a run that nothing happened to."""
+    results = {}
+
+    def get(name):
+        if name not in results:
+            folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+            results[name] = start(CONFIGS[name], folder).folder
+        return results[name]
+
+    return get
+
+
+def kill_first(name, path, stop):
+    """A run, killed."""
+    assert killed(lambda: start(CONFIGS[name], path), stop)
+
+
+def kill_again(path, stop):
+    """A killed run, resumed and killed."""
+    assert killed(lambda: go_on(path), stop)
+
+
+def kill_in_epoch(name, path, epoch):
+    """A run, killed in the middle of an epoch (from 0)."""
+    kill_first(name, path, at_call(SpikingModule, "training_step", epoch * PER_EPOCH + 2))
+
+
+# Killed at an exact place
+
+STEP, END = (SpikingModule, "training_step"), (SpikingModule, "on_train_epoch_end")
+PLACES = {
+    "before_training": at_call(*STEP, 1),
+    "in_the_first_epoch": at_call(*STEP, 2, after=True),
+    "in_a_later_epoch": at_call(*STEP, PER_EPOCH + 2),
+    "in_validation": at_call(SpikingModule, "validation_step", 3),
+    "at_the_end_of_an_epoch": at_call(*END, 2),
+    "in_the_test": at_call(SpikingModule, "test_step", 1),
+}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
+def test_a_run_that_was_killed_ends_as_if_it_had_not_been(place, uninterrupted, tmp_path):
+    kill_first("everything", tmp_path / "run", place)
+    result = go_on(tmp_path / "run")
+    assert_same_run(result.folder, uninterrupted("everything"))
+    assert names(result.folder.path) == FINISHED
+
+
+def test_what_a_run_is_when_it_is_killed_is_kept(uninterrupted, tmp_path):
+    """Dropout, clipping and accumulation all matter in the run that is compared above."""
+    expected = torch.load(uninterrupted("everything").last, weights_only=True)
+    assert expected["global_step"] == 6  # two optimizer steps from three batches, in 3 epochs
+    assert expected["lr_schedulers"][0]["last_epoch"] == 6
+    assert expected["optimizer_states"][0]["state"][0]["step"] == 6
+    for change in ({"network.dropout": 0.0}, {"training.weight_clip": None}):
+        other = start(CONFIGS["everything"].with_changes(change), tmp_path / next(iter(change)))
+        key = "network.layers.0.synapse.latent_weight"
+        weights = torch.load(other.folder.last, weights_only=True)["state_dict"]
+        assert not torch.equal(weights[key], expected["state_dict"][key])
+
+
+def at_change_of_a_file(number, end):
+    """Kill before the ``number``-th time that the disk is told anything."""
+    count = 0
+    for name in ("replace", "fsync", "unlink"):
+        original = getattr(os, name)
+
+        def counted(*args, original=original, **kwargs):
+            nonlocal count
+            count += 1
+            if count == number:
+                end()
+            return original(*args, **kwargs)
+
+        setattr(os, name, counted)
+
+
+@pytest.mark.parametrize("name", ["epochs_3", "stops_early"])
+def test_killed_before_any_change_of_a_file_a_run_goes_on(name, uninterrupted, tmp_path):
+    """Between best.ckpt and last.ckpt, last.ckpt and previous.ckpt, and everywhere else."""
+    expected, left = uninterrupted(name), set()
+    for number in itertools.count(1):
+        path = tmp_path / f"{number}"
+        run, stop = partial(start, CONFIGS[name], path), partial(at_change_of_a_file, number)
+        if not killed(run, stop):
+            break
+        left.add(tuple(n for n in names(path) if n.endswith(".ckpt")))
+        # Killed before it had written anything, the same command may be given again.
+        result = go_on(path) if RunFolder(path).config.exists() else run()
+        assert_same_run(result.folder, expected)
+    assert number > 20
+    assert left == {
+        (),
+        ("best.ckpt",),
+        ("best.ckpt", "last.ckpt"),
+        ("best.ckpt", "previous.ckpt"),  # between two renames
+        ("best.ckpt", "last.ckpt", "previous.ckpt"),
+    }
+
+
+def half_a_checkpoint(end):
+    original = TorchCheckpointIO.save_checkpoint
+    count = 0
+
+    def save(self, checkpoint, path, storage_options=None):
+        nonlocal count
+        original(self, checkpoint, path, storage_options)
+        count += 1
+        if count == 4:  # best and last in each of two epochs
+            content = path.read_bytes()
+            path.write_bytes(content[: len(content) // 2])
+            end()
+
+    TorchCheckpointIO.save_checkpoint = save
+
+
+def test_half_a_checkpoint_never_gets_its_name(uninterrupted, tmp_path):
+    path = tmp_path / "run"
+    kill_first("epochs_3", path, half_a_checkpoint)
+    assert [n for n in names(path) if n.startswith(".last.ckpt.")], "no half checkpoint was left"
+    assert torch.load(path / "last.ckpt", weights_only=True)["epoch"] == 0
+    result = go_on(path)
+    assert_same_run(result.folder, uninterrupted("epochs_3"))
+    assert names(path) == FINISHED
+
+
+def test_a_run_may_be_killed_in_every_epoch(uninterrupted, tmp_path):
+    kill_first("everything", tmp_path / "run", at_call(*STEP, PER_EPOCH - 1))
+    for _ in range(2):
+        kill_again(tmp_path / "run", at_call(*STEP, PER_EPOCH + 1))
+    assert_same_run(go_on(tmp_path / "run").folder, uninterrupted("everything"))
+
+
+def test_an_interrupted_run_goes_on(uninterrupted, monkeypatch, tmp_path):
+    fail_after(monkeypatch, PER_EPOCH + 1, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        start(CONFIGS["epochs_3"], tmp_path / "run")
+    monkeypatch.undo()
+    assert_same_run(go_on(tmp_path / "run").folder, uninterrupted("epochs_3"))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("place", ["in_the_second_epoch", "after_the_last_epoch"])
+def test_every_kind_of_run_goes_on(name, place, uninterrupted, tmp_path):
+    per_epoch = 4 if name == "recorded" else PER_EPOCH
+    if place == "in_the_second_epoch":
+        kill_first(name, tmp_path / "run", at_call(*STEP, per_epoch + 2))
+    else:
+        kill_first(name, tmp_path / "run", at_call(json_module(), "dumps", 1))
+    assert_same_run(go_on(tmp_path / "run").folder, uninterrupted(name))
+
+
+def json_module():
+    from bsnn_tha.training import run
+
+    return run.json
+
+
+def test_early_stopping_waits_no_longer_for_a_resumed_run(uninterrupted, tmp_path):
+    assert len(table(uninterrupted("stops_early"))) == 3
+    for epoch in (1, 2):
+        kill_in_epoch("stops_early", tmp_path / f"{epoch}", epoch)
+        result = go_on(tmp_path / f"{epoch}")
+        assert result.summary["epochs"] == 3
+        assert_same_run(result.folder, uninterrupted("stops_early"))
+
+
+# Damaged checkpoints
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "truncated": lambda content: content[: len(content) // 2],
+    "end_missing": lambda content: content[:-100],
+    "other_bytes": lambda content: bytes(range(256)) * 20,
+}
+
+
+def spoil(path, damage=DAMAGE["truncated"]):
+    path.write_bytes(damage(path.read_bytes()))
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(damage, uninterrupted, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    kill_in_epoch("epochs_3", folder.path, 2)
+    spoil(folder.last, damage)
+    assert torch.load(folder.previous, weights_only=True)["epoch"] == 0
+    go_on(folder.path)
+    assert_same_run(folder, uninterrupted("epochs_3"))
+
+
+def test_a_damaged_checkpoint_never_takes_the_place_of_the_one_before(uninterrupted, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    kill_in_epoch("epochs_3", folder.path, 2)
+    spoil(folder.last)
+
+    def between_the_renames(end):
+        original = os.replace
+
+        def replace(source, target):
+            original(source, target)
+            if Path(target) == folder.previous:
+                end()
+            if Path(target) == folder.last:
+                end()
+
+        os.replace = replace
+
+    kill_again(folder.path, between_the_renames)
+    go_on(folder.path)
+    assert_same_run(folder, uninterrupted("epochs_3"))
+
+
+def test_without_any_readable_checkpoint_nothing_is_changed(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    kill_in_epoch("epochs_3", folder.path, 2)
+    spoil(folder.last)
+    spoil(folder.previous)
+    before = contents(folder.path)
+    with pytest.raises(RunError) as refusal:
+        go_on(folder.path)
+    text = str(refusal.value)
+    assert "\n" not in text
+    assert text.startswith(f"{folder.last} and {folder.previous} cannot be read")
+    assert str(folder.config) in text
+    assert contents(folder.path) == before
+
+
+def test_without_any_checkpoint_the_run_starts_over_in_its_folder(uninterrupted, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    kill_in_epoch("epochs_3", folder.path, 0)
+    assert not list(folder.path.glob("*.ckpt"))
+    assert go_on(folder.path).folder == folder
+    assert_same_run(folder, uninterrupted("epochs_3"))
+
+
+def test_a_run_that_was_moved_remembers_its_best_epoch(uninterrupted, tmp_path):
+    expected = uninterrupted("wanders")
+    best = torch.load(expected.best, weights_only=True)["epoch"]
+    assert best < 4, "this run cannot tell whether the best epoch is remembered"
+    kill_in_epoch("wanders", tmp_path / "run", 4)
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(tmp_path / "run", tmp_path / "elsewhere" / "moved")
+    result = go_on(tmp_path / "elsewhere" / "moved")
+    assert_same_run(result.folder, expected)
+    assert not (tmp_path / "run").exists()
+
+
+# Finished runs
+
+
+@pytest.fixture
+def copy(done, tmp_path):
+    """A finished run that may be changed."""
+    return RunFolder(Path(shutil.copytree(done.folder.path, tmp_path / "run")))
+
+
+def test_resuming_a_finished_run_changes_nothing(done, copy):
+    before = contents(copy.path)
+    for options in ({}, {"epochs": 3}):
+        assert go_on(copy.path, **options).summary == done.summary
+        assert contents(copy.path) == before
+
+
+def test_a_finished_run_can_be_made_longer(copy, tmp_path):
+    result = go_on(copy.path, epochs=5)
+    expected = train_tiny(tmp_path / "five", training__epochs=5)
+    assert_same_run(result.folder, expected.folder)
+    assert result.summary["epochs"] == 5
+    assert go_on(copy.path).summary == result.summary
+
+
+def test_an_unfinished_run_can_be_made_longer(uninterrupted, tmp_path):
+    kill_in_epoch("epochs_3", tmp_path / "run", 1)
+    result = go_on(tmp_path / "run", epochs=5)
+    expected = train_tiny(tmp_path / "five", training__epochs=5)
+    assert_same_run(result.folder, expected.folder)
+
+
+def test_a_run_that_is_made_longer_and_killed_is_not_finished(copy, tmp_path):
+    assert killed(lambda: go_on(copy.path, epochs=5), at_call(*STEP, 2))
+    result = go_on(copy.path)
+    assert result.summary["epochs"] == 5
+    assert len(table(copy)) == 5
+    assert_same_run(copy, train_tiny(tmp_path / "five", training__epochs=5).folder)
+
+
+def test_a_run_that_stopped_early_is_not_made_longer_by_more_epochs(tmp_path):
+    result = start(CONFIGS["stops_early"], tmp_path / "run")
+    longer = go_on(tmp_path / "run", epochs=12)
+    expected = train_tiny(tmp_path / "twelve", **STOPS_EARLY | {"training__epochs": 12})
+    assert longer.summary["epochs"] == result.summary["epochs"]
+    assert_same_run(longer.folder, expected.folder)
+
+
+@pytest.mark.parametrize("epochs", [2, 0, -1])
+def test_a_run_is_not_made_shorter(epochs, copy):
+    before = contents(copy.path)
+    with pytest.raises(InvalidValueError, match=rf"its 3 epochs, but got epochs={epochs}$"):
+        go_on(copy.path, epochs=epochs)
+    assert contents(copy.path) == before
+
+
+def test_what_is_no_run_cannot_be_resumed(tmp_path):
+    for path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(RunError, match=r"is not a run folder: it has no config\.toml"):
+            go_on(path)
+    assert names(tmp_path) == []
+
+
+def test_seconds_of_finished_epochs_are_carried_on(copy):
+    seconds = go_on(copy.path).summary["train_seconds"]
+    assert go_on(copy.path, epochs=4).summary["train_seconds"] > seconds > 0
+
+
+# Several processes in one folder
+
+
+def test_two_processes_do_not_train_in_one_folder(uninterrupted, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    kill_in_epoch("epochs_3", folder.path, 1)
+    before = {path: content for path, content in contents(folder.path).items()}
+    ready, told = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            with folder.claimed():
+                os.write(told, b"!")
+                time.sleep(60)
+        finally:
+            os._exit(0)
+    try:
+        assert os.read(ready, 1) == b"!"
+        with pytest.raises(RunError) as refusal:
+            go_on(folder.path)
+        assert str(refusal.value).startswith(f"another process is training in {folder.path}")
+        assert contents(folder.path) == before
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+    go_on(folder.path)  # a killed process lets go
+    assert_same_run(folder, uninterrupted("epochs_3"))
+
+
+def test_what_a_killed_process_left_half_written_is_removed(uninterrupted, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    kill_in_epoch("epochs_3", folder.path, 1)
+    for name in (".last.ckpt.12345.tmp", ".metrics.csv.12345.tmp"):
+        (folder.path / name).write_text("half")
+    go_on(folder.path)
+    assert names(folder.path) == FINISHED
+
+
+# Killed at any moment, as a scheduler or the kernel would
+
+
+def cli(*arguments):
+    repository = Path(__file__).parents[1]
+    return subprocess.Popen(
+        [sys.executable, "-m", "bsnn_tha.cli", "train", *map(str, arguments), "--threads=1"],
+        env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_processes_that_are_killed_at_any_moment_end_alike(seed, tmp_path):
+    moments = random.Random(seed)
+    config = tiny(**EVERYTHING, training__epochs=30, training__seed=seed)
+    (tmp_path / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    folder = RunFolder(tmp_path / "run")
+    arguments = ["--config", tmp_path / "config.toml", "--output", folder.path]
+    kills = 0
+    for kill in [True, True, True, False]:
+        with cli(*arguments) as process:
+            if kill:
+                wait_for_training(folder, process)
+                time.sleep(moments.uniform(0.0, 1.0))
+                process.kill()
+            _, errors = process.communicate(timeout=300)
+        kills += process.returncode == -signal.SIGKILL
+        assert process.returncode in (0, -signal.SIGKILL), errors
+        arguments = ["--resume", folder.path]
+    assert kills >= 2
+    expected = start(config, tmp_path / "uninterrupted").folder
+    assert_same_run(folder, expected)
+
+
+def wait_for_training(folder, process):
+    """Until a process has claimed the folder: it is about to train."""
+    deadline = time.monotonic() + 300
+    before = folder.config.stat().st_mtime_ns if folder.config.exists() else None
+    while process.poll() is None:
+        assert time.monotonic() < deadline, "nothing happened"
+        if folder.config.exists() and folder.config.stat().st_mtime_ns != before:
+            return
+        time.sleep(0.02)

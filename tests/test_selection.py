@@ -1,0 +1,180 @@
+"""Which samples train, select and test, and what is measured on them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import pytest
+import torch
+from training_runs import (
+    EPOCHS,
+    FIXED,
+    MACHINE,
+    PER_EPOCH,
+    SEED,
+    SUBSET,
+    assert_alike,
+    contents,
+    digits,
+    measure,
+    names,
+    table,
+    train_tiny,
+    weights,
+)
+
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.training import evaluation
+from bsnn_tha.training.evaluation import evaluate
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def wandering(tmp_path_factory):
+    """A run whose best epoch is not the last: the rate grows too large for it."""
+    return train_tiny(
+        tmp_path_factory.mktemp("wandering") / "run",
+        training__epochs=5,
+        optimizer__lr=0.05,
+        optimizer__schedule="none",
+    )
+
+
+def test_the_best_checkpoint_is_that_of_the_best_validation_epoch(wandering):
+    accuracies = [row["val_accuracy"] for row in table(wandering.folder)]
+    best = accuracies.index(max(accuracies))
+    assert best < len(accuracies) - 1, "this run cannot tell the best epoch from the last"
+    checkpoint = torch.load(wandering.folder.best, weights_only=True)
+    assert checkpoint["epoch"] == best
+    assert checkpoint["global_step"] == PER_EPOCH * (best + 1)
+    assert torch.load(wandering.folder.last, weights_only=True)["epoch"] == 4
+    validated = measure(wandering.folder.best, digits().validation)["accuracy"]
+    assert wandering.summary["validation"]["best_accuracy"] == pytest.approx(validated, abs=1e-7)
+    assert max(accuracies) == pytest.approx(validated, rel=1e-5)
+
+
+def test_the_summary_equals_a_recomputation_from_the_best_checkpoint(wandering):
+    expected = measure(wandering.folder.best, digits().test)
+    assert_alike(wandering.summary["test"] | {"layers": wandering.summary["layers"]}, expected)
+    other = measure(wandering.folder.last, digits().test)
+    assert other["loss"] != pytest.approx(expected["loss"], rel=1e-3)
+
+
+def test_the_weight_bits_in_the_summary(wandering):
+    # 4·9 and 36·10 binary weights; batch norm's 2·4 and ten biases at 32 bits.
+    assert wandering.summary["weight_bits"] == {"binary": 396, "full_precision": 32 * 18}
+
+
+@pytest.mark.parametrize("checkpoint", ["best", "last", "path"])
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_evaluate_equals_a_recomputation(wandering, checkpoint, split):
+    path = wandering.folder.last if checkpoint != "best" else wandering.folder.best
+    chosen = path if checkpoint == "path" else checkpoint
+    before = contents(wandering.folder.path)
+    result = evaluate(wandering.folder.path, checkpoint=chosen, split=split, machine=MACHINE)
+    assert_alike(result, measure(path, getattr(digits(), split)))
+    assert contents(wandering.folder.path) == before
+
+
+def test_evaluate_equals_the_summary_exactly(wandering):
+    result = evaluate(wandering.folder.path, machine=MACHINE)
+    assert result == wandering.summary["test"] | {"layers": wandering.summary["layers"]}
+
+
+@dataclasses.dataclass
+class Watched:
+    """A split that keeps a log of the samples taken from it."""
+
+    split: object
+    taken: list
+
+    def __len__(self):
+        return len(self.split)
+
+    def __getitem__(self, indices):
+        self.taken.append(list(indices))
+        return self.split[indices]
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Logs of the batches taken from the three splits."""
+    logs = {"train": [], "validation": [], "test": []}
+    original = evaluation.load_dataset
+
+    def load(*args, **kwargs):
+        dataset = original(*args, **kwargs)
+        splits = {name: Watched(getattr(dataset, name), log) for name, log in logs.items()}
+        return dataclasses.replace(dataset, **splits)
+
+    monkeypatch.setattr(evaluation, "load_dataset", load)
+    return logs
+
+
+def test_the_test_set_is_seen_once_and_in_order(watched, tmp_path):
+    result = train_tiny(tmp_path / "run")
+    assert sum(watched["test"], []) == list(range(359))
+    assert "test set used once" in result.summary["protocol"]
+
+
+def test_the_subset_is_drawn_once_and_shuffled_in_every_epoch(watched, tmp_path):
+    train_tiny(tmp_path / "run")
+    taken = watched["train"]
+    assert [len(batch) for batch in taken] == [32, 32, 16] * EPOCHS
+    epochs = [sum(taken[i : i + PER_EPOCH], []) for i in range(0, len(taken), PER_EPOCH)]
+    assert all(Counter(epoch) == Counter(epochs[0]) for epoch in epochs)
+    assert len(set(epochs[0])) == SUBSET
+    assert len({tuple(epoch) for epoch in epochs}) == EPOCHS
+    assert max(epochs[0]) > SUBSET  # from anywhere in the training part
+    taken.clear()
+    train_tiny(tmp_path / "other", training__seed=SEED + 1, training__epochs=1)
+    assert set(sum(taken, [])) != set(epochs[0])
+
+
+def test_without_a_subset_every_training_sample_is_seen_once_per_epoch(watched, tmp_path):
+    train_tiny(tmp_path / "run", data__subset=None, data__batch_size=500, training__epochs=1)
+    assert sorted(sum(watched["train"], [])) == list(range(1295))
+
+
+def test_without_validation_data_the_last_checkpoint_is_used(tmp_path):
+    result = train_tiny(tmp_path / "run", data__validation=0.0, training__epochs=2)
+    assert "best.ckpt" not in names(result.folder.path)
+    assert "validation" not in result.summary
+    assert result.summary["protocol"] == "no validation split: the last checkpoint is used"
+    assert_alike(
+        result.summary["test"] | {"layers": result.summary["layers"]},
+        measure(result.folder.last, digits().test),
+    )
+    with pytest.raises(InvalidValueError, match=r"no 'validation' split in this run; known are"):
+        evaluate(result.folder.path, split="validation", machine=MACHINE)
+
+
+def test_training_stops_when_validation_no_longer_improves(tmp_path):
+    # No batch norm, no annealing and no learning to speak of: all epochs are alike.
+    result = train_tiny(
+        tmp_path / "run",
+        training__epochs=9,
+        training__patience=2,
+        network__batch_norm=False,
+        optimizer__lr=1e-12,
+        **FIXED,
+    )
+    assert result.summary["epochs"] == 3
+    assert result.summary["iterations"] == 3 * PER_EPOCH
+    assert len(table(result.folder)) == 3
+    assert torch.load(result.folder.best, weights_only=True)["epoch"] == 0
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_other_precisions_train_and_measure(precision, tmp_path):
+    result = train_tiny(tmp_path / "run", training__precision=precision, training__epochs=1)
+    wide = torch.float64 if precision == "64-true" else torch.float32
+    weight = weights(result.folder.last)["network.layers.0.synapse.latent_weight"]
+    assert weight.dtype == wide
+    assert 0 <= result.summary["test"]["accuracy"] <= 1
+    assert all(0 < row["firing_rate"] < 1 for row in result.summary["layers"])
+    assert torch.get_default_dtype() == torch.float32
+    measured = evaluate(result.folder.path, machine=MACHINE)
+    assert measured == result.summary["test"] | {"layers": result.summary["layers"]}
