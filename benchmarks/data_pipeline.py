@@ -13,6 +13,7 @@ DVS Gesture is stood in for by random events of its layout, rate and length.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -150,7 +151,7 @@ def measure(case: Case, root: Path, cache: Path, iterations: int) -> dict[str, s
     dense = seconds(lambda: _consume(b.dense() for b, _ in batches(split, case.batch))) / count
     loader = tonic_loader(case, root)
     some = min(count, max(1, 320 // case.batch))
-    tonic = seconds(lambda: _consume(b for _, b in zip(range(some), loader, strict=False))) / some
+    tonic = seconds(lambda: _consume(itertools.islice(loader, some))) / some
     step = training_step(case, split, iterations)
     bins = np.mean([store.bins(i) for i in range(len(store))])
     frame = 4 * prod(store.shape)

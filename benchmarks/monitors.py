@@ -7,7 +7,8 @@ forward, loss, backward, Adam and annealing.
 
     python -m benchmarks.monitors --threads 1
 
-Ratios are medians over pairs of neighbouring steps, with the quartiles. What is
+Times are CPU seconds, which other processes disturb less than the clock. Ratios are
+medians over pairs of neighbouring steps, with the quartiles. What is
 done once per epoch (the surrogate mass in its last step, and the row of the
 table after it) has columns of its own, in milliseconds.
 """
@@ -73,7 +74,7 @@ class Training:
         self.monitor.on_train_epoch_start(self.trainer, self.module)
 
     def step(self, watched: bool, last: bool = False) -> float:
-        """Seconds of one training step."""
+        """CPU seconds of one training step."""
         # As around validation: the hooks come and go.
         self.monitor.on_validation_start(self.trainer, self.module)
         if watched:
@@ -123,7 +124,7 @@ def main() -> None:
     torch.manual_seed(0)
     keep_freed_memory()  # as `bsnn-tha train`
     print(f"torch {torch.__version__}, {options.threads} threads, {options.pairs} pairs\n")
-    print("| network | seconds per step | watched / plain (quartiles) | mass, ms | row, ms |")
+    print("| network | CPU seconds per step | watched / plain (quartiles) | mass, ms | row, ms |")
     print("|---|---:|---:|---:|---:|")
     for name, case in cases().items():
         seconds, (low, middle, high), mass, row = measure(Training(*case), options.pairs)

@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import logging
 import sys
-import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import studies.cli
+from bsnn_tha.commands import (
+    CacheRoot,
+    DataRoot,
+    Device,
+    Sets,
+    Threads,
+    interruptible,
+    settings,
+)
 from bsnn_tha.errors import BsnnThaError, InvalidValueError
 from bsnn_tha.presets import DEFAULT_DATASET, DEFAULT_VARIANT, preset_names
 
@@ -34,29 +41,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-root",
-        envvar="BSNN_THA_DATA",
-        help="Folder with the data files; missing ones are downloaded into it. "
-        "Default: a cache folder of the user.",
-        rich_help_panel="Machine",
-    ),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel="Machine")]
-Threads = Annotated[
-    int | None, typer.Option(help="CPU threads. Default: torch's.", rich_help_panel="Machine")
-]
-CacheRoot = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache-root",
-        envvar="BSNN_THA_CACHE",
-        help="Folder for binned events. Default: a cache folder of the user.",
-        rich_help_panel="Machine",
-    ),
-]
 Devices = Annotated[
     int, typer.Option(help="GPUs (or CPU processes) per node.", rich_help_panel="Machine")
 ]
@@ -129,15 +113,7 @@ def train(
             "the paper, the test set."
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Any other setting, e.g. --set neuron.beta=0.9 "
-            "--set threshold.theta_0=[5,8]; repeatable. KEY=none removes one.",
-        ),
-    ] = None,
+    set_: Sets = None,
     output: Annotated[
         Path | None,
         typer.Option(help="Run folder, new or empty. Default: runs/DATASET-VARIANT-N."),
@@ -172,8 +148,7 @@ def train(
         "neuron.surrogate_centre": surrogate_centre,
         "training.protocol": protocol,
     }
-    changes = {key: value for key, value in changes.items() if value is not None}
-    changes |= dict(_assignment(text) for text in set_ or [])
+    changes = settings(changes, set_)
     machine = _machine(data_root, cache_root, device, threads, devices, nodes)
     if resume is not None:
         chosen = [dataset, variant, config, seeds, output]
@@ -184,23 +159,23 @@ def train(
             )
         _resume(resume, epochs, machine)
         return
-    settings = _configuration(dataset, variant, config).with_changes(changes)
-    with _interruptible():
+    configured = _configuration(dataset, variant, config).with_changes(changes)
+    with interruptible():
         if seeds is None:
             from bsnn_tha.training.run import train as run
 
-            _show_run(run(settings, output=output, machine=machine))
+            _show_run(run(configured, output=output, machine=machine))
         else:
             from bsnn_tha.training.trials import train_trials
 
-            _show_trials(train_trials(settings, seeds, output=output, machine=machine))
+            _show_trials(train_trials(configured, seeds, output=output, machine=machine))
 
 
 def _resume(path: Path, epochs: int | None, machine: Machine) -> None:
     from bsnn_tha.training.run import resume
     from bsnn_tha.training.trials import are_trials, resume_trials
 
-    with _interruptible():
+    with interruptible():
         if not are_trials(path):
             _show_run(resume(path, epochs=epochs, machine=machine))
         elif epochs is not None:
@@ -245,9 +220,12 @@ def evaluate(
     from bsnn_tha.training.evaluation import evaluate as measure
 
     machine = _machine(data_root, cache_root, device, threads)
-    with _interruptible():
+    with interruptible():
         result = measure(run, checkpoint=checkpoint, split=split, machine=machine)
     print(report.evaluation(result, split))
+
+
+app.add_typer(studies.cli.app, name="study")
 
 
 @app.command()
@@ -272,16 +250,6 @@ def main() -> None:
     except BsnnThaError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends a command with one line and status 130; typer would say "Aborted"."""
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        print(interrupt if interrupt.args else "interrupted", file=sys.stderr)
-        raise typer.Exit(130) from None
 
 
 def _configuration(dataset: str | None, variant: str | None, path: Path | None) -> RunConfig:
@@ -311,19 +279,6 @@ def _machine(
 
     keep_freed_memory()
     return Machine(data_root, cache_root, device, threads, devices, nodes)
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    """``KEY=VALUE`` with a TOML value; a bare word is taken as a string."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise InvalidValueError(f"--set takes KEY=VALUE, but got {text!r}")
-    if value.strip().lower() == "none":
-        return key.strip(), None
-    try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ class RunFolder:
                     f"output folder {path} is not empty; results are never overwritten: "
                     "choose another --output or remove it"
                 )
-            probe = path / f".writable.{os.getpid()}"
+            probe = path / f".writable.{os.getpid()}.tmp"
             probe.touch()
             probe.unlink()
         except OSError as error:

@@ -107,4 +107,10 @@ def evaluation_batches(split: Split, batch_size: int) -> DataLoader:
 
 def _loader(split: Split, batches: Batches) -> DataLoader:
     # One index list per batch, so that a split builds it in one operation.
-    return DataLoader(split, sampler=batches, batch_size=None)  # type: ignore[arg-type]
+    # A generator of its own: beginning an epoch must not draw from what dropout draws from.
+    return DataLoader(
+        split,
+        sampler=batches,  # type: ignore[arg-type]
+        batch_size=None,
+        generator=torch.Generator(),
+    )

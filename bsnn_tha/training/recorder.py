@@ -32,11 +32,14 @@ class OutputRecorder(Callback):
     outputs]``, ``thresholds`` ``[iterations, layers]``, ``loss``
     ``[iterations]``, ``target`` ``[time, batch, outputs]``.
 
+    Args:
+        path: of the file; None keeps the arrays in memory only.
+
     Place it before :class:`~bsnn_tha.training.callbacks.ThresholdAnnealing`,
     so that it sees the thresholds the iteration ran with.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self.membranes: list[Tensor] = []
         self.spikes: list[Tensor] = []
@@ -96,7 +99,7 @@ class OutputRecorder(Callback):
         self._write()
 
     def _write(self) -> None:
-        if not self.spikes or not self._writes:
+        if self.path is None or not self.spikes or not self._writes:
             return
         arrays: dict[str, Any] = {
             "spikes": torch.stack(self.spikes).numpy(),

@@ -127,6 +127,8 @@ def _keep(session: Session, folder: RunFolder, checkpoint: Path | None, verbose:
         _fit(session, folder, checkpoint, verbose=False)
         return RunResult(folder, {})
     with folder.claimed():
+        if checkpoint == folder.previous:  # a damaged last one must not take its place
+            folder.last.unlink(missing_ok=True)
         with replace_atomically(folder.config) as temporary:
             temporary.write_text(session.config.to_toml(), encoding="utf-8")
         if verbose:

@@ -7,7 +7,6 @@ and Appendix D.3), so α goes down to 1e-6 and θ∞ up to 80.
 from studies.space import Choice, Number, Rise, Space
 from studies.spaces import images
 
-FLOAT = images.FLOAT
 UNIT = images.UNIT
 FIXED = images.FIXED
 ANNEALED = Space(
@@ -16,4 +15,4 @@ ANNEALED = Space(
     Rise("threshold.theta_inf",        0.1, 80.0,      log=True, per="layer"),
     Number("threshold.alpha",          1e-6, 0.5,      log=True, per="layer"),
     Choice("neuron.surrogate_centre",  "clamped", "moving"),
-) + FLOAT  # fmt: skip
+) + UNIT  # fmt: skip

@@ -1,8 +1,8 @@
-"""Still images: the sixteen studies' parameters, thresholds of tens of inputs."""
+"""Still images: thresholds of up to tens of inputs, annealed over thousands of iterations."""
 
 from studies.space import Choice, Number, Rise, Space
 
-FLOAT = Space(
+UNIT = Space(
     #      key                         range           scale
     Number("neuron.beta",              0.05, 0.999),
     Number("neuron.slope",             0.1, 30.0,      log=True),
@@ -12,13 +12,12 @@ FLOAT = Space(
     Choice("training.weight_clip",     None, 1.0),
     Choice("network.batch_norm",       True, False),
 )  # fmt: skip
-UNIT = FLOAT
 FIXED = Space(
     Number("threshold.theta_0",        0.5, 30.0,      log=True),
-) + FLOAT  # fmt: skip
+) + UNIT  # fmt: skip
 ANNEALED = Space(
     Number("threshold.theta_0",        0.5, 30.0,      log=True, per="layer"),
     Rise("threshold.theta_inf",        0.1, 30.0,      log=True, per="layer"),
     Number("threshold.alpha",          1e-4, 0.5,      log=True, per="layer"),
     Choice("neuron.surrogate_centre",  "clamped", "moving"),
-) + FLOAT  # fmt: skip
+) + UNIT  # fmt: skip

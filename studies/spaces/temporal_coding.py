@@ -2,20 +2,19 @@
 
 from studies.space import Choice, Number, Rise, Space
 
-FLOAT = Space(
+UNIT = Space(
     #      key                         range           scale
     Number("neuron.beta",              0.0, 0.95),
     Number("neuron.slope",             0.01, 30.0,     log=True),
     Number("optimizer.lr",             1e-6, 1e-1,     log=True),
     Choice("training.grad_clip",       None, 1.0),
 )  # fmt: skip
-UNIT = FLOAT
 FIXED = Space(
     Number("threshold.theta_0",        0.5, 600.0,     log=True),
-) + FLOAT  # fmt: skip
+) + UNIT  # fmt: skip
 ANNEALED = Space(
     Number("threshold.theta_0",        0.5, 600.0,     log=True, per="layer"),
     Rise("threshold.theta_inf",        0.01, 600.0,    log=True, per="layer"),
     Number("threshold.alpha",          1e-4, 0.3,      log=True, per="layer"),
     Choice("neuron.surrogate_centre",  "clamped", "moving"),
-) + FLOAT  # fmt: skip
+) + UNIT  # fmt: skip

@@ -1,0 +1,81 @@
+"""What the commands of ``bsnn-tha`` have in common: options, settings, Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bsnn_tha.errors import InvalidValueError
+
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root",
+        envvar="BSNN_THA_DATA",
+        help="Folder with the data files; missing ones are downloaded into it. "
+        "Default: a cache folder of the user.",
+        rich_help_panel="Machine",
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel="Machine")]
+Threads = Annotated[
+    int | None, typer.Option(help="CPU threads. Default: torch's.", rich_help_panel="Machine")
+]
+CacheRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache-root",
+        envvar="BSNN_THA_CACHE",
+        help="Folder for binned events. Default: a cache folder of the user.",
+        rich_help_panel="Machine",
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any other setting, e.g. --set neuron.beta=0.9 "
+        "--set threshold.theta_0=[5,8]; repeatable. KEY=none removes one.",
+    ),
+]
+
+
+def settings(options: dict[str, Any], assignments: list[str] | None) -> dict[str, Any]:
+    """Changes to a configuration, from options that were given and from ``--set``.
+
+    Example:
+        >>> settings({"training.epochs": 3, "training.seed": None}, ["neuron.beta=0.9"])
+        {'training.epochs': 3, 'neuron.beta': 0.9}
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    return given | dict(_assignment(text) for text in assignments or [])
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C ends a command with one line and status 130; typer would say "Aborted"."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        print(interrupt if interrupt.args else "interrupted", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE`` with a TOML value; a bare word is taken as a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise InvalidValueError(f"--set takes KEY=VALUE, but got {text!r}")
+    if value.strip().lower() == "none":
+        return key.strip(), None
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()

@@ -1,0 +1,211 @@
+"""``bsnn-tha study``: search settings, and report what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from bsnn_tha.commands import (
+    CacheRoot,
+    DataRoot,
+    Device,
+    Sets,
+    Threads,
+    interruptible,
+    settings,
+)
+
+DEFAULT_STORAGE = "runs/studies"
+
+Storage = Annotated[
+    str,
+    typer.Option(
+        envvar="BSNN_THA_STORAGE",
+        help="A folder, postgresql+psycopg://user:password@host/database or grpc://host:port.",
+    ),
+]
+
+
+class _DatasetOrCommand(TyperGroup):
+    """``study digits`` runs a study; ``study report NAME`` is a command of its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_DatasetOrCommand,
+    no_args_is_help=True,
+    help="Search settings with Optuna: bsnn-tha study DATASET --variant tha --trials 50.",
+)
+
+
+@app.command()
+def run(
+    dataset: Annotated[str, typer.Argument(help="As for bsnn-tha train.")],
+    variant: Annotated[str, typer.Option(help="tha, bsnn, bsnn-unit, flt32.")] = "tha",
+    trials: Annotated[int, typer.Option(help="Go on to this many finished trials.")] = 50,
+    name: Annotated[
+        str | None, typer.Option(help="Of the study. Default: DATASET-VARIANT.")
+    ] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    workers: Annotated[int, typer.Option(help="Local worker processes.")] = 1,
+    sampler: Annotated[
+        str, typer.Option(help="tpe, multivariate-tpe, gp, cma-es, nsga2 or random.")
+    ] = "tpe",
+    pruner: Annotated[
+        str, typer.Option(help="halving, hyperband, median, patient or none.")
+    ] = "halving",
+    sampler_seed: Annotated[int | None, typer.Option(help="Of the sampler.")] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="accuracy, timing, spikes or dead; two of them give a Pareto front.",
+            show_default="accuracy (temporal-coding: timing)",
+        ),
+    ] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Your own table: module:NAME or file.py:NAME.")
+    ] = None,
+    published: Annotated[bool, typer.Option(help="Begin with the preset's own settings.")] = True,
+    epochs: Annotated[
+        int | None, typer.Option(help="Of a trial.", rich_help_panel="Budget")
+    ] = None,
+    subset: Annotated[
+        int | None, typer.Option(help="Training samples.", rich_help_panel="Budget")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Time steps T.", rich_help_panel="Budget")
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds after which no trial is begun.", rich_help_panel="Budget"),
+    ] = None,
+    set_: Sets = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on although plan or budget differ.")
+    ] = False,
+    data_root: DataRoot = None,
+    cache_root: CacheRoot = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Search a data set and variant; the same command goes on.
+
+    The first trial has the published settings. The first Ctrl-C finishes the
+    running trials, a second one stops at once; finished trials are kept.
+
+    \b
+    bsnn-tha study digits --trials 50 --workers 2
+    bsnn-tha study mnist --variant bsnn --epochs 2 --subset 6000 --trials 100
+    bsnn-tha study digits --objective accuracy --objective spikes --sampler nsga2
+    bsnn-tha study shd --trials 500 --storage postgresql+psycopg://me@db/studies
+    """
+    from bsnn_tha.presets import load_preset
+    from bsnn_tha.training.memory import keep_freed_memory
+    from studies import report
+    from studies.runner import Options, run_study
+
+    keep_freed_memory()
+    budget = {"training.epochs": epochs, "data.subset": subset, "data.num_steps": steps}
+    if objective is None:
+        membrane = load_preset(dataset, variant).loss.name == "membrane"
+        objective = ["timing" if membrane else "accuracy"]
+    options = Options(
+        dataset,
+        variant,
+        trials,
+        name,
+        storage,
+        workers,
+        sampler,
+        pruner,
+        sampler_seed,
+        tuple(objective),
+        space,
+        published,
+        settings(budget, set_),
+        timeout,
+        force,
+        None if data_root is None else str(data_root),
+        None if cache_root is None else str(cache_root),
+        device,
+        threads,
+    )
+    with interruptible():
+        opened = run_study(options)
+    print(report.text(opened))
+    print(f"report: bsnn-tha study report {options.study_name}")
+
+
+@app.command("report")
+def report_(
+    name: Annotated[str, typer.Argument(help="Of the study.")],
+    storage: Storage = DEFAULT_STORAGE,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the report. Default: runs/studies/NAME.")
+    ] = None,
+    retrain: Annotated[
+        int | None, typer.Option(help="Train the best setting from that many seeds.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Of the retraining. Default: the study's.")
+    ] = None,
+    data_root: DataRoot = None,
+    cache_root: CacheRoot = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Write a study's report: best.toml, trials.csv, figures and one HTML page.
+
+    \b
+    bsnn-tha study report digits-tha
+    bsnn-tha study report digits-tha --retrain 5
+    bsnn-tha train --config runs/studies/digits-tha/best.toml
+    """
+    from bsnn_tha.training.machine import Machine
+    from bsnn_tha.training.memory import keep_freed_memory
+    from studies import report
+    from studies.storage import open_storage
+    from studies.study import load_existing
+
+    keep_freed_memory()
+    opened = load_existing(open_storage(storage, name, create=False), storage, name)
+    folder = output or Path(DEFAULT_STORAGE) / name
+    with interruptible():
+        report.write(opened, folder)
+        print(report.text(opened))
+        if retrain is not None:
+            machine = Machine(data_root, cache_root, device, threads)
+            print(report.retrain(opened, folder, retrain, epochs, machine))
+    print(f"written to {folder}")
+
+
+@app.command("list")
+def list_(storage: Storage = DEFAULT_STORAGE) -> None:
+    """List the studies of a storage."""
+    from studies.storage import study_names
+
+    print("\n".join(study_names(storage)) or "no studies")
+
+
+@app.command()
+def serve(
+    storage: Annotated[str, typer.Option(help="The database behind the proxy, a URL.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 13000,
+) -> None:
+    """Run Optuna's gRPC proxy: many workers, few connections to the database."""
+    from optuna.storages import run_grpc_proxy_server
+
+    from studies.storage import open_storage, shown
+
+    opened = open_storage(storage, "", create=True)
+    print(f"serving {shown(storage)} on {host}:{port}; workers use --storage grpc://HOST:{port}")
+    with interruptible():
+        run_grpc_proxy_server(opened, host=host, port=port)

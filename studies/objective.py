@@ -1,0 +1,169 @@
+"""What one trial is: train a configuration, score it, report every epoch.
+
+The test set is not loaded into it: a trial is scored on the validation split,
+by the best epoch, as the checkpoint of a run is selected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from bsnn_tha.config import RunConfig
+from bsnn_tha.data.dataset import Dataset
+from bsnn_tha.errors import InvalidValueError, TrainingError
+from bsnn_tha.training.evaluation import load_data
+from bsnn_tha.training.machine import Machine
+from bsnn_tha.training.recorder import OutputRecorder
+from bsnn_tha.training.session import Session
+from studies.errors import StudyError, TrialFailedError
+from studies.space import Depth, Space
+from studies.study import OBJECTIVES, Plan
+
+
+class EpochReport(Callback):
+    """After each epoch: report to the pruner, watch for a dead network.
+
+    Args:
+        trial: that runs.
+        session: whose monitor knows the output's spikes.
+        prune: whether the trial may be pruned.
+        seen: called with the epoch and the validation accuracy.
+    """
+
+    def __init__(
+        self,
+        trial: optuna.Trial,
+        session: Session,
+        prune: bool,
+        seen: Callable[[int, float | None], None],
+    ) -> None:
+        self.trial, self.session, self.prune, self.seen = trial, session, prune, seen
+        self.best: float | None = None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        accuracy = trainer.callback_metrics.get("val_accuracy")
+        value = None if accuracy is None else accuracy.item()
+        if value is not None:
+            self.best = value if self.best is None else max(self.best, value)
+        epoch = trainer.current_epoch
+        self.seen(epoch, value)
+        if self.prune and value is not None:
+            self.trial.report(value, epoch)
+        if not self.session.monitor.layers()[-1]["spikes_per_sample"]:
+            raise optuna.TrialPruned(f"dead network: no output spike in epoch {epoch + 1}")
+        last = epoch + 1 == trainer.max_epochs
+        if self.prune and value is not None and not last and self.trial.should_prune():
+            raise optuna.TrialPruned
+
+
+class TrainingObjective:
+    """Trains what a trial suggests; called with an ``optuna.Trial``.
+
+    Args:
+        plan: of the study.
+        space: that the plan's table describes.
+        machine: where it trains.
+        seen: told ``(trial number, epoch, validation accuracy)``.
+
+    Raises:
+        StudyError: an objective does not fit the task.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        space: Space,
+        machine: Machine,
+        seen: Callable[[int, int, float | None], None] = lambda *_: None,
+    ) -> None:
+        self.config = plan.base
+        self.objectives = plan.objectives
+        self.space = space
+        self.machine = machine
+        self.seen = seen
+        # Loaded once; the test split is out of every trial's reach.
+        self.dataset = dataclasses.replace(load_data(self.config, machine), test=None)
+        self.depth = Depth.of(self.config.build_network(self.dataset.input_shape))
+        _check(self.objectives, self.dataset)
+
+    def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
+        config = self.config.with_changes(self.space.suggest(trial, self.depth))
+        trial.set_user_attr("config", config.to_toml())
+        try:
+            return self._train(trial, config)
+        except TrainingError as error:
+            # A result like any other: the sampler learns to stay away.
+            raise optuna.TrialPruned(str(error)) from None
+        except InvalidValueError as error:
+            raise TrialFailedError(str(error)) from None
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise TrialFailedError(f"out of memory: {error}") from None
+        except RuntimeError as error:
+            if "can't allocate memory" in str(error):
+                raise TrialFailedError(f"out of memory: {error}") from None
+            raise
+        finally:
+            # Lightning's trainer and module hold each other; graphs go with them.
+            gc.collect()
+
+    def _train(self, trial: optuna.Trial, config: RunConfig) -> tuple[float, ...]:
+        session = Session.prepare(config, self.machine, self.dataset)
+        report = EpochReport(
+            trial,
+            session,
+            # Optuna prunes by one value only.
+            prune=len(self.objectives) == 1 and self.dataset.validation is not None,
+            seen=lambda epoch, value: self.seen(trial.number, epoch, value),
+        )
+        recorder = OutputRecorder(None) if "timing" in self.objectives else None
+        session.fit(before_annealing=[recorder] if recorder else [], after_epoch=[report])
+        layers = session.monitor.layers()
+        scores = {
+            "accuracy": report.best,
+            "spikes": sum(row["spikes_per_sample"] for row in layers),
+            "dead": session.monitor.dead_share(),
+            "timing": _timing_score(recorder) if recorder else None,
+        }
+        trial.set_user_attr("scores", {k: v for k, v in scores.items() if v is not None})
+        trial.set_user_attr("seconds", round(session.stopwatch.seconds, 2))
+        return tuple(scores[name] for name in self.objectives)
+
+
+def _timing_score(recorder: OutputRecorder) -> float:
+    """Share of late iterations on target, less the final loss over a silent network's.
+
+    The loss guides a search while no spike hits the target yet.
+    """
+    timing = recorder.timing()
+    assert timing is not None and recorder.target is not None
+    silent = recorder.target.square().mean().item()
+    last = recorder.loss[-100:]
+    return float(timing["share"] - min(1.5, sum(last) / len(last) / silent))
+
+
+def _check(objectives: tuple[str, ...], dataset: Dataset) -> None:
+    for name in objectives:
+        if name not in OBJECTIVES:
+            raise StudyError(
+                f"an objective must be one of {', '.join(OBJECTIVES)}, but got {name!r}"
+            )
+    if "accuracy" in objectives and dataset.validation is None:
+        raise StudyError(
+            f"accuracy needs a validation split, but {dataset.name} has none here; set "
+            "data.validation above 0, or choose another --objective"
+        )
+    if "timing" in objectives and dataset.num_classes is not None:
+        raise StudyError(f"timing needs a target trace, but {dataset.name} has classes")
+
+
+def own_settings(config: RunConfig, space: Space, machine: Machine) -> dict[str, Any]:
+    """The parameters that stand for the configuration itself: where the paper ended."""
+    dataset = load_data(config, machine)
+    return space.parameters(config, Depth.of(config.build_network(dataset.input_shape)))

@@ -1,0 +1,120 @@
+"""What a study says while it runs: a line per worker, and one per finished trial."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.live import Live
+from rich.table import Table
+
+from studies.process import Event
+from studies.worker import finished
+
+
+class StudyProgress:
+    """Shows events: live lines on a terminal, else one line per finished trial.
+
+    Args:
+        study: whose trials are run.
+        trials: how many there shall be.
+        epochs: of a trial.
+    """
+
+    def __init__(self, study: optuna.Study, trials: int, epochs: int) -> None:
+        self.study = study
+        self.trials = trials
+        self.epochs = epochs
+        self._lines: dict[int, str] = {}
+        self._lock = threading.Lock()
+        self._live: Live | None = None
+
+    def __enter__(self) -> StudyProgress:
+        self._started = time.monotonic()
+        self._before = len(finished(self.study))
+        if sys.stdout.isatty():
+            self._live = Live(transient=True, refresh_per_second=4)
+            self._live.start()
+        if self._before:
+            self._print(f"{self._before} of {self.trials} trials are finished")
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def event(self, event: Event) -> None:
+        """Show one; may be called from several threads."""
+        with self._lock:
+            if event.kind == "died":
+                self._print(f"worker {event.worker + 1} died and is started again")
+            elif event.kind == "epoch":
+                assert event.epoch is not None
+                value = "" if event.value is None else f"  {event.value:.2%}"
+                self._lines[event.worker] = (
+                    f"trial {event.trial}  epoch {event.epoch + 1}/{self.epochs}{value}"
+                )
+                self._draw()
+            elif event.trial is not None:
+                self._print(self._finished(event.trial))
+                self._lines.pop(event.worker, None)
+                self._draw()
+
+    def _finished(self, number: int) -> str:
+        trial = next(t for t in self.study.get_trials(deepcopy=False) if t.number == number)
+        done = len(finished(self.study))
+        return (
+            f"{done}/{self.trials}  trial {number}: {outcome(trial)}  "
+            f"{self._best()}{self._left(done)}"
+        )
+
+    def _best(self) -> str:
+        if len(self.study.directions) > 1:
+            return f"{len(self.study.best_trials)} on the Pareto front"
+        try:
+            best = self.study.best_trial
+        except ValueError:
+            return "none complete yet"
+        return f"best {best.value:.4f} (trial {best.number})"
+
+    def _left(self, done: int) -> str:
+        here = done - self._before
+        if here < 1 or done >= self.trials:
+            return ""
+        seconds = (time.monotonic() - self._started) / here * (self.trials - done)
+        return f"  {_duration(seconds)} left"
+
+    def _draw(self) -> None:
+        if self._live is None:
+            return
+        table = Table.grid(padding=(0, 2))
+        for worker in sorted(self._lines):
+            table.add_row(f"worker {worker + 1}", self._lines[worker])
+        self._live.update(table)
+
+    def _print(self, line: str) -> None:
+        if self._live is None:
+            print(line, flush=True)
+        else:
+            self._live.console.print(line, highlight=False, soft_wrap=True)
+
+
+def outcome(trial: FrozenTrial) -> str:
+    """How a trial ended, in a few words."""
+    reason = trial.user_attrs.get("reason", "")
+    if trial.state == TrialState.COMPLETE:
+        return ", ".join(f"{value:.4f}" for value in trial.values or [])
+    if trial.state == TrialState.PRUNED:
+        return f"pruned ({reason})" if reason else f"pruned after {len(trial.intermediate_values)}"
+    return f"{trial.state.name.lower()} ({reason})"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "under a minute"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -1,0 +1,223 @@
+"""What comes back from a study: the best configuration, tables, figures, a page.
+
+runs/studies/digits-tha/
+  best.toml       the best trial's configuration; ``bsnn-tha train --config`` takes it
+  trials.csv      every trial: state, values, parameters, reason, seconds
+  *.png           optimization history, importances, slices, parallel coordinates,
+                  and the Pareto front of a study with two objectives
+  report.html     all of it on one page that needs no other file
+  retrained/      the best configuration trained from several seeds, on request
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+from matplotlib.figure import Figure
+from optuna.trial import FrozenTrial, TrialState
+
+from bsnn_tha import report as run_report
+from bsnn_tha.config import RunConfig
+from bsnn_tha.training.files import replace_atomically
+from bsnn_tha.training.machine import Machine
+from bsnn_tha.training.trials import train_trials
+from studies import figures
+from studies.errors import StudyError
+from studies.progress import outcome
+from studies.study import OpenStudy
+
+DPI = 120
+TOP = 10
+"""Trials in the table of the best."""
+
+
+def best_trials(opened: OpenStudy) -> list[FrozenTrial]:
+    """Complete trials, best first; of several objectives the Pareto front, by the first."""
+    study = opened.study
+    if len(study.directions) > 1:
+        trials = study.best_trials
+    else:
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    down = study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
+    return sorted(trials, key=lambda trial: trial.values[0], reverse=down)
+
+
+def best_config(opened: OpenStudy) -> RunConfig:
+    """The best trial's configuration.
+
+    Raises:
+        StudyError: no trial is complete.
+    """
+    trials = best_trials(opened)
+    if not trials:
+        raise StudyError(f"study {opened.study.study_name!r} has no complete trial yet")
+    return RunConfig.from_toml(trials[0].user_attrs["config"]).with_changes(
+        {"source": f"study {opened.study.study_name}, trial {trials[0].number}"}
+    )
+
+
+def text(opened: OpenStudy) -> str:
+    """Counts, the best trials and their parameters, for a terminal."""
+    study, plan = opened.study, opened.plan
+    lines = [f"study {study.study_name}: {_counts(study)}"]
+    base = plan.base
+    lines.append(
+        f"{base.data.name}, variant {base.variant}, budget: {base.training.epochs} epochs, "
+        f"{base.data.subset or 'all'} training samples, {base.data.num_steps} time steps"
+    )
+    names = ", ".join(plan.objectives)
+    for place, trial in enumerate(best_trials(opened)[:TOP], start=1):
+        mark = "  (published settings)" if trial.user_attrs.get("published") else ""
+        lines.append(f"{place:3}.  trial {trial.number:<4} {names} {outcome(trial)}{mark}")
+    if published := _published(study):
+        lines.append(f"published settings: trial {published.number}, {outcome(published)}")
+    return "\n".join(lines)
+
+
+def write(opened: OpenStudy, folder: Path) -> None:
+    """Write the report's files.
+
+    Raises:
+        StudyError: no trial is complete, or the folder cannot be written.
+    """
+    config = best_config(opened)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with replace_atomically(folder / "best.toml") as temporary:
+            temporary.write_text(config.to_toml(), encoding="utf-8")
+        with replace_atomically(folder / "trials.csv") as temporary:
+            _write_csv(opened, temporary)
+        drawn = figures.all_figures(opened)
+        for name, figure in drawn.items():
+            with replace_atomically(folder / f"{name}.png") as temporary:
+                figure.savefig(temporary, format="png", dpi=DPI)
+        with replace_atomically(folder / "report.html") as temporary:
+            temporary.write_text(_page(opened, config, drawn), encoding="utf-8")
+    except OSError as error:
+        raise StudyError(f"cannot write the report to {folder}: {error.strerror}") from None
+
+
+def retrain(
+    opened: OpenStudy, folder: Path, seeds: int, epochs: int | None, machine: Machine
+) -> str:
+    """Train the best configuration from several seeds; the result as text.
+
+    Seeds start after the study's own, so that none was selected for.
+    """
+    config = best_config(opened)
+    changes: dict[str, Any] = {"training.seed": config.training.seed + 1}
+    if epochs is not None:
+        changes["training.epochs"] = epochs
+    result = train_trials(
+        config.with_changes(changes), seeds, output=folder / "retrained", machine=machine
+    )
+    return run_report.trials(result.summary)
+
+
+def _counts(study: optuna.Study) -> str:
+    trials = study.get_trials(deepcopy=False)
+    counts = {state: sum(t.state == state for t in trials) for state in TrialState}
+    return ", ".join(
+        f"{counts[state]} {name}"
+        for state, name in (
+            (TrialState.COMPLETE, "complete"),
+            (TrialState.PRUNED, "pruned"),
+            (TrialState.FAIL, "failed"),
+            (TrialState.RUNNING, "running"),
+        )
+        if counts[state] or state == TrialState.COMPLETE
+    )
+
+
+def _published(study: optuna.Study) -> FrozenTrial | None:
+    return next(
+        (t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("published")), None
+    )
+
+
+def _write_csv(opened: OpenStudy, path: Path) -> None:
+    trials = opened.study.get_trials(deepcopy=False)
+    parameters = sorted({name for trial in trials for name in trial.params})
+    scores = sorted({name for trial in trials for name in trial.user_attrs.get("scores", {})})
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["trial", "state", *scores, "epochs", "seconds", "reason", *parameters])
+        for trial in trials:
+            attributes = trial.user_attrs
+            writer.writerow(
+                [
+                    trial.number,
+                    trial.state.name.lower(),
+                    *(attributes.get("scores", {}).get(name, "") for name in scores),
+                    len(trial.intermediate_values) or "",
+                    attributes.get("seconds", ""),
+                    attributes.get("reason", ""),
+                    *(trial.params.get(name, "") for name in parameters),
+                ]
+            )
+
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #8884; }
+img { max-width: 100%; background: white; border-radius: .5rem; }
+pre { overflow-x: auto; padding: 1rem; border: 1px solid #8884; border-radius: .5rem; }
+"""
+
+
+def _page(opened: OpenStudy, config: RunConfig, drawn: dict[str, Figure]) -> str:
+    plan, study = opened.plan, opened.study
+    rows = [
+        (str(t.number), outcome(t), "published" if t.user_attrs.get("published") else "")
+        for t in best_trials(opened)[:TOP]
+    ]
+    images = "\n".join(
+        f"<h2>{html.escape(name.replace('_', ' ').capitalize())}</h2>\n"
+        f'<img alt="{html.escape(name)}" src="data:image/png;base64,{_encoded(figure)}">'
+        for name, figure in drawn.items()
+    )
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{html.escape(study.study_name)}</title><style>{_STYLE}</style>
+<h1>{html.escape(study.study_name)}</h1>
+<pre>{html.escape(text(opened))}</pre>
+<h2>Best trials</h2>
+{_table(("trial", ", ".join(plan.objectives), ""), rows)}
+{images}
+<h2>Search space</h2>
+{_table(("setting", "range", "per"), plan.space)}
+<h2>Best configuration</h2>
+<p>In <code>best.toml</code>, for <code>bsnn-tha train --config</code>.</p>
+<pre>{html.escape(config.to_toml())}</pre>
+<script type="application/json" id="best">{_json(best_trials(opened)[0].params)}</script>
+</html>
+"""
+
+
+def _table(head: tuple[str, ...], rows: Any) -> str:
+    cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{cells}</tr>\n{body}</table>"
+
+
+def _encoded(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values).replace("<", "\\u003c")

@@ -1,0 +1,65 @@
+"""Search spaces, one small file per family of data sets.
+
+Each file has three tables: ``ANNEALED`` (θ0 → θ∞ layer by layer), ``FIXED``
+(one θ) and ``UNIT`` (θ stays at 1).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+
+from bsnn_tha.config import RunConfig
+from bsnn_tha.data.dataset import Dataset
+from studies.errors import StudyError
+from studies.space import Space
+from studies.spaces import events, images, temporal_coding
+
+
+def space_for(config: RunConfig, dataset: Dataset) -> Space:
+    """The table for a data set and a variant, told by what they are, not by name.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from bsnn_tha.data.images import load_digits
+        >>> from bsnn_tha.presets import load_preset
+        >>> dataset = load_digits(Path(), validation=0.1, seed=0)
+        >>> space_for(load_preset("digits", "tha"), dataset) is images.ANNEALED
+        True
+    """
+    family = images if dataset.static else events
+    if dataset.num_classes is None:
+        family = temporal_coding
+    if config.threshold.theta_inf is not None:
+        space = family.ANNEALED
+    elif not config.network.binary or config.threshold.theta_0 != 1.0:
+        space = family.FIXED
+    else:
+        space = family.UNIT
+    return space
+
+
+def load_space(where: str) -> Space:
+    """A user's own table, from ``module:NAME`` or ``path/to/file.py:NAME``.
+
+    Raises:
+        StudyError: there is no such module, or no space of this name in it.
+    """
+    place, _, name = where.partition(":")
+    try:
+        if place.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+        space = getattr(module, name or "SPACE")
+    except (ImportError, OSError, AttributeError, ValueError) as error:
+        raise StudyError(
+            f"--space takes module:NAME or file.py:NAME, but {where!r} gave: {error}"
+        ) from None
+    if not isinstance(space, Space):
+        raise StudyError(f"{where} must be a studies.space.Space, but is {type(space).__name__}")
+    return space
