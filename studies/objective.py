@@ -123,8 +123,9 @@ class TrainingObjective:
             seen=lambda epoch, value: self.seen(trial.number, epoch, value),
         )
         recorder = OutputRecorder(None) if "timing" in self.objectives else None
-        session.fit(before_annealing=[recorder] if recorder else [], after_epoch=[report])
-        layers = session.monitor.layers()
+        _, layers, _ = session.fit(
+            before_annealing=[recorder] if recorder else [], after_epoch=[report]
+        )
         scores = {
             "accuracy": report.best,
             "spikes": sum(row["spikes_per_sample"] for row in layers),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Trainer
@@ -59,8 +59,8 @@ def evaluate(
         )
     module = SpikingModule(config, dataset)
     load_weights(module, folder.checkpoint(checkpoint))
-    values, layers = measure(module, dataset, part, options)
-    return {**values, "layers": layers}
+    measured = measure(module, dataset, part, options)
+    return {**measured.values, "layers": measured.layers}
 
 
 def load_data(config: RunConfig, machine: Machine) -> Dataset:
@@ -86,9 +86,20 @@ def epoch_values(trainer: Trainer, split: str) -> dict[str, float]:
     }
 
 
+class Measured(NamedTuple):
+    """What a network did on a split."""
+
+    values: dict[str, Any]
+    """``loss``, ``accuracy``, and for the test split ``groups``."""
+    layers: list[dict[str, Any]]
+    """Activity of each layer."""
+    workload: dict[str, float]
+    """Of the whole network."""
+
+
 def measure(
     module: SpikingModule, dataset: Dataset, split: Split, options: dict[str, Any]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> Measured:
     """Loss and accuracy on a split, and the activity of every layer.
 
     The accuracies of the data set's test groups come with those of its test
@@ -102,11 +113,11 @@ def measure(
         )
         loader = evaluation_batches(split, EVALUATION_BATCH * config.data.batch_size)
         trainer.test(module, loader, verbose=False)
-        layers = monitor.layers()
+        layers, workload = monitor.layers(), monitor.workload()
     values: dict[str, Any] = epoch_values(trainer, "test")
     if split is dataset.test and dataset.test_groups:
         right = torch.cat(module.predictions) == split.targets
         values["groups"] = {
             name: right[mask].float().mean().item() for name, mask in dataset.test_groups.items()
         }
-    return values, layers
+    return Measured(values, layers, workload)

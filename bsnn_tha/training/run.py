@@ -24,6 +24,7 @@ from bsnn_tha.training.monitor import Columns, EpochTable
 from bsnn_tha.training.progress import progress
 from bsnn_tha.training.recorder import OutputRecorder
 from bsnn_tha.training.session import Session
+from bsnn_tha.workload import footprint
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,9 @@ def _keep(session: Session, folder: RunFolder, checkpoint: Path | None, verbose:
         if test is not None:
             load_weights(session.module, folder.checkpoint("best"))
             options = session.machine.trainer_options(together=False)
-            values, layers = measure(session.module, session.dataset, test, options)
-            summary |= {"test": values, "layers": layers}
+            measured = measure(session.module, session.dataset, test, options)
+            summary["test"], summary["layers"] = measured.values, measured.layers
+            summary["workload"] = measured.workload
         with replace_atomically(folder.summary) as temporary:
             temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         folder.previous.unlink(missing_ok=True)
@@ -157,7 +159,7 @@ def _fit(
     best, last = _checkpoints(folder, selected=session.selection is not None)
     sources: list[Columns] = [monitor, *([session.silencing] if session.silencing else [])]
     with interruptible(folder):
-        trainer = session.fit(
+        trainer, layers, workload = session.fit(
             before_annealing=[recorder] if recorder else [],
             after_epoch=[
                 EpochTable(folder.metrics, *sources),
@@ -181,7 +183,9 @@ def _fit(
         "train_seconds": round(seconds, 2),
         "seconds_per_iteration": round(seconds / max(1, trainer.global_step), 5),
         "train": epoch_values(trainer, "train"),
-        "layers": monitor.layers(),
+        "layers": layers,
+        "workload": workload,
+        "footprint_bytes": footprint(session.module.network),
         "weight_bits": weight_bits(session.module.network)._asdict(),
         "machine": machine_facts(session.module.device),
     }

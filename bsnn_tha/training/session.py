@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
@@ -30,6 +30,16 @@ from bsnn_tha.training.monitor import ActivityMonitor
 from bsnn_tha.training.seeding import EpochSeed
 from bsnn_tha.training.silencing import SilencingCheck
 from bsnn_tha.training.stopwatch import Stopwatch
+
+
+class Fitted(NamedTuple):
+    """What training leaves besides the module."""
+
+    trainer: Trainer
+    layers: list[dict[str, Any]]
+    """Activity of each layer in the last epoch."""
+    workload: dict[str, float]
+    """Of the whole network in the last epoch."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,7 @@ class Session:
         after_epoch: Sequence[Callback] = (),
         logger: Any = False,
         checkpoint: Path | None = None,
-    ) -> Trainer:
+    ) -> Fitted:
         """Train, from the start or from a checkpoint.
 
         Args:
@@ -137,7 +147,8 @@ class Session:
             trainer.fit(
                 self.module, self.training, self.selection, ckpt_path=checkpoint, weights_only=True
             )
-        return trainer
+            # Joint figures, while the other processes are still here.
+            return Fitted(trainer, self.monitor.layers(), self.monitor.workload())
 
     def _optional_callbacks(self) -> list[Callback]:
         settings = self.config.training

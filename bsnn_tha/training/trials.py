@@ -26,6 +26,7 @@ from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.training.files import RunFolder, replace_atomically
 from bsnn_tha.training.machine import THIS_MACHINE, Machine
 from bsnn_tha.training.run import resume, train
+from bsnn_tha.training.session import Session
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,26 @@ def train_trials(
 
     Returns:
         The folder and the summary, which is also in its ``trials.json``.
+
+    Raises:
+        BsnnThaError: as :func:`~bsnn_tha.training.run.train` does; before a
+            trial has begun, nothing is written.
     """
     if count < 1:
         raise InvalidValueError(f"the number of seeds must be at least 1, but got {count}")
+    # The last seed, because it may be too large: then nothing is written.
+    Session.prepare(
+        config.with_changes({"training.seed": config.training.seed + count - 1}), machine
+    )
     name = f"{config.data.name}-{config.variant}"
+    if not machine.leads:
+        path = output or parent / name  # never written by this process
+        return _train_all(path, config, count, machine, verbose)
     folder = RunFolder.create(output) if output else RunFolder.create_numbered(parent, name)
     with replace_atomically(_plan(folder.path)) as temporary:
         plan = {"trials": count, "config": tomllib.loads(config.to_toml())}
         temporary.write_text(tomli_w.dumps(plan), encoding="utf-8")
-    return resume_trials(folder.path, machine=machine, verbose=verbose)
+    return _train_all(folder.path, config, count, machine, verbose)
 
 
 def are_trials(path: Path) -> bool:
@@ -91,6 +103,13 @@ def resume_trials(
         count, config = int(plan["trials"]), RunConfig.from_dict(plan["config"])
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{path} is not a folder of trials: {error}") from None
+    return _train_all(path, config, count, machine, verbose)
+
+
+def _train_all(
+    path: Path, config: RunConfig, count: int, machine: Machine, verbose: bool
+) -> TrialsResult:
+    """Train the trials that are not finished."""
     first = config.training.seed
     summaries = []
     for seed in range(first, first + count):
