@@ -19,7 +19,7 @@ import argparse
 import statistics
 import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -66,9 +66,10 @@ class Training:
         self.targets = torch.randint(0, classes, (batch,))
         self.optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
         # What the monitor wants of Lightning's trainer and module.
-        self.module: Any = nn.ModuleList([network])
-        self.module.device = torch.device("cpu")
-        self.trainer: Any = SimpleNamespace(is_last_batch=False, num_training_batches=0)
+        module = nn.ModuleList([network])
+        module.device = torch.device("cpu")  # type: ignore[assignment]
+        trainer = SimpleNamespace(is_last_batch=False, num_training_batches=0)
+        self.module, self.trainer = cast(Any, module), cast(Any, trainer)
         self.monitor = ActivityMonitor()
         self.monitor.setup(self.trainer, self.module, "fit")
         self.monitor.on_train_epoch_start(self.trainer, self.module)

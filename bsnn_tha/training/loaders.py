@@ -109,8 +109,8 @@ def _loader(split: Split, batches: Batches) -> DataLoader:
     # One index list per batch, so that a split builds it in one operation.
     # A generator of its own: beginning an epoch must not draw from what dropout draws from.
     return DataLoader(
-        split,
-        sampler=batches,  # type: ignore[arg-type]
+        split,  # type: ignore[arg-type]
+        sampler=batches,
         batch_size=None,
         generator=torch.Generator(),
     )
