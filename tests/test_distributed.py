@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -124,6 +125,7 @@ def test_without_a_seed_the_order_stays(as_process):
 # Two processes on the CPU
 
 DENSE = {
+    "data__subset": 79,  # the last batch has 15, so that shares differ
     "network__notation": "10",
     "network__batch_norm": False,
     "threshold__theta_0": 0.5,
@@ -260,7 +262,6 @@ def test_one_process_writes_and_talks(joint, by_torchrun):
 
 
 def test_the_summary_is_that_of_one_process(alone, by_torchrun):
-    import json
 
     summary = json.loads(by_torchrun.folder.summary.read_text())
     for part in ("train", "test", "validation"):

@@ -286,7 +286,6 @@ def test_another_type_of_units_is_noticed(tmp_path: Path, units: str) -> None:
     assert content(build(random_recordings(), tmp_path)) == whole
 
 
-@pytest.mark.xfail(strict=True, reason="meta.json has no checksum of its own")
 @pytest.mark.parametrize("change", [{"shape": [90]}, {"shape": [9]}, {"dropped": 5}])
 def test_a_changed_description_is_noticed(tmp_path: Path, change: dict[str, Any]) -> None:
     whole = content(build(random_recordings(), tmp_path))
@@ -296,7 +295,6 @@ def test_a_changed_description_is_noticed(tmp_path: Path, change: dict[str, Any]
     assert content(build(random_recordings(), tmp_path)) == whole
 
 
-@pytest.mark.xfail(strict=True, reason="the cache is opened, and judged, twice")
 def test_damage_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cut(build(random_recordings(), tmp_path).folder / "units.bin")
     build(random_recordings(), tmp_path)

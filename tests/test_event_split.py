@@ -203,7 +203,6 @@ def test_a_stratified_part_keeps_every_class(tmp_path: Path) -> None:
     assert sorted([*kept.samples, *held.samples]) == list(range(70))
 
 
-@pytest.mark.xfail(strict=True, reason="numpy concatenates no arrays at all")
 def test_no_samples_are_a_batch_of_none(split: Callable[..., EventSplit]) -> None:
     batch, targets = split(4)[[]]
     assert batch.dense().shape == (4, 0, 26) and len(targets) == 0

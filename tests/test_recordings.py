@@ -235,7 +235,6 @@ def test_bin_folders_must_be_numbers(tmp_path: Path, folder: str) -> None:
     assert re.search("named after its class, a number|there are no files", one_line(error))
 
 
-@pytest.mark.xfail(strict=True, reason="an OSError of the reader is taken for one of the cache")
 def test_a_recording_that_cannot_be_read_is_not_taken_for_a_cache_that_cannot_be_written(
     tmp_path: Path,
 ) -> None:

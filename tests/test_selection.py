@@ -24,6 +24,7 @@ from training_runs import (
     weights,
 )
 
+from bsnn_tha import report
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.training import evaluation
 from bsnn_tha.training.evaluation import evaluate
@@ -178,3 +179,88 @@ def test_other_precisions_train_and_measure(precision, tmp_path):
     assert torch.get_default_dtype() == torch.float32
     measured = evaluate(result.folder.path, machine=MACHINE)
     assert measured == result.summary["test"] | {"layers": result.summary["layers"]}
+
+
+# The paper's protocol
+
+
+@pytest.fixture(scope="module")
+def as_the_paper(tmp_path_factory):
+    return train_tiny(
+        tmp_path_factory.mktemp("paper") / "run",
+        training__protocol="paper",
+        training__epochs=5,
+        optimizer__lr=0.05,
+        optimizer__schedule="none",
+    )
+
+
+def test_the_papers_protocol_trains_on_every_training_sample(watched, tmp_path):
+    result = train_tiny(
+        tmp_path / "run",
+        training__protocol="paper",
+        data__validation=0.25,
+        data__subset=None,
+        data__batch_size=500,
+        training__epochs=1,
+    )
+    assert sorted(sum(watched["train"], [])) == list(range(1438))  # 1,797 less the 359 for testing
+    assert sum(watched["test"], []) == [*range(359), *range(359)]  # selects, then is measured
+    assert "1,438 training" in result.summary["data"]
+
+
+def test_the_papers_protocol_selects_on_the_test_set(as_the_paper):
+    accuracies = [row["val_accuracy"] for row in table(as_the_paper.folder)]
+    best = accuracies.index(max(accuracies))
+    assert torch.load(as_the_paper.folder.best, weights_only=True)["epoch"] == best
+    summary = as_the_paper.summary
+    assert summary["validation"]["best_accuracy"] == pytest.approx(max(accuracies), rel=1e-5)
+    assert summary["test"]["accuracy"] == pytest.approx(max(accuracies), rel=1e-5)
+    assert_alike(
+        summary["test"] | {"layers": summary["layers"]},
+        measure(as_the_paper.folder.best, digits().test),
+    )
+
+
+def test_the_papers_protocol_is_named_wherever_its_accuracy_is(as_the_paper):
+    label = "paper's protocol: checkpoint selected on the test set, so accuracy is optimistic"
+    assert as_the_paper.summary["protocol"] == label
+    line = report.summary(as_the_paper.summary).splitlines()[0]
+    assert line.startswith("test accuracy ")
+    assert label in line
+
+
+def test_the_papers_protocol_ignores_the_validation_share(as_the_paper, tmp_path):
+    other = train_tiny(
+        tmp_path / "run",
+        training__protocol="paper",
+        training__epochs=5,
+        optimizer__lr=0.05,
+        optimizer__schedule="none",
+        data__validation=0.5,
+    )
+    assert other.folder.metrics.read_text() == as_the_paper.folder.metrics.read_text()
+    assert other.summary["test"] == as_the_paper.summary["test"]
+
+
+def test_the_papers_protocol_has_no_validation_split_to_evaluate(as_the_paper):
+    path = as_the_paper.folder.path
+    with pytest.raises(InvalidValueError, match=r"no 'validation' split in this run; known are"):
+        evaluate(path, split="validation", machine=MACHINE)
+    result = evaluate(path, machine=MACHINE)
+    layers = as_the_paper.summary["layers"]
+    assert result == as_the_paper.summary["test"] | {"layers": layers}
+
+
+def test_the_papers_protocol_stops_by_the_test_set(tmp_path):
+    result = train_tiny(
+        tmp_path / "run",
+        training__protocol="paper",
+        training__epochs=9,
+        training__patience=2,
+        network__batch_norm=False,
+        optimizer__lr=1e-12,
+        data__validation=0.0,
+        **FIXED,
+    )
+    assert result.summary["epochs"] == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from training_runs import (
     EPOCHS,
     FIXED,
     LR,
+    MACHINE,
     PER_EPOCH,
     PERIOD,
     SEED,
@@ -26,6 +28,7 @@ from training_runs import (
     THETA_0,
     THETA_INF,
     digits,
+    killed,
     network_weights,
     table,
     tiny,
@@ -36,7 +39,10 @@ from training_runs import (
 
 from bsnn_tha import AnnealedLeaky
 from bsnn_tha.training.callbacks import ThresholdAnnealing, anneal
+from bsnn_tha.training.files import RunFolder
+from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.module import SpikingModule
+from bsnn_tha.training.run import train
 from bsnn_tha.training.schedule import cosine_factor
 from bsnn_tha.training.seeding import epoch_seed
 
@@ -330,3 +336,83 @@ def test_weights_are_clamped_before_the_step_and_may_exceed_it_by_one_update(ste
 def test_clipping_is_off_unless_asked_for(steps, tmp_path):
     train_tiny(tmp_path / "run", training__epochs=1)
     assert steps[0]["largest"] == 1.0  # batch norm's scale
+
+
+# Gradient accumulation
+
+DENSE = {
+    "network__notation": "10",
+    "network__batch_norm": False,
+    "threshold__theta_0": 0.5,
+    "threshold__theta_inf": 1.5,
+    "threshold__alpha": 0.05,
+    "data__subset": 96,
+}
+
+
+def test_accumulated_batches_equal_one_larger_batch(steps, tmp_path):
+    larger = train_tiny(tmp_path / "larger", **DENSE)
+    expected = [dict(found) for found in steps]
+    steps.clear()
+    halves = train_tiny(tmp_path / "halves", **DENSE, data__batch_size=16, training__accumulate=2)
+    assert halves.summary["iterations"] == larger.summary["iterations"] == EPOCHS * 3
+    assert [found["lr"] for found in steps] == pytest.approx([found["lr"] for found in expected])
+    one, other = network_weights(larger.folder.last), network_weights(halves.folder.last)
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, rtol=1e-4, atol=1e-6)
+    for row, wanted in zip(table(halves.folder), table(larger.folder), strict=True):
+        keys = ("iteration", "train_loss", "train_accuracy", "val_loss", "lr", "threshold_1")
+        keys += ("grad_norm", "rate_1", "dead_1")
+        assert {k: row[k] for k in keys} == pytest.approx({k: wanted[k] for k in keys}, rel=1e-4)
+
+
+def test_accumulated_batches_are_one_iteration_of_annealing_and_of_the_schedule(steps, tmp_path):
+    """Five batches, two at a time: the fifth is a step of its own, as the epoch ends."""
+    result = train_tiny(
+        tmp_path / "run",
+        **DENSE | {"data__subset": 80},
+        data__batch_size=16,
+        training__accumulate=2,
+    )
+    assert len(steps) == result.summary["iterations"] == EPOCHS * 3
+    expected = [LR / 2 * (1 + math.cos(math.pi * gamma / (PERIOD * 3))) for gamma in range(9)]
+    assert [found["lr"] for found in steps] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    last = network_weights(result.folder.last)
+    assert last["layers.0.neuron.iteration"] == 9
+    theta = threshold_recurrence(9, 0.5, 1.5, 0.05)[-1]
+    assert last["layers.0.neuron.threshold"].item() == pytest.approx(theta, rel=1e-6)
+
+
+# Threads
+
+LARGER = {
+    "network__notation": "16C3-32C3-AP2-10",
+    "threshold__theta_0": 1.0,
+    "threshold__theta_inf": 2.0,
+    "threshold__alpha": 0.05,
+    "data__subset": 256,
+    "data__batch_size": 64,
+    "training__epochs": 1,
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes can be forked here")
+def test_the_number_of_threads_changes_no_more_than_rounding_does(tmp_path):
+    """One epoch of one and of two threads: losses within 0.1%, accuracies within 2 of 256.
+
+    Sums are taken in another order, and a membrane near its threshold may then
+    spike or not. Bits are only promised for as many threads.
+    """
+    config = tiny(**LARGER)
+    one = train(config, output=tmp_path / "one", machine=MACHINE, verbose=False)
+    two = Machine(device="cpu", threads=2)
+    # In a process of its own, because threads that were started once stay.
+    killed(
+        lambda: train(config, output=tmp_path / "two", machine=two, verbose=False),
+        lambda end: None,
+    )
+    (row,), (other,) = table(one.folder), table(RunFolder(tmp_path / "two"))
+    assert other["train_loss"] == pytest.approx(row["train_loss"], rel=1e-3)
+    assert other["val_loss"] == pytest.approx(row["val_loss"], rel=1e-2)
+    assert other["train_accuracy"] == pytest.approx(row["train_accuracy"], abs=2.01 / 256)
+    assert other["threshold_1"] == row["threshold_1"]

@@ -99,7 +99,13 @@ def fetch_unpacked(file: RemoteFile, folder: Path, member: str) -> Path:
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{member}.") as temporary:
             shutil.unpack_archive(archive, temporary, **_SAFELY.get(archive.suffix, {}))
-            (Path(temporary) / member).rename(path)
+            unpacked = Path(temporary) / member
+            try:
+                unpacked.rename(path)
+            except OSError:
+                # A folder cannot replace one that another process put there meanwhile.
+                if not (unpacked.exists() and path.exists()):
+                    raise
     # Damaged archives raise whatever their readers raise, down to zlib.error.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__

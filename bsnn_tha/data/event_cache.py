@@ -76,6 +76,8 @@ class EventStore:
 
     def __init__(self, folder: Path) -> None:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if meta.pop("crc32") != _checksum(meta):
+            raise ValueError("meta.json has another checksum")
         self.folder = folder
         self.shape: tuple[int, ...] = tuple(meta["shape"])
         self.dropped: int = meta["dropped"]
@@ -143,24 +145,24 @@ def cached_events(
     }
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     folder = cache / f"{name}-{digest}"
-    store = _open(folder)
+    store = _open(folder, logging.DEBUG)  # the second look below will say it
     if store is None:
         with _building(cache, folder):
             # While this process waited, another may have built it.
-            store = _open(folder)
+            store = _open(folder, logging.WARNING)
             if store is None:
                 _build(recordings, name, binning, num_classes, folder)
                 store = EventStore(folder)
     return store
 
 
-def _open(folder: Path) -> EventStore | None:
+def _open(folder: Path, level: int) -> EventStore | None:
     if not folder.exists():
         return None
     try:
         return EventStore(folder)
     except Exception as error:  # whatever rubbish in its files can lead to
-        logger.warning("cache %s is damaged (%s): building it again", folder, error)
+        logger.log(level, "cache %s is damaged (%s): building it again", folder, error)
         return None
 
 
@@ -247,7 +249,12 @@ def _write(recordings: Recordings, name: str, binning: Binning, folder: Path) ->
         "dropped": dropped,
         "files": files,
     }
-    (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps({**meta, "crc32": _checksum(meta)}, indent=2)
+    (folder / "meta.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _checksum(meta: dict[str, object]) -> int:
+    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
 
 
 class _Writer:

@@ -51,7 +51,9 @@ class EventSplit:
         per_bin = np.zeros((len(samples), self.num_steps), dtype=np.int64)
         for row, window in zip(per_bin, windows, strict=True):
             row[: len(window.per_bin)] = window.per_bin
-        units = np.concatenate([w.units for w in windows]).astype(np.int32)
+        units = np.concatenate([np.zeros(0, np.int32), *(w.units for w in windows)]).astype(
+            np.int32
+        )
         batch = EventBatch(
             torch.from_numpy(per_bin), torch.from_numpy(units), self.store.shape, self.counted
         )

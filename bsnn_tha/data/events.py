@@ -37,7 +37,9 @@ from bsnn_tha.data.event_split import EventSplit
 from bsnn_tha.data.recordings import BinRecordings, HDF5Recordings, NpyRecordings, Recordings
 from bsnn_tha.errors import DataError, InvalidValueError
 
-Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+HOUR = 3_600_000.0
+"""In ms; no option is longer."""
+Milliseconds = Annotated[float, Field(gt=0, le=HOUR, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class EventSet:
         downsample: Annotated[int, Field(ge=1)] | None = None,
         counted: bool = True,
         origin: Origin | None = None,
-        start_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0,
+        start_ms: Annotated[float, Field(ge=0, le=HOUR, allow_inf_nan=False)] = 0.0,
         random_start: bool = False,
         test_steps: Annotated[int, Field(ge=1)] | None = None,
         invalid: Invalid = "refuse",
