@@ -97,7 +97,8 @@ def run(
 ) -> None:
     """Search a data set and variant; the same command goes on.
 
-    The first trial has the published settings. The first Ctrl-C finishes the
+    The first trial has the published settings; what --set fixes is not
+    searched. The first Ctrl-C finishes the
     running trials, a second one stops at once; finished trials are kept.
 
     \b

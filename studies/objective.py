@@ -89,7 +89,7 @@ class TrainingObjective:
         self.machine = machine
         self.seen = seen
         # Loaded once; the test split is out of every trial's reach.
-        self.dataset = dataclasses.replace(load_data(self.config, machine), test=None)
+        self.dataset = _without_test(load_data(self.config, machine))
         self.depth = Depth.of(self.config.build_network(self.dataset.input_shape))
         _check(self.objectives, self.dataset)
 
@@ -114,7 +114,10 @@ class TrainingObjective:
             gc.collect()
 
     def _train(self, trial: optuna.Trial, config: RunConfig) -> tuple[float, ...]:
-        session = Session.prepare(config, self.machine, self.dataset)
+        dataset = self.dataset
+        if config.data != self.config.data:  # e.g. a target that follows the threshold
+            dataset = _without_test(load_data(config, self.machine))
+        session = Session.prepare(config, self.machine, dataset)
         report = EpochReport(
             trial,
             session,
@@ -135,6 +138,10 @@ class TrainingObjective:
         trial.set_user_attr("scores", {k: v for k, v in scores.items() if v is not None})
         trial.set_user_attr("seconds", round(session.stopwatch.seconds, 2))
         return tuple(scores[name] for name in self.objectives)
+
+
+def _without_test(dataset: Dataset) -> Dataset:
+    return dataclasses.replace(dataset, test=None)
 
 
 def _timing_score(recorder: OutputRecorder) -> float:

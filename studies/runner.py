@@ -56,7 +56,8 @@ class Options:
         objectives: what trials are scored by.
         space: a table of one's own, ``module:NAME`` or ``file.py:NAME``.
         published: start with the preset's own values.
-        changes: of the preset, by dotted key: the budget and anything fixed.
+        changes: of the preset, by dotted key: the budget, and settings that are
+            not to be searched.
         timeout: seconds after which no trial is begun.
         force: go on with another plan than the study was begun with.
     """
@@ -125,6 +126,8 @@ def prepare(options: Options) -> tuple[Plan, Space]:
         space = load_space(options.space)
     else:
         space = _fitting(space_for(config, load_data(config, options.machine)), config)
+    # What the command line sets is not searched.
+    space = space.without(*(options.changes or {})).bound(config)
     return Plan(config.to_toml(), tuple(space.table()), options.objectives), space
 
 

@@ -21,7 +21,7 @@ paper ended.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import optuna
@@ -63,6 +63,10 @@ class Row(ABC):
     @abstractmethod
     def text(self) -> str:
         """Range and scale, for tables."""
+
+    def bound(self, config: RunConfig) -> Row:
+        """The row for a study that starts from a configuration."""
+        return self
 
     def to_settings(self, values: list[Any], settings: dict[str, Any]) -> Any:
         """The configured value, from parameters and from rows above."""
@@ -155,6 +159,49 @@ class Choice(Row):
 
 
 @dataclass(frozen=True)
+class Follows(Row):
+    """Not searched: keeps its ratio to another setting of the output layer.
+
+    The temporal coding task's target peaks at so many times the output's θ∞;
+    where θ∞ is searched, the target must follow.
+
+    Args:
+        key: of the configuration.
+        of: key of the other, whose row comes before this one.
+        ratio: by default that of the configuration a study starts from.
+    """
+
+    key: str
+    of: str
+    ratio: float | None = None
+    per: Per = field(default="network", init=False)
+
+    def names(self, depth: Depth) -> list[str]:
+        return []
+
+    @property
+    def distribution(self) -> BaseDistribution:
+        raise TypeError(f"{self.key} follows {self.of} and is not drawn")
+
+    @property
+    def text(self) -> str:
+        return f"{self.ratio:g} × {self.of}" if self.ratio else f"follows {self.of}"
+
+    def bound(self, config: RunConfig) -> Row:
+        if self.ratio is not None:
+            return self
+        value, other = (config_value(config, key) for key in (self.key, self.of))
+        return replace(self, ratio=value / _spread(other, 1)[-1])
+
+    def to_settings(self, values: list[Any], settings: dict[str, Any]) -> Any:
+        assert self.ratio is not None
+        return self.ratio * _spread(settings[self.of], 1)[-1]
+
+    def from_config(self, config: RunConfig, count: int) -> list[Any]:
+        return []
+
+
+@dataclass(frozen=True)
 class Depth:
     """How many parameters a row that is searched per layer stands for."""
 
@@ -194,6 +241,10 @@ class Space:
         """The same table but for some rows."""
         return Space(*(row for row in self.rows if row.key not in keys))
 
+    def bound(self, config: RunConfig) -> Space:
+        """The same table for a study that starts from a configuration."""
+        return Space(*(row.bound(config) for row in self.rows))
+
     def suggest(self, trial: optuna.Trial, depth: Depth) -> dict[str, Any]:
         """A trial's settings, as changes to a configuration."""
         settings: dict[str, Any] = {}
@@ -229,7 +280,7 @@ def config_value(config: RunConfig, key: str) -> Any:
     """A configured value by its dotted key."""
     value: Any = config
     for name in key.split("."):
-        value = getattr(value, name)
+        value = value[name] if isinstance(value, dict) else getattr(value, name)
     return value
 
 

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from training_runs import FINISHED, names, run_files
 
+from bsnn_tha.cli import main
 from bsnn_tha.config import RunConfig
-from bsnn_tha.presets import load_preset
+from bsnn_tha.presets import load_preset, preset_names
 
 REPOSITORY = Path(__file__).parents[1]
 PATIENCE = 300  # seconds until a process counts as hung; on a quiet machine it takes a few
@@ -140,6 +142,10 @@ def loss_not_finite(folder):
     ]
 
 
+def resume_with(*options):
+    return lambda folder: ["train", "--resume", run_folder(folder), *options]
+
+
 def missing_config(folder):
     return ["train", "--config", folder / "absent.toml", "--output", folder / "run"]
 
@@ -168,13 +174,20 @@ REFUSED = {
     "set_without_value": (setting("neuron.beta"), "--set takes KEY=VALUE, but got 'neuron.beta'"),
     "missing_config": (missing_config, "cannot read configuration"),
     "broken_config": (broken_config, "is not valid TOML"),
+    "resume_with_a_setting": (resume_with("--lr", 0.1), "a resumed run keeps its configuration"),
 }
-LEFT_BY_A_FAILED_RUN = ["run", "run/config.toml", "run/recording.npz"]
+LEFT_BY_A_FAILED_RUN = run_files("config.toml", "recording.npz")
 SHOWN = {
     "help": (["--help"], ["train", "evaluate", "presets"]),
-    "help_of_train": (["train", "--help"], ["--variant", "--set", "--output", "--epochs"]),
+    "help_of_train": (
+        ["train", "--help"],
+        [
+            *["--variant", "--set", "--output", "--epochs", "--resume", "--seeds", "--protocol"],
+            *["--devices", "--nodes", "--cache-root", *preset_names()],
+        ],
+    ),
     "help_of_evaluate": (["evaluate", "-h"], ["--checkpoint", "--split"]),
-    "presets": (["presets"], ["fashion-mnist", "bsnn-unit", "14.105", "Table 3"]),
+    "presets": (["presets"], ["bsnn-unit", "14.105", "Table 3", "Tables 6", *preset_names()]),
 }
 MISUSED = {
     "unknown_option": ["train", "--epoch-count", "3"],
@@ -227,7 +240,8 @@ def test_a_bad_input_is_refused_in_one_line(outcomes, case):
     assert REFUSED[case][1] in lines[0]
     after = snapshot(folder)
     if case == "loss_not_finite":  # found out in the middle of a run, which leaves its folder
-        assert sorted(after.keys() - before.keys()) == LEFT_BY_A_FAILED_RUN
+        assert {path.split("/")[0] for path in after.keys() - before.keys()} == {"run"}
+        assert names(folder / "run") == LEFT_BY_A_FAILED_RUN
         return
     assert result.stdout == ""
     assert after == before
@@ -273,13 +287,7 @@ def test_training_says_what_it_does_and_reaches(trained):
     assert "best validation accuracy " in result.stdout
     assert str(Path("runs", "digits-tha-1")) in result.stdout.splitlines()[-1]
     assert sum(line.startswith("epoch ") for line in result.stdout.splitlines()) == 2
-    assert {path.name for path in run.iterdir()} == {
-        "best.ckpt",
-        "config.toml",
-        "last.ckpt",
-        "metrics.csv",
-        "summary.json",
-    }
+    assert names(run) == FINISHED
 
 
 def test_options_reach_the_configuration(trained):
@@ -329,7 +337,7 @@ def wait_for(path, process):
         time.sleep(0.05)
 
 
-def test_an_interrupt_leaves_a_checkpoint_that_can_be_used(tmp_path):
+def test_an_interrupt_leaves_a_run_that_can_be_used_and_resumed(tmp_path):
     run = tmp_path / "run"
     options = ["--epochs=1000000", "--output", run, *TINY_OPTIONS]
     with subprocess.Popen(
@@ -342,28 +350,96 @@ def test_an_interrupt_leaves_a_checkpoint_that_can_be_used(tmp_path):
         encoding="utf-8",
     ) as process:
         try:
-            wait_for(run / "best.ckpt", process)  # written after the first row of metrics.csv
+            wait_for(run / "last.ckpt", process)  # written last in an epoch
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert errors.splitlines() == [f"interrupted: {run / 'last.ckpt'} is usable"]
-    assert {path.name for path in run.iterdir()} == {
-        "best.ckpt",
-        "config.toml",
-        "last.ckpt",
-        "metrics.csv",
-    }
+    assert errors.splitlines() == [
+        f"interrupted; go on from the last finished epoch with bsnn-tha train --resume {run}"
+    ]
+    files = run_files("best.ckpt", "config.toml", "last.ckpt", "metrics.csv")
+    assert [name for name in names(run) if name != "previous.ckpt"] == files
     rows = (run / "metrics.csv").read_text().splitlines()
     finished = int(rows[-1].split(",")[1])
     checkpoint = torch.load(run / "last.ckpt", weights_only=True)
-    assert checkpoint["global_step"] >= finished
+    # Interrupted between the two files, the table is an epoch ahead.
+    assert checkpoint["global_step"] in (finished, finished - 3)
 
     result = cli("evaluate", run, "--checkpoint=last", "--threads=1", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("test accuracy ")
+
+
+# In this process, to save the seconds that each one takes
+
+
+def resume_trials_longer(folder):
+    (folder / "trials.toml").write_text("trials = 2")
+    return ["train", "--resume", folder, "--epochs", "9"]
+
+
+RESUME = {
+    "data_set": (lambda folder: ["train", "digits", "--resume", folder], "keeps its configuration"),
+    "variant": (resume_with("--variant", "bsnn"), "keeps its configuration"),
+    "config": (resume_with("--config", "c.toml"), "keeps its configuration"),
+    "seed": (resume_with("--seed", "2"), "keeps its configuration"),
+    "seeds": (resume_with("--seeds", "2"), "keeps its configuration"),
+    "output": (resume_with("--output", "other"), "keeps its configuration"),
+    "protocol": (resume_with("--protocol", "paper"), "keeps its configuration"),
+    "set": (resume_with("--set", "data.batch_size=7"), "keeps its configuration"),
+    "set_epochs": (resume_with("--set", "training.epochs=99"), "keeps its configuration"),
+    "fewer_epochs": (resume_with("--epochs", "1"), "can be made longer than its 25 epochs"),
+    "no_epochs": (resume_with("--epochs", "0"), "can be made longer than its 25 epochs"),
+    "trials_longer": (resume_trials_longer, "trials cannot be made longer"),
+    "no_run": (lambda folder: ["train", "--resume", folder], "is not a run folder"),
+    "absent": (lambda folder: ["train", "--resume", folder / "absent"], "is not a run folder"),
+}
+MORE_REFUSED = RESUME | {
+    "seeds_0": (lambda _: ["train", "digits", "--seeds", "0"], "must be at least 1, but got 0"),
+    "devices_0": (lambda _: ["train", "digits", "--devices", "0"], "devices must be at least 1"),
+    "nodes_0": (lambda _: ["train", "digits", "--nodes", "0"], "nodes must be at least 1"),
+    "threads_0": (lambda _: ["train", "digits", "--threads", "0"], "threads must be at least 1"),
+    "device": (lambda _: ["train", "digits", "--device", "gpu"], "device must be auto, cpu,"),
+    "protocol": (lambda _: ["train", "digits", "--protocol", "mine"], "training.protocol must be"),
+    "config_and_data": (
+        lambda _: ["train", "digits", "--config", "c.toml"],
+        "give --config or a data set and variant, not both",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MORE_REFUSED)
+def test_more_bad_input_is_refused_in_one_line(case, tmp_path, monkeypatch, capsys):
+    make, message = MORE_REFUSED[case]
+    arguments = [str(argument) for argument in make(tmp_path)]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bsnn-tha", *arguments])
+    before = snapshot(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert len(errors.splitlines()) == 1, errors
+    assert errors.startswith("error: ")
+    assert message in errors
+    assert snapshot(tmp_path) == before
+
+
+def test_a_finished_run_that_is_resumed_shows_its_result_again(trained, monkeypatch, capsys):
+    run, result = trained
+    before = snapshot(run)
+    monkeypatch.setattr(sys, "argv", ["bsnn-tha", "train", "--resume", str(run)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"written to {run}"
+    assert lines[:-1] == result.stdout.splitlines()[-len(lines) : -1]
+    assert snapshot(run) == before
 
 
 # Imports
