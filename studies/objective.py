@@ -91,7 +91,7 @@ class TrainingObjective:
         # Loaded once; the test split is out of every trial's reach.
         self.dataset = _without_test(load_data(self.config, machine))
         self.depth = Depth.of(self.config.build_network(self.dataset.input_shape))
-        _check(self.objectives, self.dataset)
+        check_objectives(self.objectives, self.dataset)
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         config = self.config.with_changes(self.space.suggest(trial, self.depth))
@@ -156,12 +156,19 @@ def _timing_score(recorder: OutputRecorder) -> float:
     return float(timing["share"] - min(1.5, sum(last) / len(last) / silent))
 
 
-def _check(objectives: tuple[str, ...], dataset: Dataset) -> None:
+def check_objectives(objectives: tuple[str, ...], dataset: Dataset) -> None:
+    """Refuse objectives that a data set cannot be scored by.
+
+    Raises:
+        StudyError: with the objective.
+    """
     for name in objectives:
         if name not in OBJECTIVES:
             raise StudyError(
                 f"an objective must be one of {', '.join(OBJECTIVES)}, but got {name!r}"
             )
+        if objectives.count(name) > 1:
+            raise StudyError(f"objectives must differ, but got {name} twice")
     if "accuracy" in objectives and dataset.validation is None:
         raise StudyError(
             f"accuracy needs a validation split, but {dataset.name} has none here; set "

@@ -1,11 +1,13 @@
 """A worker as a process of its own, and how it tells what it does.
 
-``python -m studies.process '{"dataset": ...}'`` works on the study that the
-options describe and writes one JSON line per event on standard output.
+``python -m studies.process`` reads options as JSON from standard input, where
+others cannot see the password of a storage, works on the study that they
+describe and writes one JSON line per event on standard output.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -34,9 +36,20 @@ class Event:
     worker: int = 0
 
 
-def worker_command(options: dict[str, Any]) -> list[str]:
-    """The command line of a worker process."""
-    return [sys.executable, "-m", "studies.process", json.dumps(options)]
+def start_worker(options: dict[str, Any], environment: dict[str, str]) -> subprocess.Popen[str]:
+    """Start a worker process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "studies.process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,  # Ctrl-C reaches it through the process that starts it only
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin:  # it may have died already
+        process.stdin.write(json.dumps(options))
+    return process
 
 
 def read_events(process: subprocess.Popen[str], worker: int, show: Callable[[Event], None]) -> None:
@@ -79,4 +92,4 @@ if __name__ == "__main__":
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.stdin.read()))

@@ -100,7 +100,7 @@ class StudyProgress:
         if self._live is None:
             print(line, flush=True)
         else:
-            self._live.console.print(line, highlight=False, soft_wrap=True)
+            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def outcome(trial: FrozenTrial) -> str:

@@ -30,10 +30,12 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
 )
+from pydantic import BaseModel
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.network import SpikingNetwork
+from bsnn_tha.suggest import did_you_mean
 
 Per = Literal["network", "layer", "dense layer"]
 
@@ -94,6 +96,13 @@ class Number(Row):
     log: bool = False
     per: Per = "network"
 
+    def __post_init__(self) -> None:
+        if not self.low <= self.high or (self.log and self.low <= 0):
+            raise InvalidValueError(
+                f"{self.key} must have a range from low to high"
+                f"{', above 0 on a log scale' if self.log else ''}, but got {self.text}"
+            )
+
     @property
     def distribution(self) -> BaseDistribution:
         return FloatDistribution(self.low, self.high, log=self.log)
@@ -110,23 +119,30 @@ class Rise(Number):
     θ∞ must exceed θ0: ``Rise("threshold.theta_inf", ...)`` searches θ∞ − θ0.
 
     Args:
-        over: key of the other, whose row comes before this one.
+        over: key of the other. If it has a row, that comes before this one.
+        base: the other's value where it is not searched.
     """
 
     over: str = "threshold.theta_0"
+    base: Any = None
 
     @property
     def text(self) -> str:
         return f"{self.over} + {super().text}"
 
+    def bound(self, config: RunConfig) -> Row:
+        return replace(self, base=config_value(config, self.over))
+
     def to_settings(self, values: list[Any], settings: dict[str, Any]) -> Any:
-        below = _spread(settings[self.over], len(values))
+        below = _spread(settings.get(self.over, self.base), len(values))
         above = [base + rise for base, rise in zip(below, values, strict=True)]
         return super().to_settings(above, settings)
 
     def from_config(self, config: RunConfig, count: int) -> list[Any]:
         below = _spread(config_value(config, self.over), count)
         above = super().from_config(config, count)
+        if len(above) != len(below) or None in above or None in below:
+            return above  # refused as outside of the range
         # Rounded: differences of decimal fractions are not what one would write.
         return [round(high - low, 10) for high, low in zip(above, below, strict=True)]
 
@@ -167,13 +183,15 @@ class Follows(Row):
 
     Args:
         key: of the configuration.
-        of: key of the other, whose row comes before this one.
+        of: key of the other. If it has a row, that comes before this one.
         ratio: by default that of the configuration a study starts from.
+        base: the other's value where it is not searched.
     """
 
     key: str
     of: str
     ratio: float | None = None
+    base: Any = None
     per: Per = field(default="network", init=False)
 
     def names(self, depth: Depth) -> list[str]:
@@ -188,14 +206,16 @@ class Follows(Row):
         return f"{self.ratio:g} × {self.of}" if self.ratio else f"follows {self.of}"
 
     def bound(self, config: RunConfig) -> Row:
-        if self.ratio is not None:
-            return self
         value, other = (config_value(config, key) for key in (self.key, self.of))
-        return replace(self, ratio=value / _spread(other, 1)[-1])
+        if self.ratio is not None:
+            return replace(self, base=other)
+        if value is None or other is None:
+            raise InvalidValueError(f"{self.key} cannot follow {self.of}: one of them is not set")
+        return replace(self, ratio=value / _spread(other, 1)[-1], base=other)
 
     def to_settings(self, values: list[Any], settings: dict[str, Any]) -> Any:
         assert self.ratio is not None
-        return self.ratio * _spread(settings[self.of], 1)[-1]
+        return self.ratio * _spread(settings.get(self.of, self.base), 1)[-1]
 
     def from_config(self, config: RunConfig, count: int) -> list[Any]:
         return []
@@ -232,6 +252,13 @@ class Space:
     """
 
     def __init__(self, *rows: Row) -> None:
+        keys = [row.key for row in rows]
+        for place, row in enumerate(rows):
+            if row.key in keys[:place]:
+                raise InvalidValueError(f"a space must name a key once, but got {row.key} twice")
+            other = getattr(row, "over", None) or getattr(row, "of", None)
+            if other in keys[place:]:
+                raise InvalidValueError(f"{row.key} must come after the row of {other}")
         self.rows = rows
 
     def __add__(self, other: Space) -> Space:
@@ -242,7 +269,13 @@ class Space:
         return Space(*(row for row in self.rows if row.key not in keys))
 
     def bound(self, config: RunConfig) -> Space:
-        """The same table for a study that starts from a configuration."""
+        """The same table for a study that starts from a configuration.
+
+        Raises:
+            InvalidValueError: the configuration has no such key.
+        """
+        for row in self.rows:
+            config_value(config, row.key)
         return Space(*(row.bound(config) for row in self.rows))
 
     def suggest(self, trial: optuna.Trial, depth: Depth) -> dict[str, Any]:
@@ -262,9 +295,13 @@ class Space:
         parameters: dict[str, Any] = {}
         for row in self.rows:
             names = row.names(depth)
-            for name, value in zip(names, row.from_config(config, len(names)), strict=True):
-                distribution = row.distribution
-                if not distribution._contains(distribution.to_internal_repr(value)):
+            values = row.from_config(config, len(names))
+            if len(values) != len(names):
+                raise InvalidValueError(
+                    f"{row.key} is searched per {row.per}, but the preset has {len(values)} values"
+                )
+            for name, value in zip(names, values, strict=True):
+                if not _contains(row.distribution, value):
                     raise InvalidValueError(
                         f"{name} must be {row.text} in this space, but the preset has {value}"
                     )
@@ -277,11 +314,30 @@ class Space:
 
 
 def config_value(config: RunConfig, key: str) -> Any:
-    """A configured value by its dotted key."""
+    """A configured value by its dotted key; None for one that is not set.
+
+    Raises:
+        InvalidValueError: there is no such key.
+    """
     value: Any = config
     for name in key.split("."):
-        value = value[name] if isinstance(value, dict) else getattr(value, name)
+        if isinstance(value, dict):
+            value = value.get(name)
+            continue
+        known = type(value).model_fields if isinstance(value, BaseModel) else ()
+        if name not in known:
+            raise InvalidValueError(
+                f"the space has {key}, but the configuration does not{did_you_mean(name, known)}"
+            )
+        value = getattr(value, name)
     return value
+
+
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except (TypeError, ValueError):  # not a number, or none of the options
+        return False
 
 
 def _spread(value: Any, count: int) -> list[Any]:

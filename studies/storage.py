@@ -51,15 +51,13 @@ def open_storage(where: str, study: str, *, create: bool) -> BaseStorage:
 
 def shown(where: str) -> str:
     """A storage's address without its password."""
-    if "://" not in where or where.startswith("grpc://"):
+    scheme, separator, rest = where.partition("://")
+    if not separator:
         return where
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(where).render_as_string(hide_password=True)
-    except (ArgumentError, ValueError):
-        return where.partition("://")[0] + "://..."
+    # Not by a parser of URLs: a wrong URL must not show its password either.
+    user, at, place = rest.rpartition("@")
+    name, colon, _ = user.partition(":")
+    return f"{scheme}://{name}{':***' if colon else ''}{at}{place.partition('?')[0]}"
 
 
 def study_names(where: str) -> list[str]:
@@ -92,36 +90,50 @@ def _journal(folder: Path, study: str, create: bool) -> BaseStorage:
 def _database(url: str) -> BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if url.startswith("postgresql+psycopg"):
+        options["connect_args"] = {"connect_timeout": 10}
+    if "@" in url.rpartition("@")[0]:
+        raise StudyError(f"cannot use the database {shown(url)}: write @ in a password as %40")
     try:
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        return RDBStorage(url, engine_kwargs=options)
     except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
         for secret in _secrets(url):
             reason = reason.replace(secret, "...")
+        if isinstance(error, ImportError):
+            reason = (
+                "its driver is not installed; for PostgreSQL install psycopg[binary] and write "
+                "postgresql+psycopg://"
+            )
         raise StudyError(f"cannot use the database {shown(url)}: {reason[:300]}") from None
 
 
 def _secrets(url: str) -> list[str]:
-    from urllib.parse import urlsplit
+    from urllib.parse import unquote
 
-    try:
-        password = urlsplit(url).password
-    except ValueError:
-        password = None
-    return [url, *([password] if password else [])]
+    user, _, place = url.partition("://")[2].rpartition("@")
+    password = user.partition(":")[2]
+    query = place.partition("?")[2]
+    pairs = [pair.partition("=") for pair in query.split("&")]
+    written = [password, *(value for key, _, value in pairs if "pass" in key)]
+    return [url, *(secret for text in written for secret in (text, unquote(text)) if secret)]
 
 
 def _proxy(url: str) -> BaseStorage:
     host, _, port = url.removeprefix("grpc://").partition(":")
     if not host or not port.isdigit():
-        raise StudyError(f"a proxy's address must be grpc://host:port, but got {url}")
-    proxy = GrpcStorageProxy(host=host, port=int(port))
+        raise StudyError(f"a proxy's address must be grpc://host:port, but got {shown(url)}")
+    try:
+        proxy = GrpcStorageProxy(host=host, port=int(port))
+    except ImportError:
+        raise StudyError("a proxy needs grpcio and protobuf, which are not installed") from None
     try:
         proxy.wait_server_ready(timeout=10)
-    except Exception as error:  # whatever grpc makes of a silent host
+    except Exception:  # whatever grpc makes of a silent host
         raise StudyError(
             f"no proxy answers at {url}; start one with bsnn-tha study serve"
-        ) from error
+        ) from None
     return proxy
 
 

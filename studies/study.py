@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import asdict, dataclass, field
+import warnings
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import optuna
-from optuna.exceptions import DuplicatedStudyError
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
@@ -112,11 +114,14 @@ class Method:
             paper's studies had.
         pruner: one of :data:`PRUNERS`, by validation accuracy after each epoch.
         seed: of the sampler; None draws one.
+        worker: which worker this is. Each draws its own numbers, and others
+            than an earlier call did.
     """
 
     sampler: str = "tpe"
     pruner: str = "halving"
     seed: int | None = None
+    worker: int = 0
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -125,22 +130,40 @@ class Method:
         ):
             if value not in known:
                 raise StudyError(f"unknown {what} {value!r}{did_you_mean(value, known)}")
+        if self.seed is not None and self.seed < 0:
+            raise StudyError(f"a sampler's seed must be at least 0, but got {self.seed}")
 
-    def build_sampler(self) -> BaseSampler:
+    def build_sampler(self, begun: int = 0) -> BaseSampler:
         """Optuna's sampler. TPE takes running trials for bad ones (a constant
         liar), so that workers do not all try the same; alone it is unchanged.
+
+        Args:
+            begun: trials that the study has already.
+
+        Raises:
+            StudyError: the sampler's library is not installed.
         """
+        seed = None
+        if self.seed is not None:
+            state = np.random.SeedSequence([self.seed, self.worker, begun]).generate_state(1)
+            seed = int(state[0])
         makers: dict[str, Any] = {
-            "tpe": lambda: TPESampler(seed=self.seed, constant_liar=True),
+            "tpe": lambda: TPESampler(seed=seed, constant_liar=True),
             "multivariate-tpe": lambda: TPESampler(
-                seed=self.seed, multivariate=True, group=True, constant_liar=True
+                seed=seed, multivariate=True, group=True, constant_liar=True
             ),
-            "gp": lambda: GPSampler(seed=self.seed),
-            "cma-es": lambda: CmaEsSampler(seed=self.seed),
-            "nsga2": lambda: NSGAIISampler(seed=self.seed),
-            "random": lambda: RandomSampler(seed=self.seed),
+            "gp": lambda: GPSampler(seed=seed),
+            # Choices are drawn at random beside it, which is no news.
+            "cma-es": lambda: CmaEsSampler(seed=seed, warn_independent_sampling=False),
+            "nsga2": lambda: NSGAIISampler(seed=seed),
+            "random": lambda: RandomSampler(seed=seed),
         }
-        sampler: BaseSampler = makers[self.sampler]()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                sampler: BaseSampler = makers[self.sampler]()
+        except ImportError as error:
+            raise StudyError(f"sampler {self.sampler!r} needs a package: {error}") from None
         return sampler
 
     def build_pruner(self, epochs: int) -> BasePruner:
@@ -162,7 +185,6 @@ class OpenStudy:
 
     study: optuna.Study
     plan: Plan
-    created: bool = field(default=False)
 
 
 def open_study(
@@ -190,27 +212,35 @@ def open_study(
         "sampler": method.build_sampler(),
         "pruner": method.build_pruner(plan.base.training.epochs),
     }
-    try:
-        study = optuna.create_study(
-            storage=storage, study_name=name, directions=plan.directions, **options
-        )
-        created = True
-    except DuplicatedStudyError:
+    try:  # Creating it first would be a record in the journal each time.
         study = optuna.load_study(storage=storage, study_name=name, **options)
-        created = False
-    if created:
-        study.set_user_attr(_PLAN, plan.to_json())
-        return OpenStudy(study, plan, created)
+    except KeyError:
+        try:
+            study = optuna.create_study(
+                storage=storage, study_name=name, directions=plan.directions, **options
+            )
+        except DuplicatedStudyError:  # another worker was faster
+            study = optuna.load_study(storage=storage, study_name=name, **options)
+    trials = len(study.get_trials(deepcopy=False))
+    study.sampler = method.build_sampler(trials)
     kept = stored_plan(study)
-    if kept is not None and (differences := kept.differences(plan)):
+    if kept is None:
+        if trials:
+            raise StudyError(f"study {name!r} in {shown(where)} was not made by bsnn-tha study")
+        # New, or whoever created it was killed, or is about to do the same.
+        study.set_user_attr(_PLAN, plan.to_json())
+        return OpenStudy(study, plan)
+    if differences := kept.differences(plan):
         if not force or kept.objectives != plan.objectives:
+            if len(differences) > 6:
+                differences[5:] = [f"{len(differences) - 5} other differences"]
             raise StudyError(
                 f"study {name!r} in {shown(where)} exists with {'; '.join(differences)}; "
                 "choose another --name"
                 + ("" if kept.objectives != plan.objectives else ", or go on with --force")
             )
         study.set_user_attr(_PLAN, plan.to_json())
-    return OpenStudy(study, plan, created)
+    return OpenStudy(study, plan)
 
 
 def stored_plan(study: optuna.Study) -> Plan | None:

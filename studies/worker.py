@@ -18,6 +18,7 @@ with the same parameters, up to :data:`RETRIES` times.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -117,11 +118,17 @@ class Worker:
             except TrialFailedError as failure:
                 trial.set_user_attr("reason", str(failure))
                 return self._tell(trial, state=TrialState.FAIL)
-            except BaseException:
+            except UpdateFinishedTrialError:
+                return self._frozen(trial)  # as in _tell
+            except BaseException as error:
                 # Ctrl-C or a bug: the trial is tried again by whoever goes on.
-                trial.set_user_attr("reason", "the worker was stopped")
-                self._fail_and_retry(trial._trial_id)
+                stopped = not isinstance(error, Exception)
+                reason = "the worker was stopped" if stopped else f"{type(error).__name__}: {error}"
+                self._fail_and_retry(trial._trial_id, reason)
                 raise
+        if any(value is None or math.isnan(value) for value in _sequence(values)):
+            trial.set_user_attr("reason", "a score is not a number")
+            return self._tell(trial, state=TrialState.FAIL)
         return self._tell(trial, values)
 
     def _tell(self, trial: optuna.Trial, values: Any = None, **options: Any) -> FrozenTrial:
@@ -129,14 +136,26 @@ class Worker:
             return self.study.tell(trial, values, **options)
         except (UpdateFinishedTrialError, ValueError):
             # Others took this worker for dead and the trial is being repeated.
-            return self.study._storage.get_trial(trial._trial_id)
+            result = self._frozen(trial)
+            if not result.state.is_finished():
+                raise
+            return result
+
+    def _frozen(self, trial: optuna.Trial) -> FrozenTrial:
+        return self.study._storage.get_trial(trial._trial_id)
 
     def _alive(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=_ALIVE)
 
     def _rank(self, trial: optuna.Trial) -> int:
-        """How many living trials come before this one."""
-        return sum(other.number < trial.number for other in self._alive())
+        """How many living trials come before this one.
+
+        Those that wait in the queue count: one of them may have been put there
+        while this one began, and will run.
+        """
+        states = (*_ALIVE, TrialState.WAITING)
+        others = self.study.get_trials(deepcopy=False, states=states)
+        return sum(other.number < trial.number for other in others)
 
     def _late(self) -> bool:
         return self.deadline is not None and time.monotonic() >= self.deadline
@@ -175,12 +194,11 @@ class Worker:
             if now - since > GRACE or _process_is_gone(trial.user_attrs.get("worker")):
                 self._fail_and_retry(trial._trial_id)
 
-    def _fail_and_retry(self, trial_id: int) -> None:
+    def _fail_and_retry(self, trial_id: int, reason: str = "its worker died") -> None:
         storage = self.study._storage
         trial = storage.get_trial(trial_id)
         try:
-            if "reason" not in trial.user_attrs:
-                storage.set_trial_user_attr(trial_id, "reason", "its worker died")
+            storage.set_trial_user_attr(trial_id, "reason", reason)
             if not storage.set_trial_state_values(trial_id, TrialState.FAIL):
                 return
         except UpdateFinishedTrialError:
@@ -190,10 +208,21 @@ class Worker:
             self.study.add_trial(
                 optuna.create_trial(
                     state=TrialState.WAITING,
-                    system_attrs={"fixed_params": trial.params},
-                    user_attrs={"retry_of": trial.number, "tries": tries + 1},
+                    # It may have died before all of its parameters were drawn.
+                    system_attrs={
+                        "fixed_params": trial.system_attrs.get("fixed_params", {}) | trial.params
+                    },
+                    user_attrs={
+                        **{k: v for k, v in trial.user_attrs.items() if k == "published"},
+                        "retry_of": trial.number,
+                        "tries": tries + 1,
+                    },
                 )
             )
+
+
+def _sequence(values: float | Sequence[float]) -> Sequence[float]:
+    return values if isinstance(values, Sequence) else (values,)
 
 
 def _process_is_gone(worker: str | None) -> bool:

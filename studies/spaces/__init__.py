@@ -56,10 +56,13 @@ def load_space(where: str) -> Space:
         else:
             module = importlib.import_module(place)
         space = getattr(module, name or "SPACE")
-    except (ImportError, OSError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever a user's own file may raise
         raise StudyError(
-            f"--space takes module:NAME or file.py:NAME, but {where!r} gave: {error}"
+            f"--space takes module:NAME or file.py:NAME, but {where!r} gave "
+            f"{type(error).__name__}: {error}"
         ) from None
     if not isinstance(space, Space):
         raise StudyError(f"{where} must be a studies.space.Space, but is {type(space).__name__}")
+    if not space.rows:
+        raise StudyError(f"{where} must have at least one row")
     return space
