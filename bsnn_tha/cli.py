@@ -151,7 +151,7 @@ def train(
     changes = settings(changes, set_)
     machine = _machine(data_root, cache_root, device, threads, devices, nodes)
     if resume is not None:
-        chosen = [dataset, variant, config, seeds, output]
+        chosen = [dataset, variant, config, seeds, output, set_ or None]
         if any(value is not None for value in chosen) or changes.keys() - {"training.epochs"}:
             raise InvalidValueError(
                 "a resumed run keeps its configuration: with --resume only --epochs and the "

@@ -33,7 +33,7 @@ class _DatasetOrCommand(TyperGroup):
     """``study digits`` runs a study; ``study report NAME`` is a command of its own."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
+        if args and args[0] not in (*self.commands, "-h", "--help"):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 

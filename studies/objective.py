@@ -126,7 +126,7 @@ class TrainingObjective:
             seen=lambda epoch, value: self.seen(trial.number, epoch, value),
         )
         recorder = OutputRecorder(None) if "timing" in self.objectives else None
-        _, layers, _ = session.fit(
+        _, _, layers, _ = session.fit(
             before_annealing=[recorder] if recorder else [], after_epoch=[report]
         )
         scores = {

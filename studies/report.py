@@ -137,9 +137,8 @@ def _counts(study: optuna.Study) -> str:
 
 
 def _published(study: optuna.Study) -> FrozenTrial | None:
-    return next(
-        (t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("published")), None
-    )
+    trials = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("published")]
+    return trials[-1] if trials else None  # the last, if it was tried again
 
 
 def _write_csv(opened: OpenStudy, path: Path) -> None:

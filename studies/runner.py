@@ -29,17 +29,18 @@ from bsnn_tha.presets import load_preset
 from bsnn_tha.training.evaluation import load_data
 from bsnn_tha.training.machine import Machine
 from studies.errors import StudyError
-from studies.objective import TrainingObjective, own_settings
-from studies.process import Event, read_events, worker_command
+from studies.objective import TrainingObjective, check_objectives, own_settings
+from studies.process import Event, read_events, start_worker
 from studies.progress import StudyProgress
 from studies.space import Space
 from studies.spaces import load_space, space_for
 from studies.storage import DEFAULT, open_storage
 from studies.study import Method, OpenStudy, Plan, open_study
-from studies.worker import Worker
+from studies.worker import Worker, finished
 
 RESTARTS = 3
 """How often a worker process that dies is started again."""
+STOPPED = "stopped; finished trials are kept"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Options:
             not to be searched.
         timeout: seconds after which no trial is begun.
         force: go on with another plan than the study was begun with.
+        worker: which of several workers this is, from 0.
     """
 
     dataset: str
@@ -81,6 +83,7 @@ class Options:
     cache_root: str | None = None
     device: str = "auto"
     threads: int | None = None
+    worker: int = 0
 
     def __post_init__(self) -> None:
         for name in ("trials", "workers"):
@@ -88,6 +91,7 @@ class Options:
                 raise StudyError(f"{name} must be at least 1, but got {getattr(self, name)}")
         if self.timeout is not None and not self.timeout > 0:
             raise StudyError(f"timeout must be above 0 seconds, but got {self.timeout:g}")
+        _ = self.method  # refuses an unknown sampler before anything is opened
         if self.name is not None and (not self.name or "/" in self.name):
             raise StudyError(f"a study's name must be a word without /, but got {self.name!r}")
 
@@ -105,7 +109,7 @@ class Options:
     @property
     def method(self) -> Method:
         """How the study is searched."""
-        return Method(self.sampler, self.pruner, self.seed)
+        return Method(self.sampler, self.pruner, self.seed, self.worker)
 
 
 def prepare(options: Options) -> tuple[Plan, Space]:
@@ -113,7 +117,7 @@ def prepare(options: Options) -> tuple[Plan, Space]:
 
     Raises:
         InvalidValueError: no such preset, or a change breaks a rule.
-        StudyError: the space cannot be loaded.
+        StudyError: the space cannot be loaded, or an objective does not fit.
     """
     config = load_preset(options.dataset, options.variant).with_changes(options.changes or {})
     if config.training.protocol != "validation":
@@ -122,12 +126,24 @@ def prepare(options: Options) -> tuple[Plan, Space]:
         )
     # Trials are compared at the epochs they are given; pruning stops them early.
     config = config.with_changes({"training.patience": None})
+    dataset = load_data(config, options.machine)
+    check_objectives(options.objectives, dataset)
+    if len(options.objectives) > 1 and options.sampler == "cma-es":
+        raise StudyError("sampler 'cma-es' takes one objective; use nsga2 or tpe for two")
     if options.space:
         space = load_space(options.space)
     else:
-        space = _fitting(space_for(config, load_data(config, options.machine)), config)
+        space = _fitting(space_for(config, dataset), config)
     # What the command line sets is not searched.
-    space = space.without(*(options.changes or {})).bound(config)
+    fixed = options.changes or {}
+    space = space.without(*fixed).bound(config)
+    if not space.rows:
+        raise StudyError("there is nothing to search: --set fixes every row of the space")
+    if "threshold.theta_inf" in fixed and any(r.key == "threshold.theta_0" for r in space.rows):
+        raise StudyError(
+            "threshold.theta_inf is fixed but threshold.theta_0 is searched, which may come to "
+            "lie above it; --set both"
+        )
     return Plan(config.to_toml(), tuple(space.table()), options.objectives), space
 
 
@@ -146,16 +162,20 @@ def run_study(options: Options) -> OpenStudy:
         if options.workers == 1:
             work_here(opened.study, plan, space, options, deadline, progress.event)
         else:
-            _work_in_processes(options, deadline, progress.event)
+            failed = _work_in_processes(options, deadline, progress.event)
+            if failed and len(finished(opened.study)) < options.trials:
+                raise StudyError(f"{failed} of {options.workers} workers ended with an error")
     return opened
 
 
 def open_for_work(options: Options) -> tuple[OpenStudy, Plan, Space]:
     """Create or open the study that the options describe."""
     plan, space = prepare(options)
+    # Whatever can be refused is refused before the storage is touched.
+    published = _published(plan, space, options) if options.published else None
     opened = _open(options, plan)
-    if opened.created and options.published:
-        _enqueue_published(opened.study, plan, space, options)
+    if published is not None and not opened.study.get_trials(deepcopy=False):
+        opened.study.enqueue_trial(published, user_attrs={"published": True})
     return opened, plan, space
 
 
@@ -178,7 +198,10 @@ def work_here(
     objective = TrainingObjective(plan, space, options.machine, seen)
     worker = Worker(study, objective, options.trials, deadline, told)
     with _two_interrupts(worker.stopping.set):
-        worker.work()
+        try:
+            worker.work()
+        except SystemExit:  # what Lightning makes of the second Ctrl-C
+            raise KeyboardInterrupt(STOPPED) from None
 
 
 def _open(options: Options, plan: Plan) -> OpenStudy:
@@ -199,52 +222,59 @@ def _fitting(space: Space, config: RunConfig) -> Space:
     return space if convolutional else space.without("network.batch_norm")
 
 
-def _enqueue_published(study: optuna.Study, plan: Plan, space: Space, options: Options) -> None:
+def _published(plan: Plan, space: Space, options: Options) -> dict[str, Any]:
     try:
-        parameters = own_settings(plan.base, space, options.machine)
+        return own_settings(plan.base, space, options.machine)
     except InvalidValueError as error:
         raise StudyError(
             f"the study cannot start from the preset's own settings: {error}; widen the space, "
             "or leave them out with --no-published"
         ) from None
-    study.enqueue_trial(parameters, user_attrs={"published": True})
 
 
 def _work_in_processes(
     options: Options, deadline: float | None, show: Callable[[Event], None]
-) -> None:
-    """Start workers, start those again that die, and wait for all."""
+) -> int:
+    """Start workers, start those again that die, and wait for all.
+
+    Returns:
+        How many ended with an error.
+    """
+    stopping = threading.Event()
     processes: list[subprocess.Popen[str]] = []
     readers: list[threading.Thread] = []
 
     def start(index: int) -> subprocess.Popen[str]:
         left = None if deadline is None else max(0.001, deadline - time.monotonic())
-        share = replace(options, workers=1, timeout=left, threads=_threads(options))
-        process = subprocess.Popen(
-            worker_command(asdict(share)),
-            stdout=subprocess.PIPE,
-            text=True,
-            env=_environment(options, index),
-            start_new_session=True,  # Ctrl-C reaches them through this process only
+        share = replace(
+            options,
+            workers=1,
+            timeout=left,
+            threads=_threads(options),
+            published=False,  # that trial is queued already
+            worker=index,
         )
+        process = start_worker(asdict(share), _environment(options, index))
         reader = threading.Thread(target=read_events, args=(process, index, show), daemon=True)
         reader.start()
         readers.append(reader)
         return process
 
     def pass_on() -> None:
+        stopping.set()
         for process in processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
 
     try:
         with _two_interrupts(pass_on):
-            restarts, stopping = 0, False
+            restarts = 0
             processes.extend(start(index) for index in range(options.workers))
             while any(process.poll() is None for process in processes):
                 for index, process in enumerate(processes):
                     code = process.poll()
-                    if code is not None and code < 0 and restarts < RESTARTS and not stopping:
+                    dead = code is not None and code < 0
+                    if dead and restarts < RESTARTS and not stopping.is_set():
                         restarts += 1
                         show(Event("died", worker=index))
                         processes[index] = start(index)
@@ -256,9 +286,9 @@ def _work_in_processes(
         raise
     for reader in readers:
         reader.join(timeout=5)
-    failed = [process.returncode for process in processes if process.returncode not in (0, -2)]
-    if failed:
-        raise StudyError(f"{len(failed)} of {options.workers} workers ended with an error")
+    # Ctrl-C before a worker was ready for it ends it with one of these.
+    well = (0, 130, -signal.SIGINT) if stopping.is_set() else (0,)
+    return sum(process.returncode not in well for process in processes)
 
 
 def _threads(options: Options) -> int:
@@ -287,7 +317,7 @@ def _two_interrupts(first: Callable[[], None]) -> Iterator[None]:
     def handle(number: int, frame: Any) -> None:
         nonlocal pressed
         if pressed:
-            raise KeyboardInterrupt("stopped; finished trials are kept")
+            raise KeyboardInterrupt(STOPPED)
         pressed = True
         print(
             "finishing the running trials; press Ctrl-C again to stop at once",

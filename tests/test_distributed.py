@@ -25,9 +25,11 @@ from training_runs import (
 )
 
 from bsnn_tha.config import RunConfig
+from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.training import loaders
 from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.loaders import Batches
+from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.run import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
@@ -278,3 +280,13 @@ def test_a_run_of_two_processes_goes_on(joint, tmp_path):
     expected = train(config, output=tmp_path / "run", machine=MACHINE, verbose=False)
     assert_equal_but_for_rounding(RunFolder(path), expected.folder)
     assert checkpoint(path / "last.ckpt")["epoch"] == 3
+
+
+@pytest.mark.parametrize("changes", [{"data.batch_size": 1}, {"data.subset": 1}], ids=str)
+def test_more_processes_than_samples_in_a_batch_are_refused(changes, tmp_path):
+    config = tiny(**DENSE).with_changes(changes)
+    machine = Machine(device="cpu", threads=1, devices=2)
+    with pytest.raises(InvalidValueError, match="2 processes") as refusal:
+        train(config, output=tmp_path / "run", machine=machine, verbose=False)
+    assert "\n" not in str(refusal.value)
+    assert names(tmp_path) == []

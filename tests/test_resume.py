@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -252,6 +253,17 @@ def test_every_kind_of_run_goes_on(name, place, uninterrupted, tmp_path):
     else:
         kill_first(name, tmp_path / "run", at_call(run_module.json, "dumps", 1))
     assert_same_run(go_on(tmp_path / "run").folder, uninterrupted(name))
+
+
+def test_a_run_interrupted_while_it_is_measured_goes_on(uninterrupted, monkeypatch, tmp_path):
+    def test_step(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SpikingModule, "test_step", test_step)
+    with pytest.raises(KeyboardInterrupt, match=rf"--resume {re.escape(str(tmp_path))}"):
+        start(CONFIGS["epochs_3"], tmp_path / "run")
+    monkeypatch.undo()
+    assert_same_run(go_on(tmp_path / "run").folder, uninterrupted("epochs_3"))
 
 
 def test_early_stopping_waits_no_longer_for_a_resumed_run(uninterrupted, tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -44,7 +46,7 @@ from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import train
 from bsnn_tha.training.schedule import cosine_factor
-from bsnn_tha.training.seeding import epoch_seed
+from bsnn_tha.training.seeding import EpochSeed, epoch_seed
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning")
 
@@ -336,6 +338,20 @@ def test_weights_are_clamped_before_the_step_and_may_exceed_it_by_one_update(ste
 def test_clipping_is_off_unless_asked_for(steps, tmp_path):
     train_tiny(tmp_path / "run", training__epochs=1)
     assert steps[0]["largest"] == 1.0  # batch norm's scale
+
+
+# Random numbers
+
+
+def test_an_epoch_of_a_process_has_random_numbers_of_its_own():
+    seeds = set()
+    for seed, epoch, rank in itertools.product((0, 1), (0, 1, 2), (0, 1)):
+        place = SimpleNamespace(current_epoch=epoch, global_rank=rank)
+        EpochSeed(seed).on_train_epoch_start(place, None)
+        assert torch.initial_seed() == epoch_seed(seed, epoch, rank)
+        seeds.add(torch.initial_seed())
+    assert len(seeds) == 12
+    assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 # Gradient accumulation

@@ -16,7 +16,7 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.training.checkpoint import load_weights
 from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.loaders import evaluation_batches
-from bsnn_tha.training.machine import THIS_MACHINE, Machine, quiet
+from bsnn_tha.training.machine import THIS_MACHINE, Machine, interruptible, quiet
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.monitor import ActivityMonitor
 
@@ -59,7 +59,8 @@ def evaluate(
         )
     module = SpikingModule(config, dataset)
     load_weights(module, folder.checkpoint(checkpoint))
-    measured = measure(module, dataset, part, options)
+    with interruptible():
+        measured = measure(module, dataset, part, options)
     return {**measured.values, "layers": measured.layers}
 
 

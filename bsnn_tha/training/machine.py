@@ -19,7 +19,6 @@ from lightning.pytorch.utilities import rank_zero_only
 
 import bsnn_tha
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.training.files import RunFolder
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -122,20 +121,18 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def interruptible(folder: RunFolder) -> Iterator[None]:
+def interruptible(message: str = "interrupted") -> Iterator[None]:
     """Ctrl-C leaves as KeyboardInterrupt; Lightning would end the process itself.
 
-    The exception's message says how to go on.
+    Args:
+        message: of the exception, e.g. how to go on.
     """
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit as exit_request:
         if isinstance(exit_request.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt(
-                "interrupted; go on from the last finished epoch with "
-                f"bsnn-tha train --resume {folder.path}"
-            ) from None
+            raise KeyboardInterrupt(message) from None
         raise
     finally:
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

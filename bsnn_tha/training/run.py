@@ -17,7 +17,7 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.metrics import weight_bits
 from bsnn_tha.training.checkpoint import MovableCheckpoint, load_weights, resumable_checkpoint
-from bsnn_tha.training.evaluation import epoch_values, measure
+from bsnn_tha.training.evaluation import measure
 from bsnn_tha.training.files import RunFolder, replace_atomically
 from bsnn_tha.training.machine import THIS_MACHINE, Machine, interruptible, machine_facts
 from bsnn_tha.training.monitor import Columns, EpochTable
@@ -109,7 +109,7 @@ def resume(
             )
         config = config.with_changes({"training.epochs": epochs})
     if summary := finished(folder, config):
-        return RunResult(folder, summary)
+        return RunResult(folder, summary if machine.leads else {})
     session = Session.prepare(config, machine)
     return _keep(session, folder, resumable_checkpoint(folder), verbose)
 
@@ -141,7 +141,8 @@ def _keep(session: Session, folder: RunFolder, checkpoint: Path | None, verbose:
         if test is not None:
             load_weights(session.module, folder.checkpoint("best"))
             options = session.machine.trainer_options(together=False)
-            measured = measure(session.module, session.dataset, test, options)
+            with interruptible(_go_on(folder)):
+                measured = measure(session.module, session.dataset, test, options)
             summary["test"], summary["layers"] = measured.values, measured.layers
             summary["workload"] = measured.workload
         with replace_atomically(folder.summary) as temporary:
@@ -158,8 +159,8 @@ def _fit(
     recorder = OutputRecorder(folder.recording) if config.training.record_output else None
     best, last = _checkpoints(folder, selected=session.selection is not None)
     sources: list[Columns] = [monitor, *([session.silencing] if session.silencing else [])]
-    with interruptible(folder):
-        trainer, layers, workload = session.fit(
+    with interruptible(_go_on(folder)):
+        trainer, train, layers, workload = session.fit(
             before_annealing=[recorder] if recorder else [],
             after_epoch=[
                 EpochTable(folder.metrics, *sources),
@@ -182,7 +183,7 @@ def _fit(
         "iterations": trainer.global_step,
         "train_seconds": round(seconds, 2),
         "seconds_per_iteration": round(seconds / max(1, trainer.global_step), 5),
-        "train": epoch_values(trainer, "train"),
+        "train": train,
         "layers": layers,
         "workload": workload,
         "footprint_bytes": footprint(session.module.network),
@@ -194,6 +195,13 @@ def _fit(
     if best.best_model_score is not None:
         summary["validation"] = {"best_accuracy": best.best_model_score.item()}
     return summary
+
+
+def _go_on(folder: RunFolder) -> str:
+    return (
+        "interrupted; go on from the last finished epoch with "
+        f"bsnn-tha train --resume {folder.path}"
+    )
 
 
 def _checkpoints(folder: RunFolder, selected: bool) -> tuple[MovableCheckpoint, MovableCheckpoint]:

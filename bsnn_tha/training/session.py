@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
@@ -22,7 +22,7 @@ from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping
 from bsnn_tha.training.checkpoint import DurableCheckpointIO
-from bsnn_tha.training.evaluation import EVALUATION_BATCH, load_data
+from bsnn_tha.training.evaluation import EVALUATION_BATCH, epoch_values, load_data
 from bsnn_tha.training.loaders import evaluation_batches, training_batches
 from bsnn_tha.training.machine import Machine, quiet
 from bsnn_tha.training.module import SpikingModule
@@ -36,6 +36,8 @@ class Fitted(NamedTuple):
     """What training leaves besides the module."""
 
     trainer: Trainer
+    train: dict[str, float]
+    """Loss and accuracy over the training samples in the last epoch."""
     layers: list[dict[str, Any]]
     """Activity of each layer in the last epoch."""
     workload: dict[str, float]
@@ -75,7 +77,7 @@ class Session:
         if dataset is None:
             dataset = load_data(config, machine)
         selecting = _selecting(config, dataset)
-        _check(config, dataset, selecting)
+        _check(config, dataset, selecting, machine.devices * machine.nodes)
         training = training_batches(
             dataset.train, config.data.batch_size, config.training.seed, config.data.subset
         )
@@ -121,7 +123,7 @@ class Session:
             logger: one of Lightning's, or False.
             checkpoint: to go on from.
         """
-        settings = self.config.training
+        settings, last = self.config.training, LastEpoch(self.monitor)
         with quiet(), _processes_end():
             trainer = Trainer(
                 **self.machine.trainer_options(),
@@ -136,6 +138,7 @@ class Session:
                 callbacks=[
                     EpochSeed(settings.seed),
                     self.monitor,
+                    last,
                     *before_annealing,
                     ThresholdAnnealing(),
                     *([self.silencing] if self.silencing else []),
@@ -147,8 +150,7 @@ class Session:
             trainer.fit(
                 self.module, self.training, self.selection, ckpt_path=checkpoint, weights_only=True
             )
-            # Joint figures, while the other processes are still here.
-            return Fitted(trainer, self.monitor.layers(), self.monitor.workload())
+            return Fitted(trainer, **last.figures)
 
     def _optional_callbacks(self) -> list[Callback]:
         settings = self.config.training
@@ -156,8 +158,40 @@ class Session:
         if settings.weight_clip is not None:
             callbacks.append(WeightClipping(settings.weight_clip))
         if settings.patience is not None:
-            callbacks.append(EarlyStopping("val_accuracy", mode="max", patience=settings.patience))
+            callbacks.append(Patience("val_accuracy", mode="max", patience=settings.patience))
         return callbacks
+
+
+class LastEpoch(Callback):
+    """Figures of the latest finished epoch, part of checkpoints.
+
+    A run that is resumed may have nothing left to train.
+    """
+
+    def __init__(self, monitor: ActivityMonitor) -> None:
+        self.monitor = monitor
+        self.figures: dict[str, Any] = {}
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.figures = {
+            "train": epoch_values(trainer, "train"),
+            "layers": self.monitor.layers(),
+            "workload": self.monitor.workload(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.figures
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.figures = state_dict
+
+
+class Patience(EarlyStopping):
+    """Early stopping that also stops a run which is resumed after it had stopped."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 def _selecting(config: RunConfig, dataset: Dataset) -> Split | None:
@@ -165,8 +199,13 @@ def _selecting(config: RunConfig, dataset: Dataset) -> Split | None:
     return dataset.test if config.training.protocol == "paper" else dataset.validation
 
 
-def _check(config: RunConfig, dataset: Dataset, selecting: Split | None) -> None:
+def _check(config: RunConfig, dataset: Dataset, selecting: Split | None, processes: int) -> None:
     samples = config.data.subset or len(dataset.train)
+    if (smallest := min(config.data.batch_size, samples)) < processes:
+        raise InvalidValueError(
+            f"{processes} processes cannot share a batch of {smallest}; use fewer --devices and "
+            "--nodes or a larger data.batch_size"
+        )
     if config.training.record_output and samples % config.data.batch_size:
         raise InvalidValueError(
             f"training.record_output needs batches of one size, but the last of {samples} samples "

@@ -1,0 +1,292 @@
+"""Where studies are kept: journals, PostgreSQL, the proxy; and what is said when they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from study_workers import NAME, Process, opened, square, until, work
+
+from studies import storage as module
+from studies import worker
+from studies.errors import StudyError
+from studies.storage import open_storage, shown, study_names
+from studies.worker import Worker
+
+pytest_plugins = ["study_database"]
+SECRET = "s3cr-et"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(worker, "POLL", 0.05)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def journal(folder):
+    return folder / f"{NAME}.journal"
+
+
+def refusal(where, create=True):
+    """The one line with which a storage is refused."""
+    with pytest.raises(StudyError) as caught:
+        open_storage(where, NAME, create=create)
+    assert caught.value.__cause__ is None  # a cause may show what the message hides
+    message = str(caught.value)
+    assert "\n" not in message and SECRET not in message
+    return message
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# The journal
+
+
+def test_what_several_processes_write_at_once_is_all_in_the_journal(tmp_path):
+    opened(str(tmp_path))
+
+    def write(index):
+        study = opened(str(tmp_path))
+        for count in range(20):
+            study.set_user_attr(f"{index}.{count}", "x" * 1000 * index)
+
+    writers = [Process(write, index) for index in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    attributes = opened(str(tmp_path)).user_attrs
+    assert {key: len(value) for key, value in attributes.items()} == {
+        f"{index}.{count}": 1000 * index for index in range(4) for count in range(20)
+    }
+    lines = journal(tmp_path).read_bytes().split(b"\n")
+    assert lines.pop() == b"" and all(json.loads(line) for line in lines)
+
+
+@pytest.mark.parametrize("left", [1, 7, 40])
+def test_a_line_that_a_killed_process_wrote_half_of_is_mended(tmp_path, left):
+    study = opened(str(tmp_path))
+    Worker(study, square, 2).work()
+    before = opened(str(tmp_path)).trials
+    whole = journal(tmp_path).read_bytes()
+    half = json.dumps({"op_code": 8, "trial_id": 0, "user_attr": {"note": "x" * 50}}).encode()
+    journal(tmp_path).write_bytes(whole + half[:left])
+
+    reader = opened(str(tmp_path))  # reads what is whole, and mends nothing
+    assert reader.trials == before == study.trials
+    assert journal(tmp_path).read_bytes() == whole + half[:left]
+
+    Worker(reader, square, 4).work()
+    assert journal(tmp_path).read_bytes().startswith(whole + b"{")
+    for one in (opened(str(tmp_path)), study):  # a process that had it open goes on, too
+        assert [t.number for t in one.get_trials(states=(TrialState.COMPLETE,))] == [0, 1, 2, 3]
+
+
+def test_a_journal_that_lost_the_end_of_its_last_line_is_mended(tmp_path):
+    Worker(opened(str(tmp_path)), square, 3).work()
+    whole = journal(tmp_path).read_bytes()
+    journal(tmp_path).write_bytes(whole[:-9])  # in the middle of the last trial's result
+    study = opened(str(tmp_path))
+    assert [t.state.name for t in study.trials] == ["COMPLETE", "COMPLETE", "RUNNING"]
+    # Its worker is this very process: what cannot be known is left to the heartbeat.
+    study.tell(2, 1.0)
+    assert [t.state.name for t in opened(str(tmp_path)).trials] == ["COMPLETE"] * 3
+
+
+def test_a_process_that_is_killed_while_it_holds_the_lock_does_not_keep_it(tmp_path):
+    opened(str(tmp_path))
+
+    def hold():
+        module._Lock(journal(tmp_path)).acquire()
+        (tmp_path / "held").touch()
+        time.sleep(1000)
+
+    holder = Process(hold)
+    until((tmp_path / "held").exists)
+    writer = Process(work, str(tmp_path), 1)
+    time.sleep(0.3)
+    assert not writer.ended()  # the lock is one
+    holder.kill(signal.SIGKILL)
+    assert writer.wait() == 0
+    holder.wait()
+    assert len(opened(str(tmp_path)).trials) == 1
+
+
+def test_opening_a_study_again_writes_nothing_but_what_is_new(tmp_path):
+    opened(str(tmp_path))
+    before = journal(tmp_path).read_bytes()
+    study_names(str(tmp_path))
+    optuna.load_study(
+        storage=open_storage(str(tmp_path), NAME, create=False), study_name=NAME
+    ).get_trials()
+    assert journal(tmp_path).read_bytes() == before
+
+
+def test_a_damaged_journal_is_refused_and_left_as_it_is(tmp_path):
+    opened(str(tmp_path))
+    damaged = b"what is this?\n" + journal(tmp_path).read_bytes()
+    journal(tmp_path).write_bytes(damaged)
+    assert "is not a readable journal" in refusal(str(tmp_path))
+    assert journal(tmp_path).read_bytes() == damaged
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path, below):
+    (tmp_path / "file").write_text("a file in the folder's place")
+    message = refusal(str(tmp_path / "file" / below))
+    assert message.startswith("the study's file ") and "--storage" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_that_may_only_be_read_is_refused_in_one_line(tmp_path, monkeypatch):
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    opened(str(tmp_path))
+    tmp_path.chmod(0o500)
+    journal(tmp_path).chmod(0o400)
+    assert "must be writable" in refusal(str(tmp_path))
+
+
+def test_a_study_that_is_to_be_read_must_exist(tmp_path):
+    opened(str(tmp_path))
+    with pytest.raises(StudyError, match=r"no study 'other' in .*; known are study$"):
+        open_storage(str(tmp_path), "other", create=False)
+    with pytest.raises(StudyError, match=r"known are none$"):
+        open_storage(str(tmp_path / "nowhere"), "other", create=False)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_studies_are_listed_by_name(tmp_path, database):
+    assert study_names(str(tmp_path)) == study_names(database) == []
+    for where in (str(tmp_path), database):
+        for name in ("b-tha", "a"):
+            optuna.create_study(storage=open_storage(where, name, create=True), study_name=name)
+        assert study_names(where) == ["a", "b-tha"]
+
+
+# Databases
+
+
+def test_a_study_in_postgresql_is_there_for_the_next_process(database):
+    assert Process(work, database, 2).wait() == 0
+    study = opened(database)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 2
+
+
+def test_an_unreachable_database_is_refused_in_one_line_without_the_password():
+    url = f"postgresql+psycopg://me:{SECRET}@127.0.0.1:{free_port()}/studies"
+    message = refusal(url)
+    assert message.startswith("cannot use the database postgresql+psycopg://me:***@127.0.0.1:")
+    assert "refused" in message.lower()
+
+
+def test_an_unknown_host_is_refused_in_one_line_without_the_password():
+    refusal(f"postgresql+psycopg://me:{SECRET}@no-such-host.invalid/studies")
+
+
+@pytest.mark.parametrize("where", ["url", "query"])
+def test_a_wrong_password_is_refused_in_one_line_without_it(postgresql, tmp_path, where):
+    postgresql.psql(f"CREATE ROLE guarded LOGIN PASSWORD '{SECRET}x'")
+    rules = postgresql.pgdata / "pg_hba.conf"
+    before = rules.read_text()
+    rules.write_text("local all guarded scram-sha-256\n" + before)
+    postgresql.psql("SELECT pg_reload_conf()")
+    folder = postgresql.get_uri().partition("host=")[2]
+    urls = {
+        "url": f"postgresql+psycopg://guarded:{SECRET}@/postgres?host={folder}",
+        "query": f"postgresql+psycopg://guarded@/postgres?host={folder}&password={SECRET}",
+    }
+    try:
+        until(lambda: "password authentication failed" in refusal(urls[where]))
+    finally:
+        rules.write_text(before)
+        postgresql.psql("SELECT pg_reload_conf(); DROP ROLE guarded;")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (f"postgrsql://me:{SECRET}@host/studies", "postgrsql"),
+        (f"postgresql+nothing://me:{SECRET}@host/studies", "postgresql"),
+        (f"postgresql+pg8000://me:{SECRET}@host/studies", "psycopg[binary]"),
+        (f"postgresql+psycopg://me:{SECRET}@host:port/studies", "port"),
+        (f"postgresql+psycopg://me:{SECRET}@@host/studies", "%40"),
+        (f"postgresql+psycopg://me:a@{SECRET}@host/studies", "%40"),
+        (f"://me:{SECRET}@host", "cannot use"),
+        (f"grpc://me:{SECRET}@host:1", "grpc://host:port"),
+        ("grpc://host", "grpc://host:port"),
+        ("grpc://:13000", "grpc://host:port"),
+    ],
+)
+def test_a_wrong_url_is_refused_in_one_line_without_the_password(url, said):
+    assert said in refusal(url)
+
+
+def test_an_encoded_password_is_not_printed_in_either_form():
+    url = f"postgresql+psycopg://me:p%40{SECRET}@127.0.0.1:{free_port()}/p@{SECRET}"
+    message = shown(url)
+    assert SECRET not in message.partition("@")[0]
+    assert f"p@{SECRET}" in module._secrets(url.rpartition("/")[0])
+    assert f"p%40{SECRET}" in module._secrets(url.rpartition("/")[0])
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("runs/studies", "runs/studies"),
+        ("postgresql+psycopg://me:pw@host:5432/db", "postgresql+psycopg://me:***@host:5432/db"),
+        ("postgresql+psycopg://me@host/db?password=pw", "postgresql+psycopg://me@host/db"),
+        ("postgresql+psycopg://host/db", "postgresql+psycopg://host/db"),
+        ("grpc://host:13000", "grpc://host:13000"),
+        ("postgresql://me:p@w@host/db", "postgresql://me:***@host/db"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(url, said):
+    assert shown(url) == said
+
+
+# The proxy
+
+
+def test_a_proxy_that_does_not_answer_is_refused_in_one_line(monkeypatch):
+    wait = optuna.storages.GrpcStorageProxy.wait_server_ready
+    monkeypatch.setattr(
+        optuna.storages.GrpcStorageProxy,
+        "wait_server_ready",
+        lambda self, timeout: wait(self, timeout=0.2),
+    )
+    assert "bsnn-tha study serve" in refusal(f"grpc://127.0.0.1:{free_port()}")
+
+
+def test_workers_behind_the_proxy_and_before_it_share_a_study(database):
+    port = free_port()
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    server = subprocess.Popen(
+        [sys.executable, "-m", "bsnn_tha.cli", "study", "serve", "--storage", database]
+        + ["--host", "127.0.0.1", "--port", str(port)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert "serving postgresql+psycopg://" in server.stdout.readline()
+        # In processes of their own: gRPC and forks do not go together.
+        workers = [Process(work, f"grpc://127.0.0.1:{port}", 6) for _ in range(2)]
+        workers.append(Process(work, database, 6))
+        assert [process.wait() for process in workers] == [0, 0, 0]
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 130
+        server.stdout.close()
+    study = opened(database)
+    states = [trial.state for trial in study.trials]
+    assert states.count(TrialState.COMPLETE) == 6 and TrialState.RUNNING not in states
