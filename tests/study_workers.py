@@ -17,7 +17,7 @@ import optuna
 from studies.storage import open_storage
 from studies.worker import Worker
 
-PATIENCE = 120  # seconds until something counts as hung
+PATIENCE = 60  # seconds until something counts as hung
 NAME = "study"
 
 
@@ -45,7 +45,11 @@ class Process:
 
     def wait(self):
         """The exit status; negative for a signal."""
-        until(self.ended)
+        try:
+            until(self.ended)
+        except AssertionError:
+            self.kill()
+            raise
         return self.code
 
     def ended(self):
@@ -65,13 +69,13 @@ def until(condition):
 
 
 def opened(where):
-    """The study, created or loaded, with a random sampler."""
-    return optuna.create_study(
-        storage=open_storage(where, NAME, create=True),
-        study_name=NAME,
-        sampler=optuna.samplers.RandomSampler(),
-        load_if_exists=True,
-    )
+    """The study, loaded or created, with a random sampler."""
+    options = {"storage": open_storage(where, NAME, create=True), "study_name": NAME}
+    options["sampler"] = optuna.samplers.RandomSampler()
+    try:
+        return optuna.load_study(**options)
+    except KeyError:
+        return optuna.create_study(**options)
 
 
 def square(trial):

@@ -258,13 +258,15 @@ def test_an_address_is_shown_without_its_password(url, said):
 
 
 def test_a_proxy_that_does_not_answer_is_refused_in_one_line(monkeypatch):
-    wait = optuna.storages.GrpcStorageProxy.wait_server_ready
-    monkeypatch.setattr(
-        optuna.storages.GrpcStorageProxy,
-        "wait_server_ready",
-        lambda self, timeout: wait(self, timeout=0.2),
-    )
-    assert "bsnn-tha study serve" in refusal(f"grpc://127.0.0.1:{free_port()}")
+    proxy = optuna.storages.GrpcStorageProxy
+    wait = proxy.wait_server_ready
+    monkeypatch.setattr(proxy, "wait_server_ready", lambda self, timeout: wait(self, timeout=0.2))
+
+    def refused():
+        assert "bsnn-tha study serve" in refusal(f"grpc://127.0.0.1:{free_port()}")
+
+    # In a process of its own: gRPC's threads and forks do not go together.
+    assert Process(refused).wait() == 0
 
 
 def test_workers_behind_the_proxy_and_before_it_share_a_study(database):
@@ -279,7 +281,6 @@ def test_workers_behind_the_proxy_and_before_it_share_a_study(database):
     )
     try:
         assert "serving postgresql+psycopg://" in server.stdout.readline()
-        # In processes of their own: gRPC and forks do not go together.
         workers = [Process(work, f"grpc://127.0.0.1:{port}", 6) for _ in range(2)]
         workers.append(Process(work, database, 6))
         assert [process.wait() for process in workers] == [0, 0, 0]
