@@ -79,18 +79,22 @@ def _groups(values: dict[str, Any]) -> list[str]:
 
 
 def presets(configs: list[RunConfig]) -> str:
-    """A table of presets."""
-    table = Table("data set", "variant", "weights", "θ0", "θ∞", "source", box=None, padding=(0, 1))
+    """A table of presets, and below it the tables of the papers they come from."""
+    sources = list(dict.fromkeys(config.source for config in configs))
+    table = Table("data set", "variant", "weights", "θ0 → θ∞", "from", box=None, padding=(0, 1))
+    before = ""
     for config in configs:
+        final = _numbers(config.threshold.theta_inf)
         table.add_row(
-            config.data.name,
+            "" if config.data.name == before else config.data.name,
             config.variant,
             "binary" if config.network.binary else "float",
-            _numbers(config.threshold.theta_0),
-            _numbers(config.threshold.theta_inf),
-            config.source,
+            _numbers(config.threshold.theta_0) + (f" → {final}" if final else ""),
+            f"\\[{sources.index(config.source) + 1}]",
         )
-    return _render(table)
+        before = config.data.name
+    notes = [f" [{number}] {source}" for number, source in enumerate(sources, start=1)]
+    return "\n".join([_render(table), "", *notes])
 
 
 def _layers(rows: list[dict[str, Any]]) -> str:

@@ -43,10 +43,10 @@ class Process:
     def kill(self, number=signal.SIGKILL):
         os.kill(self.pid, number)
 
-    def wait(self):
+    def wait(self, patience=PATIENCE):
         """The exit status; negative for a signal."""
         try:
-            until(self.ended)
+            until(self.ended, patience)
         except AssertionError:
             self.kill()
             raise
@@ -60,9 +60,9 @@ class Process:
         return self.code is not None
 
 
-def until(condition):
+def until(condition, patience=PATIENCE):
     """Wait for a condition."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
