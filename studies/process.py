@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -37,15 +38,23 @@ class Event:
 
 
 def start_worker(options: dict[str, Any], environment: dict[str, str]) -> subprocess.Popen[str]:
-    """Start a worker process."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "studies.process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,  # Ctrl-C reaches it through the process that starts it only
-    )
+    """Start a worker process.
+
+    Ctrl-C reaches it through this process only, and waits until it can be
+    handled: the process inherits that SIGINT is blocked.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "studies.process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin:  # it may have died already
         process.stdin.write(json.dumps(options))
@@ -75,7 +84,7 @@ def main(text: str) -> int:
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     try:
         opened, plan, space = open_for_work(options)
-        work_here(opened.study, plan, space, options, deadline, _write)
+        work_here(opened.study, plan, space, options, deadline, _write, announce=False)
     except BsnnThaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

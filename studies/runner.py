@@ -28,6 +28,7 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.evaluation import load_data
 from bsnn_tha.training.machine import Machine
+from bsnn_tha.training.session import Session
 from studies.errors import StudyError
 from studies.objective import TrainingObjective, check_objectives, own_settings
 from studies.process import Event, read_events, start_worker
@@ -128,6 +129,7 @@ def prepare(options: Options) -> tuple[Plan, Space]:
     config = config.with_changes({"training.patience": None})
     dataset = load_data(config, options.machine)
     check_objectives(options.objectives, dataset)
+    Session.prepare(config, options.machine, dataset)  # what training would refuse
     if len(options.objectives) > 1 and options.sampler == "cma-es":
         raise StudyError("sampler 'cma-es' takes one objective; use nsga2 or tpe for two")
     if options.space:
@@ -186,6 +188,7 @@ def work_here(
     options: Options,
     deadline: float | None,
     show: Callable[[Event], None],
+    announce: bool = True,
 ) -> None:
     """One worker in this process; the first Ctrl-C ends it after its trial."""
 
@@ -197,7 +200,7 @@ def work_here(
 
     objective = TrainingObjective(plan, space, options.machine, seen)
     worker = Worker(study, objective, options.trials, deadline, told)
-    with _two_interrupts(worker.stopping.set):
+    with _two_interrupts(worker.stopping.set, announce):
         try:
             worker.work()
         except SystemExit:  # what Lightning makes of the second Ctrl-C
@@ -286,9 +289,7 @@ def _work_in_processes(
         raise
     for reader in readers:
         reader.join(timeout=5)
-    # Ctrl-C before a worker was ready for it ends it with one of these.
-    well = (0, 130, -signal.SIGINT) if stopping.is_set() else (0,)
-    return sum(process.returncode not in well for process in processes)
+    return sum(process.returncode != 0 for process in processes)
 
 
 def _threads(options: Options) -> int:
@@ -310,7 +311,7 @@ def _environment(options: Options, index: int) -> dict[str, str]:
 
 
 @contextmanager
-def _two_interrupts(first: Callable[[], None]) -> Iterator[None]:
+def _two_interrupts(first: Callable[[], None], announce: bool = True) -> Iterator[None]:
     """The first Ctrl-C asks to finish, the second stops at once."""
     pressed = False
 
@@ -319,17 +320,19 @@ def _two_interrupts(first: Callable[[], None]) -> Iterator[None]:
         if pressed:
             raise KeyboardInterrupt(STOPPED)
         pressed = True
-        print(
-            "finishing the running trials; press Ctrl-C again to stop at once",
-            file=sys.stderr,
-            flush=True,
-        )
+        if announce:  # workers leave that to the process that started them
+            print(
+                "finishing the running trials; press Ctrl-C again to stop at once",
+                file=sys.stderr,
+                flush=True,
+            )
         first()
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.signal(signal.SIGINT, handle)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see start_worker
     try:
         yield
     finally:

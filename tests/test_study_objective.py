@@ -194,7 +194,7 @@ def test_two_objectives_are_two_values_and_are_not_pruned():
 
 def test_temporal_coding_is_scored_by_its_timing():
     config = load_preset("temporal-coding", "solved").with_changes(
-        {"network.notation": "100-20-1", "data.subset": 20}
+        {"network.notation": "20-1", "data.subset": 20}
     )
     space = Space(Number("optimizer.lr", 1e-6, 1e-4, log=True))
     (trial,) = run(config, space, ("timing",)).trials

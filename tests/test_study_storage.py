@@ -272,8 +272,10 @@ def test_workers_behind_the_proxy_and_before_it_share_a_study(database):
     port = free_port()
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     server = subprocess.Popen(
-        [sys.executable, "-m", "bsnn_tha.cli", "study", "serve", "--storage", database]
-        + ["--host", "127.0.0.1", "--port", str(port)],
+        [
+            *(sys.executable, "-m", "bsnn_tha.cli", "study", "serve"),
+            *("--storage", database, "--host", "127.0.0.1", "--port", str(port)),
+        ],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,0 +1,214 @@
+"""What comes back from a study: files that others can read."""
+
+from __future__ import annotations
+
+import base64
+import csv
+from html.parser import HTMLParser
+
+import matplotlib.image
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from bsnn_tha.config import RunConfig
+from bsnn_tha.presets import load_preset
+from studies import report
+from studies.errors import StudyError, TrialFailedError
+from studies.figures import all_figures, parameter_importances
+from studies.space import Choice, Depth, Number, Space
+from studies.study import OpenStudy, Plan
+from studies.worker import Worker
+
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+SPACE = Space(
+    Number("neuron.beta", 0.1, 0.99),
+    Number("neuron.slope", 0.1, 30.0, log=True),
+    Choice("training.grad_clip", None, 1.0),
+)
+
+
+def objective(count):
+    """A score that β decides, with every way a trial can end."""
+
+    def score(trial):
+        config = load_preset("digits").with_changes(SPACE.suggest(trial, Depth(3, 1)))
+        trial.set_user_attr("config", config.to_toml())
+        if trial.number == 2:
+            if count == 1:
+                trial.report(0.2, 0)
+            raise optuna.TrialPruned("loss is <nan> & more")
+        if trial.number == 3:
+            raise TrialFailedError('out of memory: "8 GiB", [/red]')
+        value = config.neuron.beta
+        if count == 1:
+            trial.report(value, 0)
+        trial.set_user_attr("scores", {"accuracy": value, "spikes": 100 * value**2})
+        trial.set_user_attr("seconds", 1.5)
+        return (value, 100 * (value - 0.5) ** 2 + 1)[:count]
+
+    return score
+
+
+def study(trials=12, objectives=("accuracy",), name="<study> & co"):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    config = load_preset("digits").with_changes({"training.epochs": 3})
+    plan = Plan(config.to_toml(), tuple(SPACE.table()), objectives)
+    made = optuna.create_study(
+        study_name=name,
+        directions=plan.directions,
+        sampler=optuna.samplers.RandomSampler(seed=1),
+    )
+    first = {"neuron.beta": 0.93, "neuron.slope": 3.8, "training.grad_clip": None}
+    made.enqueue_trial(first, user_attrs={"published": True})
+    Worker(made, objective(len(objectives)), trials).work()
+    return OpenStudy(made, plan)
+
+
+@pytest.fixture(scope="module")
+def opened():
+    return study()
+
+
+@pytest.fixture(scope="module")
+def folder(opened, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report") / "deep" / "er"
+    report.write(opened, folder)
+    return folder
+
+
+class Page(HTMLParser):
+    """What a page is made of, and whether its tags fit together."""
+
+    VOID = ("meta", "img")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.images, self.references, self.data = [], {}, [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "img":
+            self.images[attributes["alt"]] = attributes["src"]
+        self.references += [attributes[key] for key in ("src", "href") if key in attributes]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.data.append(data)
+
+
+def test_a_report_has_its_files_and_no_other(folder):
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "best.toml",
+        "history.png",
+        "importances.png",
+        "parallel_coordinates.png",
+        "report.html",
+        "slices.png",
+        "trials.csv",
+    ]
+
+
+def test_the_best_configuration_is_that_of_the_best_trial(opened, folder):
+    best = opened.study.best_trial
+    config = RunConfig.from_file(folder / "best.toml")
+    assert config.neuron.beta == best.params["neuron.beta"]
+    assert config.source == f"study <study> & co, trial {best.number}"
+    own = RunConfig.from_toml(best.user_attrs["config"])
+    assert config.with_changes({"source": own.source}) == own
+
+
+def test_the_table_has_a_row_for_each_trial_with_how_it_ended(opened, folder):
+    with (folder / "trials.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    trials = opened.study.trials
+    assert [int(row["trial"]) for row in rows] == list(range(len(trials)))
+    assert [row["state"] for row in rows] == [trial.state.name.lower() for trial in trials]
+    assert rows[2]["reason"] == "loss is <nan> & more"
+    assert rows[3]["reason"] == 'out of memory: "8 GiB", [/red]'
+    for row, trial in zip(rows, trials, strict=True):
+        assert float(row["neuron.beta"]) == trial.params["neuron.beta"]
+        if trial.state == TrialState.COMPLETE:
+            assert float(row["accuracy"]) == trial.value and float(row["seconds"]) == 1.5
+
+
+def test_figures_are_images_of_the_size_they_were_drawn_in(opened, folder):
+    for name, figure in all_figures(opened).items():
+        width, height = figure.get_size_inches() * report.DPI
+        pixels = matplotlib.image.imread(folder / f"{name}.png")
+        assert pixels.shape[:2] == pytest.approx((height, width), abs=1)
+        assert pixels[..., :3].std() > 0.01  # not blank
+
+
+def test_the_page_stands_alone(folder):
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "://" not in text
+    page = Page(text)
+    assert not page.open
+    assert set(page.images) == {"history", "importances", "slices", "parallel_coordinates"}
+    assert page.references == list(page.images.values())
+    for name, source in page.images.items():
+        kind, _, data = source.partition(",")
+        assert kind == "data:image/png;base64"
+        image = base64.b64decode(data, validate=True)
+        assert image.startswith(b"\x89PNG") and image.endswith(b"IEND\xaeB`\x82"), name
+
+
+def test_the_page_escapes_what_comes_from_outside(opened, folder):
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<study>" not in text and "&lt;study&gt; &amp; co" in text
+    page = Page(text)
+    said = "".join(page.data)
+    assert report.text(opened) in said and (folder / "best.toml").read_text() in said
+
+
+def test_the_text_names_counts_budget_best_and_published(opened):
+    lines = report.text(opened).splitlines()
+    assert lines[0] == "study <study> & co: 11 complete, 1 pruned, 1 failed"
+    assert "budget: 3 epochs, all training samples, 25 time steps" in lines[1]
+    best = opened.study.best_trial
+    assert lines[2].split() == ["1.", "trial", str(best.number), "accuracy", f"{best.value:.4f}"]
+    assert lines[-1] == "published settings: trial 0, 0.9300"
+
+
+def test_importances_tell_what_matters(opened):
+    shares = parameter_importances(opened)
+    assert max(shares, key=shares.get) == "neuron.beta"
+    assert sum(shares.values()) == pytest.approx(1)
+    assert parameter_importances(study(trials=3)) == {}
+
+
+def test_two_objectives_are_sorted_by_the_first_and_have_a_front(tmp_path):
+    both = study(objectives=("accuracy", "spikes"))
+    best = report.best_trials(both)
+    assert {t.number for t in best} == {t.number for t in both.study.best_trials}
+    assert [t.values[0] for t in best] == sorted((t.values[0] for t in best), reverse=True)
+    report.write(both, tmp_path)
+    assert (tmp_path / "pareto_front.png").exists()
+    assert "pareto_front" in Page((tmp_path / "report.html").read_text()).images
+
+
+def test_one_complete_trial_is_enough_for_a_report(tmp_path):
+    report.write(study(trials=1), tmp_path)
+    assert not (tmp_path / "importances.png").exists()
+
+
+def test_a_study_without_a_complete_trial_has_no_report(tmp_path):
+    empty = OpenStudy(optuna.create_study(study_name="empty"), study(trials=1).plan)
+    with pytest.raises(StudyError, match="study 'empty' has no complete trial yet"):
+        report.write(empty, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+    assert report.text(empty).startswith("study empty: 0 complete")
+
+
+def test_published_settings_that_were_tried_again_are_those_of_the_last_try():
+    opened = study(trials=2)
+    opened.study.add_trial(
+        optuna.create_trial(state=TrialState.COMPLETE, value=0.5, user_attrs={"published": True})
+    )
+    assert report.text(opened).splitlines()[-1] == "published settings: trial 2, 0.5000"
