@@ -92,6 +92,8 @@ class TrainingObjective:
         self.dataset = _without_test(load_data(self.config, machine))
         self.depth = Depth.of(self.config.build_network(self.dataset.input_shape))
         check_objectives(self.objectives, self.dataset)
+        # What is here by now stays: collections after each trial need not look at it.
+        gc.freeze()
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         config = self.config.with_changes(self.space.suggest(trial, self.depth))

@@ -1,8 +1,8 @@
-"""A worker as a process of its own, and how it tells what it does.
+"""Worker processes, seen from the one that starts them.
 
-``python -m studies.process`` reads options as JSON from standard input, where
-others cannot see the password of a storage, works on the study that they
-describe and writes one JSON line per event on standard output.
+Options go in as JSON on standard input, where others cannot see the password of
+a storage; events come back, one JSON line each, on standard output. The other
+side is :mod:`studies.worker_process`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -46,7 +45,7 @@ def start_worker(options: dict[str, Any], environment: dict[str, str]) -> subpro
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "studies.process"],
+            [sys.executable, "-m", "studies.worker_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -70,35 +69,3 @@ def read_events(process: subprocess.Popen[str], worker: int, show: Callable[[Eve
         except (ValueError, TypeError):
             continue  # something else that was printed
         show(replace(event, worker=worker))
-
-
-def main(text: str) -> int:
-    """Work as told; the exit status says how it ended."""
-    from bsnn_tha.errors import BsnnThaError
-    from bsnn_tha.training.memory import keep_freed_memory
-    from studies.runner import Options, open_for_work, work_here
-
-    values = json.loads(text)
-    options = Options(**{**values, "objectives": tuple(values["objectives"])})
-    keep_freed_memory()
-    deadline = None if options.timeout is None else time.monotonic() + options.timeout
-    try:
-        opened, plan, space = open_for_work(options)
-        work_here(opened.study, plan, space, options, deadline, _write, announce=False)
-    except BsnnThaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-def _write(event: Event) -> None:
-    print(json.dumps(asdict(event)), flush=True)
-
-
-if __name__ == "__main__":
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sys.exit(main(sys.stdin.read()))

@@ -1,7 +1,7 @@
 """``bsnn-tha study``: open a study and put workers to it.
 
 With one worker the trials run in this process. With several, each is a
-process of its own (:mod:`studies.process`) that finds the study in its storage
+process of its own (:mod:`studies.worker_process`) that finds the study in its storage
 as a worker on another computer would; this process only starts them, shows
 what they do and passes Ctrl-C on.
 """
