@@ -16,8 +16,8 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
 
@@ -97,12 +97,13 @@ def overhead(folder: str, pairs: int) -> tuple[float, list[float]]:
         study.enqueue_trial({"neuron.beta": PLAN.base.neuron.beta})  # the same training
         Worker(study, objective, done).work()
 
-    def seconds(action: Any) -> float:
+    def seconds(action: Callable[[], None]) -> float:
         start = time.process_time()
         action()
         return time.process_time() - start
 
-    plainly(), trial()
+    plainly()
+    trial()
     plain, ratios = [], []
     for pair in range(pairs):
         # In turns, so that neither is always the second.

@@ -42,6 +42,8 @@ from studies.worker import Worker, finished
 RESTARTS = 3
 """How often a worker process that dies is started again."""
 STOPPED = "stopped; finished trials are kept"
+AT_ONCE = signal.SIGUSR2
+"""Tells a worker process to stop at once: two SIGINT in a row may arrive as one."""
 
 
 @dataclass(frozen=True)
@@ -243,11 +245,12 @@ def _work_in_processes(
     Returns:
         How many ended with an error.
     """
-    stopping = threading.Event()
-    processes: list[subprocess.Popen[str]] = []
+    processes: dict[int, subprocess.Popen[str]] = {}
     readers: list[threading.Thread] = []
+    stopping = False
+    asked: set[int] = set()
 
-    def start(index: int) -> subprocess.Popen[str]:
+    def start(index: int) -> None:
         left = None if deadline is None else max(0.001, deadline - time.monotonic())
         share = replace(
             options,
@@ -257,39 +260,47 @@ def _work_in_processes(
             published=False,  # that trial is queued already
             worker=index,
         )
-        process = start_worker(asdict(share), _environment(options, index))
+        processes[index] = process = start_worker(asdict(share), _environment(options, index))
+        if stopping:  # Ctrl-C came while it was started
+            ask(process)
         reader = threading.Thread(target=read_events, args=(process, index, show), daemon=True)
         reader.start()
         readers.append(reader)
-        return process
 
-    def pass_on() -> None:
-        stopping.set()
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+    def ask(process: subprocess.Popen[str]) -> None:
+        if process.pid not in asked:  # a second time would stop it at once
+            asked.add(process.pid)
+            process.send_signal(signal.SIGINT)
+
+    def ask_all() -> None:
+        nonlocal stopping
+        stopping = True
+        for process in list(processes.values()):
+            ask(process)
 
     try:
-        with _two_interrupts(pass_on):
+        with _two_interrupts(ask_all):
             restarts = 0
-            processes.extend(start(index) for index in range(options.workers))
-            while any(process.poll() is None for process in processes):
-                for index, process in enumerate(processes):
+            for index in range(options.workers):
+                start(index)
+            while any(process.poll() is None for process in processes.values()):
+                for index, process in list(processes.items()):
                     code = process.poll()
                     dead = code is not None and code < 0
-                    if dead and restarts < RESTARTS and not stopping.is_set():
+                    if dead and restarts < RESTARTS and not stopping:
                         restarts += 1
                         show(Event("died", worker=index))
-                        processes[index] = start(index)
+                        start(index)
                 time.sleep(0.2)
     except KeyboardInterrupt:
-        pass_on()
-        for process in processes:
+        for process in processes.values():
+            process.send_signal(AT_ONCE)
+        for process in processes.values():
             process.wait()
         raise
     for reader in readers:
         reader.join(timeout=5)
-    return sum(process.returncode != 0 for process in processes)
+    return sum(process.returncode != 0 for process in processes.values())
 
 
 def _threads(options: Options) -> int:
@@ -315,10 +326,13 @@ def _two_interrupts(first: Callable[[], None], announce: bool = True) -> Iterato
     """The first Ctrl-C asks to finish, the second stops at once."""
     pressed = False
 
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt(STOPPED)
+
     def handle(number: int, frame: Any) -> None:
         nonlocal pressed
         if pressed:
-            raise KeyboardInterrupt(STOPPED)
+            stop(number, frame)
         pressed = True
         if announce:  # workers leave that to the process that started them
             print(
@@ -331,9 +345,10 @@ def _two_interrupts(first: Callable[[], None], announce: bool = True) -> Iterato
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, handle)
+    before = signal.signal(signal.SIGINT, handle), signal.signal(AT_ONCE, stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see start_worker
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(AT_ONCE, before[1])

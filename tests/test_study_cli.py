@@ -65,6 +65,16 @@ def folder(tmp_path):
     return tmp_path / "here"
 
 
+@pytest.fixture
+def alive(tmp_path):
+    """Options for a space in which no trial is a dead network."""
+    path = tmp_path / "alive.py"
+    path.write_text(
+        "from studies.space import Number, Space\nSPACE = Space(Number('neuron.beta', 0.8, 0.95))\n"
+    )
+    return ["--space", f"{path}:SPACE"]
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A folder with a study of six trials and its report. Only to look at."""
@@ -327,9 +337,9 @@ def begun(folder):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_finishes_the_running_trials(folder, workers):
+def test_ctrl_c_finishes_the_running_trials(folder, alive, workers):
     budget = ["--epochs", 12, "--subset", 256, "--steps", 3, "--pruner", "none"]
-    options = ["--trials", 500, "--workers", workers, *budget]
+    options = ["--trials", 500, "--workers", workers, *budget, *alive]
     command = Command("study", "digits", *NETWORK, *MACHINE, *options, cwd=folder)
     until(lambda: begun(folder) == workers)
     command.kill(signal.SIGINT)
@@ -341,9 +351,9 @@ def test_ctrl_c_finishes_the_running_trials(folder, workers):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_second_ctrl_c_stops_at_once_and_the_trials_are_tried_again(folder, workers):
+def test_a_second_ctrl_c_stops_at_once_and_the_trials_are_tried_again(folder, alive, workers):
     budget = ["--epochs", 5000, "--subset", 256, "--steps", 3, "--pruner", "none"]
-    options = ["--trials", 500, "--workers", workers, *budget]
+    options = ["--trials", 500, "--workers", workers, *budget, *alive]
     command = Command("study", "digits", *NETWORK, *MACHINE, *options, cwd=folder)
     until(lambda: begun(folder) == workers)
     command.kill(signal.SIGINT)
@@ -370,9 +380,9 @@ def test_ctrl_c_before_the_workers_are_ready_ends_the_study(folder):
     assert len(loaded(folder).trials) <= 2
 
 
-def test_a_killed_worker_process_is_started_again(folder):
+def test_a_killed_worker_process_is_started_again(folder, alive):
     budget = ["--epochs", 12, "--subset", 256, "--steps", 3, "--pruner", "none"]
-    options = ["--trials", 4, "--workers", 2, *budget]
+    options = ["--trials", 4, "--workers", 2, *budget, *alive]
     command = Command("study", "digits", *NETWORK, *MACHINE, *options, cwd=folder)
     until(lambda: begun(folder) == 2)
     os.kill(children(command.pid)[0], signal.SIGKILL)
