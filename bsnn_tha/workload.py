@@ -160,6 +160,7 @@ class InputMeter(Metric):
         self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("graded", torch.tensor(0), dist_reduce_fx="max")
         self._undecided = True
+        self._spikes = False
 
     def update(self, input: Tensor, num_steps: int | None = None) -> None:
         """Add a window.
@@ -169,13 +170,15 @@ class InputMeter(Metric):
                 input ``[batch, *shape]``.
             num_steps: for how many time steps a constant input is seen.
         """
-        window = input if num_steps is None else input.unsqueeze(0)
-        signs = window.detach().sign()
+        window = input.detach() if num_steps is None else input.detach().unsqueeze(0)
         # The look at every value costs more than the count: once is enough.
-        if self._undecided and signs.any():
+        if self._undecided and window.any():
+            signs = window.sign()
             self.graded.fill_(not torch.equal(signs, window))
+            self._spikes = torch.equal(signs.abs_(), window)
             self._undecided = False
-        self.counts += neuron_counts(signs.abs_()) * (num_steps or 1)
+        nonzero = window if self._spikes else window.sign().abs_()
+        self.counts += neuron_counts(nonzero) * (num_steps or 1)
 
     def compute(self) -> InputActivity:
         """Everything seen since the last reset."""
@@ -184,4 +187,4 @@ class InputMeter(Metric):
     def reset(self) -> None:
         """Forget everything."""
         super().reset()
-        self._undecided = True
+        self._undecided, self._spikes = True, False
