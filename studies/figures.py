@@ -9,6 +9,7 @@ import numpy as np
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
@@ -43,8 +44,17 @@ def history(opened: OpenStudy) -> Figure:
     reported = [t for t in pruned if t.intermediate_values]
     last = [t.intermediate_values[max(t.intermediate_values)] for t in reported]
     if reported:
+        # Most are far away: at the edge, so that the complete ones can be told apart.
+        margin = 0.5 * (values.max() - values.min()) or 0.05
+        low, high = values.min() - margin, values.max() + margin
+        axes.set_ylim(low, high)
         axes.scatter(
-            [t.number for t in reported], last, s=14, color=GREY, label="pruned, when it was"
+            [t.number for t in reported],
+            np.clip(last, low, high),
+            s=14,
+            color=GREY,
+            clip_on=False,
+            label="pruned, when it was (beyond the edge: at it)",
         )
     running = np.maximum if _maximizes(opened) else np.minimum
     axes.step(numbers, running.accumulate(values), where="post", color=ORANGE, label="best so far")
@@ -66,7 +76,8 @@ def importances(opened: OpenStudy) -> Figure | None:
     names = list(shares)[::-1]
     figure = Figure(figsize=(8, 0.6 + 0.28 * len(names)), layout="constrained")
     axes = figure.subplots()
-    axes.barh(names, [shares[name] for name in names], color=BLUE)
+    labels = [_label(opened, name) for name in names]
+    axes.barh(labels, [shares[name] for name in names], color=BLUE)
     axes.set(xlabel="share of the variance explained", title="Parameter importances")
     return figure
 
@@ -99,6 +110,7 @@ def slices(opened: OpenStudy) -> Figure:
             continue
         chosen = [trial for trial in complete if names[index] in trial.params]
         _slice(axes, chosen, names[index])
+        axes.set_title(_label(opened, names[index]), fontsize=8)
     for axes in grid[:, 0]:
         axes.set_ylabel(opened.plan.objectives[0])
     return figure
@@ -121,7 +133,8 @@ def parallel_coordinates(opened: OpenStudy) -> Figure:
             alpha=0.9 if chosen else 0.25,
             linewidth=1.5 if chosen else 0.7,
         )
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
+    labels = [_label(opened, name) for name in names]
+    axes.set_xticks(range(len(names)), labels, rotation=60, ha="right", fontsize=7)
     axes.set_yticks([0, 1], ["low", "high"])
     axes.set_title("Parameters of complete trials, the best tenth in colour")
     for place in range(len(names)):
@@ -163,9 +176,18 @@ def _slice(axes: Axes, trials: list[FrozenTrial], name: str) -> None:
         axes.set_xlim(-0.5, len(options) - 0.5)
     else:
         axes.scatter(values, [t.values[0] for t in trials], s=10, color=BLUE, alpha=0.6)
-        if isinstance(distribution, FloatDistribution) and distribution.log:
-            axes.set_xscale("log")
-    axes.set_title(name, fontsize=8)
+        if isinstance(distribution, FloatDistribution):
+            if distribution.log:
+                axes.set_xscale("log")
+                axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.set_xlim(distribution.low, distribution.high)
+
+
+def _label(opened: OpenStudy, name: str) -> str:
+    """A parameter's name; of one that is added to another, what it stands for."""
+    text = next((t for key, t, _ in opened.plan.space if name.startswith(key)), "")
+    over, plus, _ = text.partition(" + ")
+    return f"{name} − {over.rpartition('.')[2]}" if plus else name
 
 
 def _height(trial: FrozenTrial, name: str) -> float:

@@ -1,4 +1,4 @@
-"""The README's Python runs, and its commands are ones the command line takes."""
+"""The Python in README and guides runs, and their commands are ones the command line takes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ import typer
 
 from bsnn_tha.cli import app
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "docs" / "studies" / "README.md", ROOT / "docs" / "events" / "README.md"]
 
 
 def blocks(language: str) -> list[str]:
-    text = README.read_text(encoding="utf-8")
-    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+    return [
+        block
+        for page in PAGES
+        for block in re.findall(
+            rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL
+        )
+    ]
 
 
 @pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.strip().splitlines()[-1])
@@ -40,6 +47,11 @@ COMMANDS = [
 def test_commands_parse(command):
     _, name, *arguments = shlex.split(command)
     subcommand = typer.main.get_command(app).commands[name]
+    while hasattr(subcommand, "commands"):  # study DATASET is short for study run DATASET
+        if arguments[0] not in subcommand.commands:
+            arguments = ["run", *arguments]
+        name, *arguments = arguments
+        subcommand = subcommand.commands[name]
     subcommand.make_context(name, arguments)  # raises on an unknown option
 
 
