@@ -45,7 +45,7 @@ def history(opened: OpenStudy) -> Figure:
     last = [t.intermediate_values[max(t.intermediate_values)] for t in reported]
     if reported:
         # Most are far away: at the edge, so that the complete ones can be told apart.
-        margin = 0.5 * (values.max() - values.min()) or 0.05
+        margin = 0.15 * (values.max() - values.min()) or 0.05
         low, high = values.min() - margin, values.max() + margin
         axes.set_ylim(low, high)
         axes.scatter(
