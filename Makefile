@@ -1,6 +1,7 @@
 # make demo   create an environment, install, train on the bundled digits
 # make test   create an environment, install, lint, check types, run the tests
 # make test-slow   results of the README, trained again (over ten minutes)
+# make fuzz   property tests with new random examples
 # make clean  remove the environment
 #
 # Only Python 3.11 or later and make are needed. PYTHON chooses the interpreter
@@ -10,7 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint test-slow clean
+.PHONY: demo test lint test-slow fuzz clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bsnn-tha train digits
@@ -25,6 +26,9 @@ lint: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/.installed-dev
+	FUZZ=1 $(BIN)/python -m pytest -m "not slow" $$(grep -l "^from hypothesis import.*given" tests/*.py)
 
 # torch first and alone: an installer that resolves everything at once may pick
 # another build of it.

@@ -14,12 +14,20 @@ from typing import TYPE_CHECKING
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+from hypothesis import HealthCheck, settings
 from local_server import Handler, Server
 
 if TYPE_CHECKING:
     from bsnn_tha.training.run import RunResult
 
 pytest.register_assert_rewrite("training_runs")
+
+# The same examples in every run, however slow the machine is; FUZZ=1 draws new ones.
+settings.register_profile(
+    "same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("fuzz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fuzz" if os.environ.get("FUZZ") else "same")
 
 
 @pytest.fixture(scope="session")

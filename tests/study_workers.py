@@ -17,7 +17,7 @@ import optuna
 from studies.storage import open_storage
 from studies.worker import Worker
 
-PATIENCE = 60  # seconds until something counts as hung
+PATIENCE = 300  # seconds until something counts as hung; on a quiet machine it takes a few
 NAME = "study"
 
 

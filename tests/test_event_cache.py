@@ -504,7 +504,7 @@ def test_processes_that_start_together_build_once(
     tmp_path: Path, log: Callable[[], list[int]]
 ) -> None:
     processes = [start(tmp_path, pause=0.1) for _ in range(3)]
-    answers = [process.communicate(timeout=120)[0] for process in processes]
+    answers = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert log() == [0, 1, 2, 3, 4]
     whole = [units for _, units in expected(random_recordings())[:-1]]
@@ -560,6 +560,6 @@ print(store.bytes_per_sample * 150 / 1e6, max(seen) - before)
 def test_building_and_reading_take_a_small_part_of_the_cache_in_memory(tmp_path: Path) -> None:
     for _ in range(2):  # built, then opened
         process = start(tmp_path, 0, MEMORY)
-        size, grown = map(float, process.communicate(timeout=120)[0].split())
+        size, grown = map(float, process.communicate(timeout=300)[0].split())
         assert process.returncode == 0
         assert size > 300 and grown < 50

@@ -591,7 +591,7 @@ def test_processes_that_unpack_at_the_same_time_both_succeed(
     ]
     for process in processes:
         assert process.stdout is not None and process.stdout.readline() == "unpacked\n"
-    answers = [process.communicate("\n", timeout=60) for process in processes]
+    answers = [process.communicate("\n", timeout=300) for process in processes]
     assert [out.strip() for out, _ in answers] == [str(folder / parts[1])] * 2
     assert sorted(p.name for p in folder.iterdir()) == sorted([archive, parts[1]])
 
