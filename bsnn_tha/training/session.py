@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from bsnn_tha.config import RunConfig
@@ -132,7 +132,7 @@ class Session:
                 gradient_clip_val=settings.grad_clip,
                 accumulate_grad_batches=settings.accumulate,
                 num_sanity_val_steps=0,
-                enable_checkpointing=any(_is_checkpoint(c) for c in after_epoch),
+                enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in after_epoch),
                 plugins=[DurableCheckpointIO()],
                 logger=logger,
                 callbacks=[
@@ -217,12 +217,6 @@ def _check(config: RunConfig, dataset: Dataset, selecting: Split | None, process
             "training.patience needs a validation split; set data.validation above 0 "
             "or leave out training.patience"
         )
-
-
-def _is_checkpoint(callback: Callback) -> bool:
-    from lightning.pytorch.callbacks import ModelCheckpoint
-
-    return isinstance(callback, ModelCheckpoint)
 
 
 @contextmanager
