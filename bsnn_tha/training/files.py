@@ -8,6 +8,9 @@ runs/mnist-tha-1/
   previous.ckpt   the one before it, while the run is not finished
   summary.json    accuracy, activity per layer, weight bits, seconds; written
                   last: a run that has it is finished
+  activity.npz    spikes of every neuron over the test set
+  snapshots/      traces of a few neurons, membranes and firing rates of some
+                  iterations, where snapshots are on
   recording.npz   output of every iteration, where recording is on
   tensorboard/    the metrics for TensorBoard, where it is installed
 """
@@ -75,6 +78,21 @@ class RunFolder:
         return self.path / "recording.npz"
 
     @property
+    def activity(self) -> Path:
+        return self.path / "activity.npz"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.path / "snapshots"
+
+    @property
+    def probe(self) -> Path:
+        return self.snapshots / "probe.npz"
+
+    def snapshot(self, iteration: int) -> Path:
+        return self.snapshots / f"iteration-{iteration:09d}.npz"
+
+    @property
     def finished(self) -> bool:
         return self.summary.exists()
 
@@ -90,8 +108,9 @@ class RunFolder:
         path = self.path / ".lock"
         try:
             with FileLock(path, blocking=False):
-                for stale in self.path.glob(".*.tmp"):  # of a killed process
-                    stale.unlink(missing_ok=True)
+                for folder in (self.path, self.snapshots):
+                    for stale in folder.glob(".*.tmp"):  # of a killed process
+                        stale.unlink(missing_ok=True)
                 try:
                     yield
                 finally:
