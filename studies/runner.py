@@ -35,7 +35,7 @@ from studies.process import Event, read_events, start_worker
 from studies.progress import StudyProgress
 from studies.space import Space
 from studies.spaces import load_space, space_for
-from studies.storage import DEFAULT, open_storage
+from studies.storage import DEFAULT, alone, open_storage
 from studies.study import Method, OpenStudy, Plan, open_study
 from studies.worker import Worker, finished
 
@@ -177,9 +177,13 @@ def open_for_work(options: Options) -> tuple[OpenStudy, Plan, Space]:
     plan, space = prepare(options)
     # Whatever can be refused is refused before the storage is touched.
     published = _published(plan, space, options) if options.published else None
-    opened = _open(options, plan)
-    if published is not None and not opened.study.get_trials(deepcopy=False):
-        opened.study.enqueue_trial(published, user_attrs={"published": True})
+    storage = open_storage(options.storage, options.study_name, create=True)
+    with alone(options.storage, options.study_name):  # others may begin it just now
+        opened = open_study(
+            storage, options.storage, options.study_name, plan, options.method, force=options.force
+        )
+        if published is not None and not opened.study.get_trials(deepcopy=False):
+            opened.study.enqueue_trial(published, user_attrs={"published": True})
     return opened, plan, space
 
 
@@ -207,18 +211,6 @@ def work_here(
             worker.work()
         except SystemExit:  # what Lightning makes of the second Ctrl-C
             raise KeyboardInterrupt(STOPPED) from None
-
-
-def _open(options: Options, plan: Plan) -> OpenStudy:
-    name = options.study_name
-    return open_study(
-        open_storage(options.storage, name, create=True),
-        options.storage,
-        name,
-        plan,
-        options.method,
-        force=options.force,
-    )
 
 
 def _fitting(space: Space, config: RunConfig) -> Space:

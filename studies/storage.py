@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -50,6 +52,28 @@ def open_storage(where: str, study: str, *, create: bool) -> BaseStorage:
     if where.startswith("grpc://"):
         return _proxy(where)
     return _database(where)
+
+
+@contextmanager
+def alone(where: str, study: str) -> Iterator[None]:
+    """Keep other processes that do the same out, as far as the storage can.
+
+    For what must happen once and takes several steps. Behind a proxy nothing is
+    locked.
+
+    Args:
+        where, study: as in :func:`open_storage`, which was called before.
+    """
+    if "://" not in where:
+        from filelock import FileLock
+
+        with FileLock(Path(where) / f".{study}.begin.lock"):  # not the one that writing takes
+            yield
+    elif where.startswith("grpc://"):
+        yield
+    else:
+        with _alone_in_database(where):
+            yield
 
 
 def shown(where: str) -> str:
@@ -93,13 +117,13 @@ def _journal(folder: Path, study: str, create: bool) -> BaseStorage:
 def _database(url: str) -> BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
-    options: dict[str, Any] = {"pool_pre_ping": True}
-    if url.startswith("postgresql+psycopg"):
-        options["connect_args"] = {"connect_timeout": 10}
+    options = {"pool_pre_ping": True, **_connection(url)}
     if "@" in url.rpartition("@")[0]:
         raise StudyError(f"cannot use the database {shown(url)}: write @ in a password as %40")
     try:
-        return RDBStorage(url, engine_kwargs=options)
+        # Optuna makes its tables at the first use; a database refuses two who do so at once.
+        with _alone_in_database(url):
+            return RDBStorage(url, engine_kwargs=options)
     except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
         for secret in _secrets(url):
@@ -110,6 +134,27 @@ def _database(url: str) -> BaseStorage:
                 "postgresql+psycopg://"
             )
         raise StudyError(f"cannot use the database {shown(url)}: {reason[:300]}") from None
+
+
+def _connection(url: str) -> dict[str, Any]:
+    patient = url.startswith("postgresql+psycopg")
+    return {"connect_args": {"connect_timeout": 10}} if patient else {}
+
+
+@contextmanager
+def _alone_in_database(url: str) -> Iterator[None]:
+    """Hold a PostgreSQL database's advisory lock; other databases have none."""
+    if not url.startswith("postgresql"):
+        yield
+        return
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.pool import NullPool
+
+    # Without a pool the connection ends with the block, and the lock with it.
+    engine = create_engine(url, poolclass=NullPool, **_connection(url))
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(hashtext('bsnn-tha'))"))
+        yield
 
 
 def _secrets(url: str) -> list[str]:

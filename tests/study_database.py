@@ -47,6 +47,13 @@ def _gone(process):
 
 
 @pytest.fixture
+def empty_database(postgresql):
+    """The URL of a new database without Optuna's tables."""
+    postgresql.psql("CREATE DATABASE empty")
+    return address(postgresql, "empty")
+
+
+@pytest.fixture
 def database(postgresql):
     """The URL of a new database."""
     name = f"test{next(_numbers)}"

@@ -15,9 +15,10 @@ import pytest
 from optuna.trial import TrialState
 from study_workers import NAME, Process, opened, square, until, work
 
+from studies import runner, worker
 from studies import storage as module
-from studies import worker
 from studies.errors import StudyError
+from studies.runner import Options
 from studies.storage import open_storage, shown, study_names
 from studies.worker import Worker
 
@@ -181,6 +182,49 @@ def test_a_study_in_postgresql_is_there_for_the_next_process(database):
     assert Process(work, database, 2).wait() == 0
     study = opened(database)
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 2
+
+
+def test_workers_that_start_together_on_an_empty_database_all_get_in(empty_database):
+    start = time.time() + 1
+
+    def begin():
+        while time.time() < start:
+            pass
+        open_storage(empty_database, NAME, create=True)
+
+    workers = [Process(begin) for _ in range(6)]
+    assert [worker.wait() for worker in workers] == [0] * 6
+
+
+@pytest.mark.parametrize("kind", ["journal", "postgresql"])
+def test_workers_that_start_together_begin_with_one_published_trial(kind, tmp_path, request):
+    where = str(tmp_path) if kind == "journal" else request.getfixturevalue("database")
+    options = Options(
+        "digits", "tha", 5, name=NAME, storage=where, changes={"data.subset": 64}, threads=1
+    )
+    plan_and_space = runner.prepare(options)
+    get_trials = optuna.Study.get_trials
+
+    def slowly(*args, **kwargs):
+        trials = get_trials(*args, **kwargs)
+        time.sleep(0.3)
+        return trials
+
+    start = time.time() + 0.5
+
+    def begin():
+        # In this process only.
+        runner.prepare = lambda options: plan_and_space
+        optuna.Study.get_trials = slowly
+        while time.time() < start:
+            pass
+        runner.open_for_work(options)
+
+    workers = [Process(begin) for _ in range(4)]
+    assert [worker.wait() for worker in workers] == [0] * 4
+    storage = open_storage(where, NAME, create=False)
+    trials = optuna.load_study(study_name=NAME, storage=storage).trials
+    assert [trial.user_attrs["published"] for trial in trials] == [True]
 
 
 def test_an_unreachable_database_is_refused_in_one_line_without_the_password():
