@@ -10,7 +10,12 @@ how many there are.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import matplotlib as mpl
@@ -20,7 +25,9 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from animations.blitting import Blitter
-from bsnn_tha.errors import InvalidValueError
+from animations.formats import Clip, format_of, page
+from bsnn_tha.errors import FilmError, InvalidValueError
+from bsnn_tha.training.files import replace_atomically
 
 
 class Panel(Protocol):
@@ -127,6 +134,47 @@ class Film:
                     image = blitter.draw(self._update(frame))
                 yield image
 
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        fps: float | None = None,
+        dpi: float | None = None,
+        progress: bool = True,
+    ) -> Path:
+        """Write the film; its extension says how: .gif, .html, .mp4 or .webm.
+
+        A film of that name is replaced once the new one is complete; if anything goes
+        wrong before, it stays, and nothing else does.
+
+        Args:
+            path: folders above it are made.
+            fps: frames per second; the film's own if none.
+            dpi: pixels per inch; the figure's own if none.
+            progress: show a bar, if standard error is a terminal.
+
+        Returns:
+            The path.
+
+        Raises:
+            InvalidValueError: no known extension, or a rate that the format cannot have.
+            FilmError: the file cannot be written, or ffmpeg is missing or fails.
+        """
+        path = Path(path)
+        chosen = format_of(path)
+        clip = self._clip(self.fps if fps is None else fps, dpi, progress)
+        chosen.check(clip)
+        _check_place(path)
+        try:
+            with replace_atomically(path) as temporary:
+                chosen.write(clip, temporary)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise  # a panel's own
+            raise FilmError(
+                f"cannot write film {path}: {error.strerror}; make room or choose another place"
+            ) from None
+        return path
+
     def still(self, frame: int) -> Figure:
         """The figure, moved to a frame.
 
@@ -152,6 +200,20 @@ class Film:
             cache_frame_data=False,
         )
 
+    def _repr_html_(self) -> str:
+        return page.embedded(self._clip(self.fps, None, False))
+
+    def _clip(self, fps: float, dpi: float | None, progress: bool) -> Clip:
+        _check_fps(fps)
+
+        def images(frames: Iterable[int]) -> Iterator[np.ndarray]:
+            return self.images(frames, dpi)
+
+        clip = Clip(self.frames, fps, self.size(dpi), self.title, images)
+        if progress and sys.stderr.isatty():
+            clip = dataclasses.replace(clip, images=lambda frames: _shown(images, frames))
+        return clip
+
     def _update(self, frame: int) -> list[Artist]:
         return [artist for panel in self.panels for artist in panel.update(frame)]
 
@@ -173,3 +235,46 @@ def _check_fps(fps: float) -> None:
         raise InvalidValueError(
             f"frames per second are above 0 and at most 1000, got {fps}; 20 is common"
         )
+
+
+def _check_place(path: Path) -> None:
+    """Whether a file can be written there, before a minute was spent on drawing it."""
+    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.touch()
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise FilmError(
+            f"cannot write film {path}: {error.strerror}; choose another place"
+        ) from None
+
+
+def _shown(
+    images: Callable[[Iterable[int]], Iterator[np.ndarray]], frames: Iterable[int]
+) -> Iterator[np.ndarray]:
+    """The same images, with a bar on standard error."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    chosen = list(frames)
+    bar = Progress(
+        TextColumn("drawing"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        yield from bar.track(images(chosen), total=len(chosen))

@@ -24,3 +24,7 @@ class RunError(BsnnThaError):
 
 class TrainingError(BsnnThaError):
     """Training cannot go on, for example because the loss is not a number."""
+
+
+class FilmError(BsnnThaError):
+    """A film cannot be written."""
