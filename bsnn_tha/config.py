@@ -112,8 +112,19 @@ class TrainingSection(Section):
     chunk_steps: int | None = Field(None, ge=1)
 
 
+class SnapshotsSection(Section):
+    """``[snapshots]``: of how many iterations, samples and neurons per layer.
+
+    They shape no result. See :mod:`bsnn_tha.training.snapshots`.
+    """
+
+    count: int = Field(default=50, ge=0)
+    samples: int = Field(default=4, ge=1)
+    neurons: int = Field(default=8, ge=1)
+
+
 class RunConfig(Section):
-    """Everything that shapes a result, and nothing that does not.
+    """Everything that shapes a result or is recorded of a run, and nothing else.
 
     Devices, threads, folders and the data root are left out: they belong to
     the machine, not to the experiment.
@@ -144,6 +155,7 @@ class RunConfig(Section):
     loss: LossSection = LossSection()
     optimizer: OptimizerSection
     training: TrainingSection
+    snapshots: SnapshotsSection = SnapshotsSection()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunConfig:

@@ -110,7 +110,7 @@ def record(
     network: SpikingNetwork,
     input: Tensor,
     num_steps: int | None = None,
-    neurons: int | Sequence[int] | Sequence[Sequence[int]] = 8,
+    neurons: int | Sequence[int] | Sequence[Sequence[int] | np.ndarray] = 8,
 ) -> list[LayerTrace]:
     """Run a network once and keep the traces of some of its neurons.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_runs import FINISHED, names, run_files
+from training_runs import WITH_SNAPSHOTS, names, run_files
 
 from bsnn_tha.cli import main
 from bsnn_tha.config import RunConfig
@@ -173,7 +173,7 @@ REFUSED = {
     "loss_not_finite": (loss_not_finite, "the loss must be finite, but is "),
     "broken_config": (broken_config, "is not valid TOML"),
 }
-LEFT_BY_A_FAILED_RUN = run_files("config.toml", "recording.npz")
+LEFT_BY_A_FAILED_RUN = run_files("config.toml", "recording.npz", "snapshots")
 SHOWN = {
     "help": (["--help"], ["train", "evaluate", "presets"]),
     "help_of_train": (
@@ -283,7 +283,7 @@ def test_training_says_what_it_does_and_reaches(trained):
     assert "best validation accuracy " in result.stdout
     assert str(Path("runs", "digits-tha-1")) in result.stdout.splitlines()[-1]
     assert sum(line.startswith("epoch ") for line in result.stdout.splitlines()) == 2
-    assert names(run) == FINISHED
+    assert names(run) == WITH_SNAPSHOTS
 
 
 def test_options_reach_the_configuration(trained):
@@ -356,7 +356,7 @@ def test_an_interrupt_leaves_a_run_that_can_be_used_and_resumed(tmp_path):
     assert errors.splitlines() == [
         f"interrupted; go on from the last finished epoch with bsnn-tha train --resume {run}"
     ]
-    files = run_files("best.ckpt", "config.toml", "last.ckpt", "metrics.csv")
+    files = run_files("best.ckpt", "config.toml", "last.ckpt", "metrics.csv", "snapshots")
     assert [name for name in names(run) if name != "previous.ckpt"] == files
     rows = (run / "metrics.csv").read_text().splitlines()
     finished = int(rows[-1].split(",")[1])

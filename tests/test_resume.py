@@ -21,6 +21,7 @@ from training_runs import (
     FINISHED,
     MACHINE,
     PER_EPOCH,
+    WITH_SNAPSHOTS,
     assert_same_run,
     at_call,
     contents,
@@ -52,6 +53,7 @@ EVERYTHING = {
     "training__grad_clip": 1.0,
     "training__accumulate": 2,
     "training__patience": 20,
+    "snapshots__count": 3,
 }
 # No learning to speak of: validation never improves on the first epoch.
 STOPS_EARLY = {
@@ -84,7 +86,7 @@ CONFIGS = {
     "stops_early": tiny(**STOPS_EARLY),
     "wanders": tiny(**WANDERS),
     "recorded": RECORDED,
-    "epochs_2": tiny(training__epochs=2),
+    "epochs_2": tiny(training__epochs=2, snapshots__count=2),
     "epochs_3": tiny(training__epochs=3),
     "not_selected": tiny(data__validation=0.0),
 }
@@ -145,7 +147,7 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(place, uninterrupted, 
     kill_first("everything", tmp_path / "run", place)
     result = go_on(tmp_path / "run")
     assert_same_run(result.folder, uninterrupted("everything"))
-    assert names(result.folder.path) == FINISHED
+    assert names(result.folder.path) == WITH_SNAPSHOTS
 
 
 def test_what_a_run_is_when_it_is_killed_is_kept(uninterrupted, tmp_path):

@@ -44,6 +44,7 @@ SETTINGS = {
     "optimizer.period": PERIOD,
     "training.epochs": EPOCHS,
     "training.seed": SEED,
+    "snapshots.count": 0,  # but where they are the subject
 }
 FIXED = {"threshold.theta_inf": None, "threshold.alpha": None}
 
@@ -98,7 +99,10 @@ def run_files(*own):
     return sorted([*own, "tensorboard"] if importlib.util.find_spec("tensorboard") else own)
 
 
-FINISHED = run_files("best.ckpt", "config.toml", "last.ckpt", "metrics.csv", "summary.json")
+FINISHED = run_files(
+    "activity.npz", "best.ckpt", "config.toml", "last.ckpt", "metrics.csv", "summary.json"
+)
+WITH_SNAPSHOTS = sorted([*FINISHED, "snapshots"])
 
 
 def contents(path):
@@ -221,12 +225,25 @@ def assert_same_run(folder, other):
         if (folder.path / name).exists():
             one, two = (checkpoint(f.path / name) for f in (folder, other))
             assert difference(one, two) is None
-    if folder.recording.exists():
-        with np.load(folder.recording) as one, np.load(other.recording) as two:
-            assert set(one) == set(two)
-            assert all(np.array_equal(one[key], two[key]) for key in one)
+    for path in (folder.recording, folder.activity):
+        if path.exists():
+            assert_same_arrays(path, other.path / path.name)
+    if folder.snapshots.exists():
+        assert names(folder.snapshots) == names(other.snapshots)
+        for path in folder.snapshots.iterdir():
+            assert_same_arrays(path, other.snapshots / path.name)
     assert without_seconds(folder) == without_seconds(other)
     assert folder.config.read_text() == other.config.read_text()
+
+
+def assert_same_arrays(path, other):
+    """Two files of arrays hold the same, to the last bit."""
+    with np.load(path) as one, np.load(other) as two:
+        assert set(one) == set(two)
+        for key in one:
+            assert one[key].dtype == two[key].dtype
+            # As bytes: NaN is equal to itself.
+            assert one[key].shape == two[key].shape and one[key].tobytes() == two[key].tobytes()
 
 
 def without_seconds(folder):

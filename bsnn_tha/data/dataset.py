@@ -76,6 +76,7 @@ class Dataset:
         source: one line on where it comes from and how it was split.
         test_groups: parts of the test samples that are reported on their own,
             by name: masks ``[samples]``.
+        step_ms: one time step in ms, where samples have a time of their own.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Dataset:
     test: Split | None
     source: str
     test_groups: Mapping[str, Tensor] = field(default_factory=dict)
+    step_ms: float | None = None
 
 
 def stratified_split(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -149,6 +149,7 @@ class EventSet:
             f"recordings, bins of {binning.bin_us / 1000:g} ms"
             + (f", {dropped:,} invalid events left out" if dropped else ""),
             test_groups=_speakers(*recordings),
+            step_ms=binning.bin_us / 1000,
         )
 
     def _locate(self, root: Path, part: int) -> Path:

@@ -13,6 +13,7 @@ from bsnn_tha.data import load_dataset
 from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.data.root import cache_root, data_root
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.metrics import Activity
 from bsnn_tha.training.checkpoint import load_weights
 from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.loaders import evaluation_batches
@@ -96,6 +97,8 @@ class Measured(NamedTuple):
     """Activity of each layer."""
     workload: dict[str, float]
     """Of the whole network."""
+    counts: list[Activity]
+    """Spikes of every neuron, layer by layer."""
 
 
 def measure(
@@ -115,10 +118,11 @@ def measure(
         loader = evaluation_batches(split, EVALUATION_BATCH * config.data.batch_size)
         trainer.test(module, loader, verbose=False)
         layers, workload = monitor.layers(), monitor.workload()
+        counts = [meter.compute() for meter in monitor.meters]
     values: dict[str, Any] = epoch_values(trainer, "test")
     if split is dataset.test and dataset.test_groups:
         right = torch.cat(module.predictions) == split.targets
         values["groups"] = {
             name: right[mask].float().mean().item() for name, mask in dataset.test_groups.items()
         }
-    return Measured(values, layers, workload)
+    return Measured(values, layers, workload, counts)

@@ -66,6 +66,7 @@ class ActivityMonitor(Callback):
         self._signs: dict[int, Tensor] = {}
         self._gradient: Tensor | None = None
         self._steps = 0
+        self._weighing = False
         self._hooks: list[Any] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -242,11 +243,12 @@ class ActivityMonitor(Callback):
         if index == 0:
             self._inputs[0].update(arguments["input"], arguments["num_steps"])
         layer = self._layers[index]
-        if layer.show_membranes:
+        if self._weighing:  # others may ask for membranes as well
             neuron = layer.neuron
             self._masses[index].update(window.membranes, neuron.centre, neuron.surrogate)
 
     def _show_membranes(self, show: bool) -> None:
+        self._weighing = show
         for layer in self._layers:
             layer.show_membranes = show
 

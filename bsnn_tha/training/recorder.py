@@ -28,9 +28,11 @@ class OutputRecorder(Callback):
 
     Kept in memory (T · batch · outputs numbers per iteration, meant for small
     networks) and written as ``recording.npz`` when training ends, however it
-    ends. Arrays: ``membranes`` and ``spikes`` ``[iterations, time, batch,
-    outputs]``, ``thresholds`` ``[iterations, layers]``, ``loss``
-    ``[iterations]``, ``target`` ``[time, batch, outputs]``.
+    ends; before that after 1, 2, 4, 8, ... iterations and after each epoch, so
+    that a running training can be looked at. Arrays: ``membranes`` and
+    ``spikes`` ``[iterations, time, batch, outputs]``, ``thresholds``
+    ``[iterations, layers]``, ``loss`` ``[iterations]``, ``target`` ``[time,
+    batch, outputs]``.
 
     Args:
         path: of the file; None keeps the arrays in memory only.
@@ -67,6 +69,12 @@ class OutputRecorder(Callback):
         self.target = batch[1]
         neurons = (m for m in pl_module.modules() if isinstance(m, AnnealedLeaky))
         self.thresholds.append(torch.stack([n.threshold.detach().mean() for n in neurons]).cpu())
+        # All of it each time: by doubling, in twice the time of writing it once.
+        if len(self.loss) & (len(self.loss) - 1) == 0:
+            self._write()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write()
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _RECORDED}

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bsnn_tha import report
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.metrics import weight_bits
+from bsnn_tha.metrics import Activity, weight_bits
 from bsnn_tha.training.checkpoint import MovableCheckpoint, load_weights, resumable_checkpoint
 from bsnn_tha.training.evaluation import measure
 from bsnn_tha.training.files import RunFolder, replace_atomically
@@ -24,6 +26,7 @@ from bsnn_tha.training.monitor import Columns, EpochTable
 from bsnn_tha.training.progress import progress
 from bsnn_tha.training.recorder import OutputRecorder
 from bsnn_tha.training.session import Session
+from bsnn_tha.training.snapshots import Snapshots, layer_name, spiking_layers
 from bsnn_tha.workload import footprint
 
 
@@ -145,6 +148,7 @@ def _keep(session: Session, folder: RunFolder, checkpoint: Path | None, verbose:
                 measured = measure(session.module, session.dataset, test, options)
             summary["test"], summary["layers"] = measured.values, measured.layers
             summary["workload"] = measured.workload
+            _write_activity(folder, session, measured.counts)
         with replace_atomically(folder.summary) as temporary:
             temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         folder.previous.unlink(missing_ok=True)
@@ -157,11 +161,12 @@ def _fit(
     """Train; the summary of everything but the test set."""
     config, monitor = session.config, session.monitor
     recorder = OutputRecorder(folder.recording) if config.training.record_output else None
+    snapshots = Snapshots(folder, config.snapshots, session.dataset)
     best, last = _checkpoints(folder, selected=session.selection is not None)
     sources: list[Columns] = [monitor, *([session.silencing] if session.silencing else [])]
     with interruptible(_go_on(folder)):
         trainer, train, layers, workload = session.fit(
-            before_annealing=[recorder] if recorder else [],
+            before_annealing=[*([recorder] if recorder else []), snapshots],
             after_epoch=[
                 EpochTable(folder.metrics, *sources),
                 best,
@@ -195,6 +200,23 @@ def _fit(
     if best.best_model_score is not None:
         summary["validation"] = {"best_accuracy": best.best_model_score.item()}
     return summary
+
+
+def _write_activity(folder: RunFolder, session: Session, counts: list[Activity]) -> None:
+    """``activity.npz``: see :mod:`bsnn_tha.recording`."""
+    layers = spiking_layers(session.module)
+    arrays: dict[str, Any] = {
+        "samples": counts[0].samples,
+        "time_steps": counts[0].presentations // counts[0].samples,
+        "layer_names": np.array([layer_name(layer) for layer in layers]),
+        "thresholds": np.array([layer.neuron.threshold.mean().item() for layer in layers]),
+    }
+    for number, activity in enumerate(counts, start=1):
+        mean = activity.counts.flatten().cpu().double() / activity.samples
+        arrays[f"shape_{number}"] = np.array(activity.counts.shape)
+        arrays[f"mean_counts_{number}"] = mean.float().numpy()
+    with replace_atomically(folder.activity) as path, path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _go_on(folder: RunFolder) -> str:
