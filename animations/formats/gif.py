@@ -15,7 +15,7 @@ import numpy as np
 from PIL import GifImagePlugin, Image
 
 from animations.formats.clip import Clip
-from animations.formats.palette import TOLERANCE, Palette, palette_of
+from animations.formats.palette import Palette, palette_of, paletted, table
 from bsnn_tha.errors import InvalidValueError
 
 MAX_FPS = 50
@@ -64,7 +64,8 @@ class GifStream:
         self._shown: np.ndarray | None = None  # and as decoded
         self._waiting = b""  # a frame whose delay is not known yet
         self._start = self._until = 0
-        file.write(b"GIF89a" + struct.pack("<HHBBB", *size, 0b1111_0111, 0, 0) + palette.bytes())
+        file.write(b"GIF89a" + struct.pack("<HHBBB", *size, 0b1111_0111, 0, 0))
+        file.write(table(palette.colours))
         file.write(b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")  # loops for ever
 
     def add(self, image: np.ndarray, until: int) -> None:
@@ -90,22 +91,18 @@ class GifStream:
         before, self._source = self._source, image
         box = (0, image.shape[0], 0, image.shape[1])
         if before is not None:
-            changed = _bounds((image != before).any(2))
+            changed = _bounds(_differ(image, before))
             if changed is None:
                 return None
             box = changed
-        part = image[box[0] : box[1], box[2] : box[3]]
-        palette, own = self._palette, None
-        indices = palette.indices(part)
-        if palette.error(part, indices) > TOLERANCE:
-            palette = own = palette_of([part])
-            indices = palette.indices(part)
-        decoded = palette.colours[indices]
+        indices, colours = paletted(image[box[0] : box[1], box[2] : box[3]], self._palette)
+        own = None if colours is self._palette.colours else colours
+        decoded = colours[indices]
         if self._shown is None:
             self._shown = decoded
         else:
             shown = self._shown[box[0] : box[1], box[2] : box[3]]
-            differs = (decoded != shown).any(2)
+            differs = _differ(decoded, shown)
             changed = _bounds(differs)
             if changed is None:
                 return None
@@ -134,14 +131,24 @@ class GifStream:
         self._file.write(b"!\xf9\x04" + control + b"\0" + packed)
 
 
-def _picture(box: tuple[int, int, int, int], indices: np.ndarray, palette: Palette | None) -> bytes:
+def _picture(
+    box: tuple[int, int, int, int], indices: np.ndarray, colours: np.ndarray | None
+) -> bytes:
     """Where a frame lies, its own palette if it has one, and its pixels, packed."""
     top, bottom, left, right = box
     place = struct.pack("<BHHHH", 0x2C, left, top, right - left, bottom - top)
-    table = b"\x87" + palette.bytes() if palette else b"\x00"
+    palette = b"\x00" if colours is None else b"\x87" + table(colours)
+    parts = GifImagePlugin.getdata(Image.fromarray(indices))
     # Pillow's description of the frame comes first, and is replaced by this one.
-    _, *pixels = GifImagePlugin.getdata(Image.fromarray(indices))
-    return place + table + b"".join(pixels)
+    pixels = b"".join(parts[1:])
+    parts.clear()  # Pillow keeps the list in a reference cycle
+    return place + palette + pixels
+
+
+def _differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Which pixels do, ``[height, width]``."""
+    differ = one != other
+    return differ[..., 0] | differ[..., 1] | differ[..., 2]
 
 
 def _bounds(changed: np.ndarray) -> tuple[int, int, int, int] | None:

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from animations.formats.clip import Clip
-from animations.formats.palette import TOLERANCE, Palette, palette_of
+from animations.formats.palette import Palette, palette_of, paletted
 
 SAMPLES = 12
 """Frames that choose the palette."""
@@ -67,12 +67,9 @@ def png(image: np.ndarray, palette: Palette) -> bytes:
         image: ``[height, width, 3]`` uint8.
         palette: to choose from.
     """
-    indices = palette.indices(image)
-    if palette.error(image, indices) > TOLERANCE:
-        palette = palette_of([image])
-        indices = palette.indices(image)
+    indices, colours = paletted(image, palette)
     picture = Image.fromarray(indices)
-    picture.putpalette(palette.colours.tobytes())
+    picture.putpalette(colours.tobytes())
     file = io.BytesIO()
     picture.save(file, format="png", compress_level=9)
     return file.getvalue()

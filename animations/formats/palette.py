@@ -29,7 +29,7 @@ class Palette:
     """A fixed list of colours and, for any colour, the nearest of them.
 
     Args:
-        colours: ``[n, 3]`` uint8, n at most 255.
+        colours: ``[n, 3]`` uint8, n at most 255, the most important first.
 
     >>> palette = Palette(np.array([[255, 255, 255], [0, 114, 178]], dtype=np.uint8))
     >>> palette.indices(np.array([[250, 251, 252], [10, 100, 180]], dtype=np.uint8))
@@ -37,15 +37,15 @@ class Palette:
     """
 
     def __init__(self, colours: np.ndarray) -> None:
-        self.colours = np.asarray(colours, dtype=np.uint8)
+        self.colours = colours
         side = 1 << BITS
-        centres = (np.arange(side) * (256 // side) + 128 // side).astype(np.float32)
-        cells = np.stack(np.meshgrid(centres, centres, centres, indexing="ij"), -1).reshape(-1, 3)
-        self._table = _nearest(cells, self.colours)
-        # A listed colour finds itself, wherever in its cell it lies. The most
-        # frequent come first, so they are written last.
-        own = _cell(self.colours)[::-1]
-        self._table[own] = np.arange(len(self.colours), dtype=np.uint8)[::-1]
+        centres = (np.arange(side) * (256 // side) + 128 // side).astype(np.uint8)
+        cells = np.stack(np.meshgrid(centres, centres, centres, indexing="ij"), -1)
+        self._table = _nearest(cells.reshape(-1, 3), colours)
+        # A listed colour finds itself, wherever in its cell it lies; of two in one
+        # cell, the more important.
+        own = _cell(colours)[::-1]
+        self._table[own] = np.arange(len(colours), dtype=np.uint8)[::-1]
 
     def indices(self, image: np.ndarray) -> np.ndarray:
         """The nearest listed colours, uint8 of shape ``[...]``.
@@ -54,17 +54,6 @@ class Palette:
             image: ``[..., 3]`` uint8.
         """
         return self._table[_cell(image)]
-
-    def error(self, image: np.ndarray, indices: np.ndarray) -> int:
-        """The largest difference to the substitutes, 0 to 255."""
-        if image.size == 0:
-            return 0
-        shown = self.colours[indices]
-        return int((np.maximum(image, shown) - np.minimum(image, shown)).max())
-
-    def bytes(self) -> bytes:
-        """Red, green and blue of 256 colours, as GIF and PNG have them."""
-        return self.colours.tobytes().ljust(768, b"\0")
 
 
 def palette_of(images: Iterable[np.ndarray]) -> Palette:
@@ -84,12 +73,44 @@ def palette_of(images: Iterable[np.ndarray]) -> Palette:
         found, times = np.unique(_pack(image), return_counts=True)
         packed, inverse = np.unique(np.concatenate([packed, found]), return_inverse=True)
         counts = np.bincount(inverse, np.concatenate([counts, times])).astype(np.int64)
+    return Palette(_choose(_unpack(packed), counts))
+
+
+def paletted(image: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.ndarray]:
+    """An image in colours of the palette, or in its own if one of those is too far off.
+
+    Args:
+        image: ``[height, width, 3]`` uint8.
+        palette: to choose from.
+
+    Returns:
+        Indices ``[height, width]`` and colours ``[n, 3]``, which are the palette's
+        own array unless the image needed others.
+    """
+    indices = palette.indices(image)
+    shown = palette.colours[indices]
+    # Unsigned: the smaller from the larger.
+    if (np.maximum(image, shown) - np.minimum(image, shown)).max() <= TOLERANCE:
+        return indices, palette.colours
+    packed, inverse, counts = np.unique(_pack(image), return_inverse=True, return_counts=True)
+    found = _unpack(packed)
+    colours = _choose(found, counts)
+    return _nearest(found, colours)[inverse].reshape(image.shape[:2]), colours
+
+
+def table(colours: np.ndarray) -> bytes:
+    """Red, green and blue of 256 colours, as GIF has them."""
+    return colours.tobytes().ljust(768, b"\0")
+
+
+def _choose(colours: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """At most 255 of many colours, the most frequent first."""
     order = np.argsort(-counts, kind="stable")
-    colours = _unpack(packed[order])
+    colours, counts = colours[order], counts[order]
     if len(colours) <= COLOURS:
-        return Palette(colours)
-    kept, rest = colours[:EXACT], colours[EXACT:]
-    return Palette(np.concatenate([kept, _clusters(rest, counts[order][EXACT:], kept)]))
+        return colours
+    kept = colours[:EXACT]
+    return np.concatenate([kept, _clusters(colours[EXACT:], counts[EXACT:], kept)])
 
 
 def _clusters(colours: np.ndarray, counts: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -101,7 +122,7 @@ def _clusters(colours: np.ndarray, counts: np.ndarray, kept: np.ndarray) -> np.n
     # Shades of rare, thin lines count: they are what the film is about.
     weights = np.sqrt(counts)
     for _ in range(ROUNDS):
-        nearest = _nearest(colours.astype(np.float32), np.concatenate([kept, centres]))
+        nearest = _nearest(colours, np.concatenate([kept, centres]))
         moved = centres.astype(np.float64)
         total = np.bincount(nearest, weights, minlength=COLOURS + 1)[len(kept) :][: len(centres)]
         for channel in range(3):
@@ -118,7 +139,7 @@ def _nearest(points: np.ndarray, colours: np.ndarray) -> np.ndarray:
     squares = (listed**2).sum(1)
     nearest = np.empty(len(points), dtype=np.uint8)
     for start in range(0, len(points), 1 << 14):  # 16 MB at a time
-        part = points[start : start + (1 << 14)]
+        part = points[start : start + (1 << 14)].astype(np.float32)
         nearest[start : start + (1 << 14)] = (squares - 2 * part @ listed.T).argmin(1)
     return nearest
 

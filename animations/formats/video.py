@@ -23,6 +23,8 @@ VP9 = ["-c:v", "libvpx-vp9", "-crf", "28", "-b:v", "0", "-deadline", "good", "-c
 # Colours as players take them who are told nothing, and said aloud for the others.
 COLOURS = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]
 FILTER = "scale=out_color_matrix=bt709:out_range=tv"
+PATIENCE = 3.0
+"""Seconds until a program that reads no more is ended, and for its last words."""
 
 
 def ffmpeg() -> str:
@@ -75,6 +77,8 @@ def _write(clip: Clip, path: Path, container: str, codec: Sequence[str]) -> None
             if any(extra):
                 image = np.pad(image, ((0, extra[0]), (0, extra[1]), (0, 0)), mode="edge")
             pipe.write(np.ascontiguousarray(image))
+    if not path.exists():
+        raise FilmError(f"{command[0]} wrote no film; try .gif or .html")
 
 
 class Pipe:
@@ -117,7 +121,7 @@ class Pipe:
         try:
             self._input.write(data.data)
         except OSError:  # it has gone, or at least it reads no more
-            self._finish(timeout=5)
+            self._finish(broken=True)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
@@ -126,27 +130,26 @@ class Pipe:
             self._kill()
             self._close()
 
-    def _finish(self, timeout: float | None = None) -> None:
-        broken = self._close(timeout)
+    def _finish(self, broken: bool = False) -> None:
+        """Wait for the end of the program, which may have stopped reading before it."""
+        broken = self._close(broken) or broken
         if self._process.returncode != 0 or broken:
             lines = self._said.decode(errors="replace").split("\n")
             said = [line.strip() for line in lines if line.strip()]
             why = said[-1] if said else f"exit status {self._process.returncode}, no message"
             raise FilmError(f"ffmpeg could not write the film: {why}; try .gif or .html")
 
-    def _close(self, timeout: float | None = None) -> bool:
-        """Wait for the end; whether the program stopped reading before it."""
-        broken = False
+    def _close(self, broken: bool = False) -> bool:
         try:
             self._input.close()
         except OSError:
-            broken, timeout = True, 5
+            broken = True
         try:
-            self._process.wait(timeout)
+            self._process.wait(timeout=PATIENCE if broken else None)
         except subprocess.TimeoutExpired:
             self._kill()
             self._process.wait()
-        self._reader.join(timeout=5)
+        self._reader.join(timeout=PATIENCE)
         return broken
 
     def _kill(self) -> None:
