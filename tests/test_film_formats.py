@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import re
 import shutil
@@ -383,9 +385,6 @@ def test_the_systems_ffmpeg_without_the_package(monkeypatch, program):
 
 
 def test_a_page_has_every_frame(tmp_path):
-    import base64
-    import io
-
     film = films.film(frames=7)
     text = film.save(tmp_path / "film.html").read_text()
     found = re.findall(r'^"([A-Za-z0-9+/=]+)",$', text, re.M)
