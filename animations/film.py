@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 
 from animations.blitting import Blitter
 from animations.formats import Clip, format_of, page
+from animations.place import check_place
 from bsnn_tha.errors import FilmError, InvalidValueError
 from bsnn_tha.training.files import replace_atomically
 
@@ -163,7 +164,7 @@ class Film:
         chosen = format_of(path)
         clip = self._clip(self.fps if fps is None else fps, dpi, progress)
         chosen.check(clip)
-        _check_place(path)
+        check_place(path)
         try:
             with replace_atomically(path) as temporary:
                 chosen.write(clip, temporary)
@@ -235,23 +236,6 @@ def _check_fps(fps: float) -> None:
         raise InvalidValueError(
             f"frames per second are above 0 and at most 1000, got {fps}; 20 is common"
         )
-
-
-def _check_place(path: Path) -> None:
-    """Whether a file can be written there, before a minute was spent on drawing it."""
-    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            probe.touch()
-        finally:
-            probe.unlink(missing_ok=True)
-    except OSError as error:
-        raise FilmError(
-            f"cannot write film {path}: {error.strerror}; choose another place"
-        ) from None
 
 
 def _shown(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import animations.cli
 import studies.cli
 from bsnn_tha.commands import (
     CacheRoot,
@@ -226,6 +227,8 @@ def evaluate(
 
 
 app.add_typer(studies.cli.app, name="study")
+app.add_typer(animations.cli.app, name="animate")
+app.command()(animations.cli.figure)
 
 
 @app.command()

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
-from animations.temporal_coding import Recording, loss_figure, temporal_coding_figure
+from animations.recordings import OutputRecording
+from animations.temporal_coding import loss_figure, temporal_coding_figure
 from bsnn_tha.config import RunConfig
 from bsnn_tha.presets import load_preset
 from studies.temporal_coding.ensemble import EnsembleResult, train_ensemble
@@ -136,11 +137,10 @@ def _table(rows: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _recording(result: EnsembleResult, run: int) -> Recording:
-    return {
-        "membranes": result.membranes[:, run].numpy(),
-        "spikes": result.spikes[:, run].numpy(),
-        "threshold": result.thresholds[:, run].numpy(),
-        "loss": result.loss[:, run].numpy(),
-        "target": result.target[run].numpy(),
-    }
+def _recording(result: EnsembleResult, run: int) -> OutputRecording:
+    return OutputRecording(
+        result.membranes[:, run].numpy(),
+        result.spikes[:, run].numpy(),
+        result.thresholds[:, run].numpy(),
+        result.target[run].numpy(),
+    )

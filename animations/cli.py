@@ -1,0 +1,220 @@
+"""``bsnn-tha animate`` and ``bsnn-tha figure``: films and figures of runs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bsnn_tha.commands import Device, Threads, interruptible
+
+FILM_FOLDER = Path("runs/temporal-coding-film")
+"""Where ``animate temporal-coding`` keeps what it trains."""
+
+
+class Pace(StrEnum):
+    """How frames are spread over the iterations."""
+
+    EVEN = "even"
+    EARLY = "early"
+
+
+class Theme(StrEnum):
+    """Colours."""
+
+    LIGHT = "light"
+    DARK = "dark"
+
+
+class View(StrEnum):
+    """What of a run is shown."""
+
+    TRAINING = "training"
+    RESPONSE = "response"
+    SURROGATE = "surrogate"
+
+
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="The extension chooses: .gif, .html, .mp4 or .webm."),
+]
+Frames = Annotated[int, typer.Option(help="Of the film, at most.")]
+Paces = Annotated[Pace, typer.Option(help="Frames spread evenly, or dense at first.")]
+Fps = Annotated[float | None, typer.Option(help="Frames per second.")]
+Dpi = Annotated[int, typer.Option(help="Pixels per inch; 100 gives 960 × 540.")]
+Themes = Annotated[Theme, typer.Option(help="Colours.")]
+
+app = typer.Typer(no_args_is_help=True, help="Films of membrane potentials: GIF, HTML, MP4, WebM.")
+
+
+@app.command("temporal-coding")
+def temporal_coding(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run folders with training.record_output; trained if left out."),
+    ] = None,
+    variants: Annotated[
+        str, typer.Option(help="What is trained if no run is given; see bsnn-tha presets.")
+    ] = "flt32,bsnn-unit,bsnn,solved",
+    output: Output = None,
+    frames: Frames = 100,
+    pace: Paces = Pace.EVEN,
+    fps: Fps = None,
+    dpi: Dpi = 100,
+    average_steps: Annotated[
+        int, typer.Option(help="Draw u averaged over so many time steps.")
+    ] = 1,
+    average_iterations: Annotated[
+        int, typer.Option(help="Draw u averaged over so many iterations.")
+    ] = 1,
+    theme: Themes = Theme.LIGHT,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Output neurons learning to fire on time, side by side (THA, Section 4.1).
+
+    Without RUNS four networks are trained first, or gone on with, in
+    runs/temporal-coding-film: full precision, binary with thresholds of 1 and of
+    50, and annealed. One run alone is shown with its spikes over all iterations.
+
+    \b
+    bsnn-tha animate temporal-coding                      a minute, then temporal-coding.gif
+    bsnn-tha animate temporal-coding -o film.html --theme dark
+    bsnn-tha animate temporal-coding --variants tha,solved
+    bsnn-tha animate temporal-coding runs/temporal-coding-tha-1 -o tha.mp4
+    """
+    from animations.figures import output_recordings
+    from animations.formats import format_of
+    from animations.temporal_coding import temporal_coding_film
+
+    path = output or Path("temporal-coding.gif")
+    format_of(path)  # refused before anything is trained
+    with interruptible():
+        folders = runs or _trained(variants.split(","), device, threads)
+        film = temporal_coding_film(
+            output_recordings(folders),
+            frames,
+            pace,
+            average_steps,
+            average_iterations,
+            theme,
+        )
+        _write(film, path, fps, dpi)
+
+
+@app.command()
+def run(
+    run: Annotated[Path, typer.Argument(help="Run folder, finished or still training.")],
+    view: Annotated[
+        View,
+        typer.Option(
+            help="training: membranes, thresholds, rates over iterations; response: input and "
+            "membranes over time steps; surrogate: the gradient and the membranes it meets."
+        ),
+    ] = View.TRAINING,
+    layer: Annotated[
+        list[int] | None, typer.Option(help="From 1; repeatable. Default: up to three.")
+    ] = None,
+    neuron: Annotated[
+        list[int] | None,
+        typer.Option(help="Flat index in the layer; repeatable. Default: those that fire most."),
+    ] = None,
+    sample: Annotated[int, typer.Option(help="Of the recorded samples, from 0.")] = 0,
+    iteration: Annotated[
+        int | None, typer.Option(help="Which the response is of. Default: the last recorded.")
+    ] = None,
+    output: Output = None,
+    frames: Frames = 100,
+    pace: Paces = Pace.EVEN,
+    fps: Fps = None,
+    dpi: Dpi = 100,
+    theme: Themes = Theme.LIGHT,
+) -> None:
+    """What a network does while it trains, from the snapshots in its run folder.
+
+    \b
+    bsnn-tha animate run runs/digits-tha-1
+    bsnn-tha animate run runs/spoken-digits-tha-1 --view response --sample 2 -o word.html
+    bsnn-tha animate run runs/mnist-tha-1 --view surrogate --layer 2 --theme dark
+    """
+    from animations.formats import format_of
+    from animations.runs import surrogate_film, training_film, window_film
+    from bsnn_tha.recording import Recording
+
+    path = output or run / f"{view}.gif"
+    format_of(path)
+    with interruptible():
+        recording = Recording.open(run)
+        if view is View.RESPONSE:
+            film = window_film(recording, iteration, layer, neuron, sample, theme)
+        elif view is View.SURROGATE:
+            film = surrogate_film(recording, frames, pace, layer, theme)
+        else:
+            film = training_film(recording, frames, pace, layer, neuron, sample, theme)
+        _write(film, path, fps, dpi)
+
+
+def figure(
+    name: Annotated[str, typer.Argument(help="One of those above.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, drawn together.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help=".png, .pdf or .svg. Default: NAME.png."),
+    ] = None,
+) -> None:
+    """Draw a figure of the papers from runs of your own.
+
+    \b
+    temporal-coding    membrane, target and spikes (THA, Fig. 4)
+    activity           spikes per neuron over the test set (THA, Fig. 5)
+    activity-at-start  the same for the first training batch (THA, Fig. 7)
+    loss               loss with the output threshold over it (THA, Fig. 6)
+    surrogate          membranes under the surrogate gradient (THA, Fig. 3)
+    dead, rates        dead neurons, firing rates by epoch (Rouser, Fig. 4, 5)
+    membranes          traces, thresholds and rates of one run
+    response           an input and what it causes in one run
+
+    \b
+    bsnn-tha figure activity runs/shd-tha-1 runs/shd-bsnn-1 -o activity.pdf
+    """
+    from animations.figures import draw_figure
+    from animations.stills import check_extension, save_figure
+
+    path = output or Path(f"{name}.png")
+    check_extension(path)
+    with interruptible():
+        print(f"written to {save_figure(draw_figure(name, runs), path)}")
+
+
+def _trained(variants: list[str], device: str, threads: int | None) -> list[Path]:
+    """Run folders of temporal coding, one per variant: finished ones, or trained here."""
+    from bsnn_tha.presets import load_preset
+    from bsnn_tha.training.files import RunFolder
+    from bsnn_tha.training.machine import Machine
+    from bsnn_tha.training.memory import keep_freed_memory
+    from bsnn_tha.training.run import resume, train
+
+    keep_freed_memory()
+    machine = Machine(device=device, threads=threads)
+    configs = {name: load_preset("temporal-coding", name.strip()) for name in variants}
+    folders = []
+    for name, config in configs.items():
+        folder = RunFolder(FILM_FOLDER / name.strip())
+        if not folder.finished:
+            if folder.last.exists():
+                resume(folder.path, machine=machine)
+            else:
+                train(config, output=folder.path, machine=machine)
+        folders.append(folder.path)
+    return folders
+
+
+def _write(film: Any, path: Path, fps: float | None, dpi: int) -> None:
+    written = film.save(path, fps=fps, dpi=dpi)
+    width, height = film.size(dpi)
+    print(
+        f"written to {written}: {film.frames} frames, {width} × {height}, "
+        f"{written.stat().st_size / 1e6:.1f} MB"
+    )

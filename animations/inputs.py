@@ -1,0 +1,118 @@
+"""What a network sees, step by step: an image, event frames, or channels over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+
+from animations.style import BLUE, ORANGE, SKY, VERMILION
+
+_SUMMED = 5
+"""Time steps of events that a frame of them shows: single ones are nearly empty."""
+
+
+class InputPanel:
+    """One sample's input.
+
+    Args:
+        axes: to draw on.
+        inputs: a still image ``[channels, height, width]``; frames ``[time,
+            channels, height, width]`` with the polarities off and on; or channels
+            ``[time, features]``, e.g. of a cochlea.
+        step_ms: a time step in ms, if known.
+    """
+
+    def __init__(self, axes: Axes, inputs: np.ndarray, step_ms: float | None = None) -> None:
+        self._inputs = inputs.astype(np.float32)
+        self._moving: list[Artist] = []
+        {2: self._channels, 3: self._image, 4: self._frames}[inputs.ndim](axes)
+        self._step_ms = step_ms
+        self._title = axes.set_title("input")
+
+    def _image(self, axes: Axes) -> None:
+        image = self._inputs[0] if len(self._inputs) == 1 else self._inputs.transpose(1, 2, 0)
+        axes.imshow(image, cmap="gray" if _dark() else "gray_r")
+        axes.set_axis_off()
+
+    def _frames(self, axes: Axes) -> None:
+        # As bright as the busiest pixels get, not the one that flickers.
+        summed = np.cumsum(self._inputs, axis=0)
+        self._brightest = max(float(np.percentile(np.diff(summed[::_SUMMED], axis=0), 99.5)), 1.0)
+        self._picture = axes.imshow(self._picture_at(0))
+        axes.set(xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set_visible(True)
+        self._moving.append(self._picture)
+
+    def _picture_at(self, step: int) -> np.ndarray:
+        events = self._inputs[max(0, step + 1 - _SUMMED) : step + 1].sum(0) / self._brightest
+        ground = np.array(to_rgb(plt.rcParams["axes.facecolor"]))
+        # The last channel is "on" (brighter), the one before "off".
+        colours = [SKY if _dark() else BLUE, ORANGE if _dark() else VERMILION]
+        picture = np.ones((*events.shape[1:], 3)) * ground
+        for channel, colour in zip(events[::-1], colours, strict=False):
+            strength = np.clip(channel, 0, 1)[..., None]
+            picture = picture * (1 - strength) + np.array(to_rgb(colour)) * strength
+        return picture
+
+    def _channels(self, axes: Axes) -> None:
+        time, features = self._inputs.shape
+        axes.imshow(
+            np.clip(self._inputs.T, 0, np.percentile(self._inputs, 99.9) or 1),
+            cmap="gray" if _dark() else "gray_r",
+            aspect="auto",
+            origin="lower",
+            interpolation="antialiased",
+            extent=(0, time, 0, features),
+        )
+        axes.set(xlabel="time step", ylabel="input channel")
+        self._line = axes.axvline(0, color=ORANGE, lw=1.5)
+        self._moving.append(self._line)
+
+    def update(self, frame: int) -> Iterable[Artist]:
+        if self._inputs.ndim == 4:
+            self._picture.set_data(self._picture_at(frame))
+        elif self._inputs.ndim == 2:
+            self._line.set_xdata([frame + 0.5, frame + 0.5])
+        when = "" if self._step_ms is None else f", {frame * self._step_ms:.0f} ms"
+        self._title.set_text(f"input, step {frame}{when}")
+        return [*self._moving, self._title]
+
+
+class SpikeCountPanel:
+    """Output spikes so far, a bar per class.
+
+    Args:
+        axes: to draw on.
+        spikes: of the output layer, ``[time, outputs]``.
+        target: the sample's class.
+        names: of the classes; their numbers if empty.
+    """
+
+    def __init__(
+        self, axes: Axes, spikes: np.ndarray, target: int, names: tuple[str, ...] = ()
+    ) -> None:
+        self._counts = np.cumsum(spikes.astype(int), axis=0)
+        outputs = spikes.shape[1]
+        self._bars = axes.bar(range(outputs), np.zeros(outputs), color="C0")
+        self._bars[target].set_color("C2")
+        axes.set(ylim=(0, 1.1 * max(1, self._counts.max())), title="output spikes so far")
+        step = -(-outputs // 10)
+        axes.set_xticks(range(0, outputs, step), (names or tuple(map(str, range(outputs))))[::step])
+        if any(len(name) > 2 for name in names):
+            axes.tick_params(axis="x", labelrotation=60, labelsize=9)
+        axes.set_xlabel(f"class (green: {names[target] if names else target})")
+
+    def update(self, frame: int) -> Iterable[Artist]:
+        for bar, count in zip(self._bars, self._counts[frame], strict=True):
+            bar.set_height(count)
+        return tuple(self._bars)
+
+
+def _dark() -> bool:
+    return sum(to_rgb(plt.rcParams["axes.facecolor"])) < 1.5

@@ -1,0 +1,52 @@
+"""Figures per layer over training, with a cursor at the frame's iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+
+from animations.style import GREY
+
+MARKS = "C0", "C3", "C2", "C4", "C1", "C5"
+"""Colours of layers, input side first."""
+
+
+class LayerCurves:
+    """One curve per layer, drawn whole, and a cursor.
+
+    Args:
+        axes: to draw on.
+        iterations: of the values, ``[points]``.
+        values: ``[points, layers]``.
+        cursor: iteration of each frame.
+        labels: of the layers.
+        title: what the values are.
+        top: of the axis, where it is known.
+    """
+
+    def __init__(
+        self,
+        axes: Axes,
+        iterations: np.ndarray,
+        values: np.ndarray,
+        cursor: Sequence[int] | np.ndarray,
+        labels: Sequence[str],
+        title: str,
+        top: float | None = None,
+    ) -> None:
+        self._cursor = cursor
+        for layer, label in enumerate(labels):
+            colour = MARKS[layer % len(MARKS)]
+            axes.plot(iterations + 1, values[:, layer], color=colour, lw=1.6, label=label)
+        axes.set_title(title)
+        axes.set_xlim(1, max(2, int(iterations[-1]) + 1))
+        axes.set_ylim(0, top or max(1.1 * float(np.nanmax(values)), 1e-3))
+        self._line = axes.axvline(1, color=GREY, lw=1.2)
+
+    def update(self, frame: int) -> Iterable[Artist]:
+        now = self._cursor[frame] + 1
+        self._line.set_xdata([now, now])
+        return (self._line,)
