@@ -54,8 +54,8 @@ so that :func:`numpy.load` reads them without this package:
 =========================  =================================================
 
 The training batch's figures are those of its first 16 samples in the forward
-pass that was trained on; its histogram and surrogate mass may be of a part of
-the neurons, evenly spread.
+pass that was trained on; histograms and surrogate masses are of at most 65,536
+of a layer's membrane potentials, evenly spread over time, samples and neurons.
 
 ``RUN/activity.npz``: the test set and the selected checkpoint, when a run ends
 

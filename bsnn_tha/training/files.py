@@ -27,17 +27,23 @@ from bsnn_tha.errors import RunError
 
 
 @contextlib.contextmanager
-def replace_atomically(path: Path) -> Iterator[Path]:
+def replace_atomically(path: Path, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place if all went well.
 
     The content is on disk before the name is: losing power leaves the old file
     or the new one.
+
+    Args:
+        path: of the file.
+        durable: wait for the disk. Otherwise losing power, though not being
+            killed, may leave a damaged file.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ writes the same files again. What is in them, and how they are read, is in
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,10 +37,10 @@ RATE_NEURONS = 4096
 """Neurons of a layer, at most, whose firing rates are kept."""
 OUTPUT_NEURONS = 16
 """Output layers up to this size are traced whole."""
-MEMBRANES = 1 << 18
+MEMBRANES = 1 << 16
 """Membrane potentials of a layer, at most, that a histogram counts."""
 _FOR_RANGE = 1 << 13
-"""Of these, how many the histogram's range is taken from."""
+"""Of these, about how many the histogram's range is taken from."""
 
 
 class Snapshots(Callback):
@@ -132,10 +133,9 @@ class Snapshots(Callback):
             arrays[f"membranes_{number}"] = trace.membranes
             arrays[f"spikes_{number}"] = trace.spikes
             arrays[f"rates_{number}"] = figures.rates
-        with (
-            replace_atomically(self.folder.snapshot(trainer.global_step)) as path,
-            path.open("wb") as file,
-        ):
+        target = self.folder.snapshot(trainer.global_step)
+        # Waiting for the disk each time would take longer than the rest.
+        with replace_atomically(target, durable=False) as path, path.open("wb") as file:
             np.savez(file, **arrays)
 
     def on_train_batch_end(
@@ -349,10 +349,11 @@ class _BatchLayer:
         spikes = window.spikes.detach()[:, :BATCH_SAMPLES]
         self._counts = self._counts + neuron_counts(spikes).cpu()
         self._chances += spikes.shape[0] * spikes.shape[1]
-        room = max(1, MEMBRANES // (self.num_steps * spikes.shape[1]))
-        neurons = torch.from_numpy(spread(self.size, room)).to(spikes.device)
-        membranes = window.membranes.detach()[:, :BATCH_SAMPLES].flatten(2)
-        self._membranes.append(membranes.index_select(2, neurons).flatten().float().cpu())
+        share = max(1, MEMBRANES * spikes.shape[0] // self.num_steps)
+        places = _places((*spikes.shape[:2], self.size), share)
+        # Without a copy of all samples, of which these few may be a small part.
+        membranes = window.membranes.detach().flatten(2)[tuple(p.to(spikes.device) for p in places)]
+        self._membranes.append(membranes.float().cpu())
 
     def figures(self) -> _Figures:
         neuron, values = self.layer.neuron, torch.cat(self._membranes)
@@ -367,6 +368,13 @@ class _BatchLayer:
             np.float32((self._counts == 0).float().mean().item()),
             np.float32(mass.item()),
         )
+
+
+@lru_cache(maxsize=32)
+def _places(shape: tuple[int, ...], count: int) -> tuple[Tensor, ...]:
+    """Indices, one tensor for each axis, of up to ``count`` places, evenly spread."""
+    flat = spread(int(np.prod(shape)), count)
+    return tuple(torch.from_numpy(indices) for indices in np.unravel_index(flat, shape))
 
 
 def membrane_histogram(values: Tensor, inside: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -388,7 +396,7 @@ def membrane_histogram(values: Tensor, inside: Sequence[float]) -> tuple[np.ndar
     values = values.flatten()
     if not torch.isfinite(values).all():
         values = values[torch.isfinite(values)]
-    some = values[spread(len(values), _FOR_RANGE)].numpy() if len(values) else inside
+    some = values[:: max(1, len(values) // _FOR_RANGE)].numpy() if len(values) else inside
     bulk = np.quantile(some, (0.005, 0.995)).tolist()
     low, high = min(*bulk, *inside), max(*bulk, *inside)
     margin = 0.02 * (high - low) or 0.5
