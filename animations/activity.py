@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from animations.style import RC
+from animations.style import RC, colour
 from bsnn_tha.errors import InvalidValueError
 
 _BINS = 40
@@ -32,8 +32,8 @@ def activity_panel(axes: Axes, counts: Mapping[str, np.ndarray], unit: str) -> N
         heights = np.histogram(alive, bins)[0] / values.size
         dead = 1 - alive.size / values.size
         name = f"{label}: {dead:.1%} dead"
-        axes.stairs(100 * heights, bins, color=f"C{i}", lw=1.5, label=name)
-        axes.stairs(100 * heights, bins, color=f"C{i}", fill=True, alpha=0.2)
+        axes.stairs(100 * heights, bins, color=colour(i), lw=1.5, label=name)
+        axes.stairs(100 * heights, bins, color=colour(i), fill=True, alpha=0.2)
     axes.set(xlabel=unit, ylabel="share of neurons, %", xlim=(0, largest), ylim=(0, None))
     axes.legend()
 

@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from animations.style import RC
+from animations.style import RC, colour
 from bsnn_tha.errors import InvalidValueError
 
 
-def loss_panel(axes: Axes, epochs: Mapping[str, np.ndarray], label: str, colour: str) -> Axes:
+def loss_panel(axes: Axes, epochs: Mapping[str, np.ndarray], label: str, own: str) -> Axes:
     """Training and validation loss of one run, and its output threshold (THA, Fig. 6).
 
     Args:
@@ -21,19 +21,19 @@ def loss_panel(axes: Axes, epochs: Mapping[str, np.ndarray], label: str, colour:
         epochs: ``iteration`` and ``train_loss``, perhaps ``val_loss``, and ``threshold``
             of the last layer, ``[epochs]`` each.
         label: of the run.
-        colour: likewise.
+        own: colour of the run.
 
     Returns:
         The axes at the right, which belong to the threshold.
     """
     at = epochs["iteration"]
     marker = "o" if len(at) == 1 else None
-    axes.plot(at, epochs["train_loss"], color=colour, marker=marker, label=f"{label}, training")
+    axes.plot(at, epochs["train_loss"], color=own, marker=marker, label=f"{label}, training")
     if "val_loss" in epochs:
         values = epochs["val_loss"]
-        axes.plot(at, values, color=colour, ls=":", marker=marker, label=f"{label}, validation")
+        axes.plot(at, values, color=own, ls=":", marker=marker, label=f"{label}, validation")
     right = axes.twinx()
-    right.plot(at, epochs["threshold"], color=colour, ls="--", lw=1, marker=marker)
+    right.plot(at, epochs["threshold"], color=own, ls="--", lw=1, marker=marker)
     right.spines["right"].set_visible(True)
     axes.set(xlabel="training iteration", ylabel="loss")
     return right
@@ -53,7 +53,7 @@ def loss_figure(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         axes = figure.subplots()
         rights = [
-            loss_panel(axes, epochs, label, f"C{i}")
+            loss_panel(axes, epochs, label, colour(i))
             for i, (label, epochs) in enumerate(runs.items())
         ]
         top = 1.1 * max(float(epochs["threshold"].max()) for epochs in runs.values())
@@ -88,8 +88,9 @@ def layers_figure(
             for i, (label, values) in enumerate(runs.items()):
                 if layer < len(values):
                     marker = "o" if values.shape[1] == 1 else None
-                    axes.plot(at[label], values[layer], color=f"C{i}", marker=marker, label=label)
-            axes.set(title=f"layer {layer + 1}", xlabel="epoch", ylim=(0, None))
+                    axes.plot(at[label], values[layer], color=colour(i), marker=marker, label=label)
+            axes.set(title=f"layer {layer + 1}", xlabel="epoch")
+            axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))  # a layer without any is no step
         grid[0][0].set_ylabel(what)
         handles, labels = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))

@@ -10,7 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from animations.style import BLUE, ORANGE, SKY, VERMILION
+from animations.style import BLUE, ORANGE, SKY, VERMILION, colour
 
 _SUMMED = 5
 """Time steps of events that a frame of them shows: single ones are nearly empty."""
@@ -53,11 +53,11 @@ class InputPanel:
         events = self._inputs[max(0, step + 1 - _SUMMED) : step + 1].sum(0) / self._brightest
         ground = np.array(to_rgb(plt.rcParams["axes.facecolor"]))
         # The last channel is "on" (brighter), the one before "off".
-        colours = [SKY if _dark() else BLUE, ORANGE if _dark() else VERMILION]
+        polarities = [SKY if _dark() else BLUE, ORANGE if _dark() else VERMILION]
         picture = np.ones((*events.shape[1:], 3)) * ground
-        for channel, colour in zip(events[::-1], colours, strict=False):
+        for channel, own in zip(events[::-1], polarities, strict=False):
             strength = np.clip(channel, 0, 1)[..., None]
-            picture = picture * (1 - strength) + np.array(to_rgb(colour)) * strength
+            picture = picture * (1 - strength) + np.array(to_rgb(own)) * strength
         return picture
 
     def _channels(self, axes: Axes) -> None:
@@ -99,8 +99,8 @@ class SpikeCountPanel:
     ) -> None:
         self._counts = np.cumsum(spikes.astype(int), axis=0)
         outputs = spikes.shape[1]
-        self._bars = axes.bar(range(outputs), np.zeros(outputs), color="C0")
-        self._bars[target].set_color("C2")
+        self._bars = axes.bar(range(outputs), np.zeros(outputs), color=colour(0))
+        self._bars[target].set_color(colour(2))
         axes.set(ylim=(0, 1.1 * max(1, self._counts.max())), title="output spikes so far")
         step = -(-outputs // 10)
         axes.set_xticks(range(0, outputs, step), (names or tuple(map(str, range(outputs))))[::step])

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from animations.style import GREY
+from animations.style import GREY, colour
 
-MARKS = "C0", "C3", "C2", "C4", "C1", "C5"
-"""Colours of layers, input side first."""
+_ORDER = 0, 3, 2, 4, 1, 5
+"""Colours of layers, input side first: neighbours are easy to tell apart."""
 
 
 class LayerCurves:
@@ -39,8 +39,8 @@ class LayerCurves:
     ) -> None:
         self._cursor = cursor
         for layer, label in enumerate(labels):
-            colour = MARKS[layer % len(MARKS)]
-            axes.plot(iterations + 1, values[:, layer], color=colour, lw=1.6, label=label)
+            own = colour(_ORDER[layer % len(_ORDER)])
+            axes.plot(iterations + 1, values[:, layer], color=own, lw=1.6, label=label)
         axes.set_title(title)
         axes.set_xlim(1, max(2, int(iterations[-1]) + 1))
         axes.set_ylim(0, top or max(1.1 * float(np.nanmax(values)), 1e-3))

@@ -15,11 +15,11 @@ from matplotlib.lines import Line2D
 
 from animations.overview import Snapshots
 from animations.raster import Raster
-from animations.style import ORANGE, VERMILION
+from animations.style import ORANGE, VERMILION, colour
 from bsnn_tha.recording import LayerTrace, SnapshotLayer
 
-COLOURS = "C0", "C4", "C2", "C5"
-"""Of the drawn neurons; more than these repeat them."""
+_ORDER = 0, 4, 2, 5
+"""Colours of the drawn neurons: orange and vermilion belong to θ and spikes."""
 
 
 class _Traces:
@@ -33,7 +33,7 @@ class _Traces:
         self._order = self._drawn + others
         steps = np.arange(time)
         self.lines: list[Line2D] = [
-            axes.plot(steps, steps * np.nan, color=COLOURS[i % len(COLOURS)], lw=1.4)[0]
+            axes.plot(steps, steps * np.nan, color=colour(_ORDER[i % len(_ORDER)]), lw=1.4)[0]
             for i in range(len(self._drawn))
         ]
         self.threshold = axes.axhline(0, color=ORANGE, label="threshold θ")

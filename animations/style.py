@@ -24,6 +24,7 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#7F7F7F"
 
 RC: Any = {
+    "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY]),
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -82,9 +83,19 @@ THEMES: dict[str, Any] = {
         colours=[SKY, ORANGE, GREEN, VERMILION, PURPLE, BLUE],
     ),
 }
-"""Matplotlib settings by theme. ``"C0"`` to ``"C5"`` are blue, orange, green,
+"""Matplotlib settings by theme. ``colour(0)`` to ``colour(5)`` are blue, orange, green,
 vermilion, purple and the other blue in both; of the blues, the theme's first is the
 one that stands out from its background."""
+
+
+def colour(number: int) -> str:
+    """A colour of the current theme, from 0; after the last one they begin again.
+
+    What is drawn with Matplotlib's own ``"C0"`` changes its colour with the theme that
+    holds when it is written to a file.
+    """
+    colours: list[str] = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
+    return colours[number % len(colours)]
 
 
 @contextlib.contextmanager

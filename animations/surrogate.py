@@ -16,7 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from animations.overview import Snapshots, layer_title
-from animations.style import GREY, ORANGE
+from animations.style import GREY, ORANGE, colour
 from bsnn_tha.functional.surrogate import SURROGATES, Surrogate
 from bsnn_tha.recording import SnapshotLayer
 
@@ -41,9 +41,9 @@ class SurrogatePanel:
         self._u = np.linspace(low, high, 400)
         self._peak = self._derivative(np.array([0.0]), 0.0)[0]
         self._bars = axes.stairs(
-            np.zeros(1), [low, high], fill=True, color="C0", alpha=0.35, label="membranes u"
+            np.zeros(1), [low, high], fill=True, color=colour(0), alpha=0.35, label="membranes u"
         )
-        (self._here,) = axes.plot(self._u, self._u * 0, color="C2", label="surrogate gradient")
+        (self._here,) = axes.plot(self._u, self._u * 0, color=colour(2), label="surrogate gradient")
         where = "at θ instead" if self._clamped else "at θ0 instead"
         (self._there,) = axes.plot(self._u, self._u * 0, color=GREY, ls="--", lw=1.4, label=where)
         self._threshold = axes.axvline(0, color=ORANGE, label="threshold θ")

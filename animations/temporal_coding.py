@@ -21,7 +21,7 @@ from animations.layout import IterationTitle, lay_out
 from animations.raster import Raster
 from animations.recordings import OutputRecording, check_index
 from animations.smoothing import check_window, over_iterations, over_time
-from animations.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RC, SKY, VERMILION, theme
+from animations.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RC, SKY, VERMILION, colour, theme
 from bsnn_tha.errors import InvalidValueError
 
 _SHOWN = 1.5
@@ -63,7 +63,7 @@ class OutputPanel:
         axes.plot(steps, recording.target, color=GREY, ls="--", lw=1.2, label="target")
         smooth = max(self._averages) > 1
         label = "membrane potential u" + (", averaged" if smooth else "")
-        (self._membrane,) = axes.plot(steps, steps * np.nan, color="C0", label=label)
+        (self._membrane,) = axes.plot(steps, steps * np.nan, color=colour(0), label=label)
         self._threshold = axes.axhline(0, color=ORANGE, label="threshold θ")
         axes.plot([], [], "|", color=VERMILION, mew=1.8, label="output spike")
         self._raster = Raster(axes, 1, 0.1, VERMILION)

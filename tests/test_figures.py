@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
-
-from animations.temporal_coding import draw_output, loss_figure, temporal_coding_figure
+from animations.recordings import OutputRecording
+from animations.temporal_coding import OutputPanel, loss_figure, temporal_coding_figure
+from bsnn_tha.errors import InvalidValueError
 
 
 @pytest.fixture
@@ -18,41 +16,36 @@ def recording():
     rng = np.random.default_rng(0)
     spikes = np.zeros((3, 20), dtype=np.uint8)
     spikes[1, [4, 17]] = 1
-    return {
-        "membranes": rng.normal(size=(3, 20)),
-        "spikes": spikes,
-        "threshold": np.array([1.0, 1.5, 2.0]),
-        "loss": np.ones(3),
-        "target": np.linspace(0, 2, 20),
-    }
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
+    return OutputRecording(
+        membranes=rng.normal(size=(3, 20)),
+        spikes=spikes,
+        threshold=np.array([1.0, 1.5, 2.0]),
+        target=np.linspace(0, 2, 20),
+    )
 
 
 def test_one_iteration_is_drawn(recording):
-    _, axes = plt.subplots()
-    draw_output(axes, recording, 1)
-    target, membrane, threshold, spikes = axes.lines[:4]
-    assert np.array_equal(target.get_ydata(), recording["target"])
-    assert np.array_equal(membrane.get_ydata(), recording["membranes"][1])
+    axes = Figure().subplots()
+    membrane, threshold, spikes, title = OutputPanel(axes, recording, [1], "case").update(0)
+    assert np.array_equal(axes.lines[0].get_ydata(), recording.target)
+    assert np.array_equal(membrane.get_ydata(), recording.membranes[1])
     assert set(threshold.get_ydata()) == {1.5}
-    assert list(spikes.get_xdata()) == [4, 17]
-    assert spikes.get_ydata().min() > recording["target"].max()
+    assert sorted(set(spikes.get_xdata())) == [4, 17]
+    assert title.get_text() == "case, θ = 1.5"
+    heights = spikes.get_ydata()
+    bottom = axes.transAxes.transform((0, np.nanmax(heights)))[1]
+    assert bottom < axes.transData.transform((0, recording.membranes.min()))[1]  # below the trace
 
 
 def test_the_grid_has_a_row_per_recording_and_a_column_per_iteration(recording):
-    figure = temporal_coding_figure({"one": recording, "two": recording}, iterations=(0, 1, -1))
+    figure = temporal_coding_figure({"one": recording, "two": recording}, iterations=(0, 1, 2))
     assert len(figure.axes) == 6
     assert "θ = 1.5" in figure.axes[1].get_title()
     assert figure.axes[3].get_ylabel() == "two"
 
 
 def test_an_iteration_that_was_not_recorded(recording):
-    with pytest.raises(IndexError):
+    with pytest.raises(InvalidValueError, match="below 3"):
         temporal_coding_figure({"one": recording}, iterations=(7,))
 
 
