@@ -108,10 +108,10 @@ class Blitter:
 
     def _leaves_of(self, artist: Artist) -> set[Artist]:
         """What the figure draws one by one, of which the artist is or has a part."""
-        if isinstance(artist, Axes | FigureBase):
-            return set(_leaves(artist))
         if artist in self._order:
             return {artist}
+        if isinstance(artist, Axes | FigureBase) and artist.get_figure(root=True) is self.figure:
+            return set(_leaves(artist))
         for leaf in self._order:
             if artist in leaf.findobj():
                 return {leaf}
@@ -175,9 +175,7 @@ class Blitter:
             if labels := artist.get_tightbbox(renderer):
                 boxes.append(labels)
             box = Bbox.union(boxes).get_points()
-        elif isinstance(artist, Text) and not artist.get_text():
-            return None
-        elif isinstance(artist, Text | Line2D | Patch | Legend):
+        elif isinstance(artist, Text | Line2D | Patch | Legend) and not _adorned(artist):
             box = artist.get_window_extent(renderer).get_points()
         if not np.isfinite(box).all():
             box = self.figure.bbox.get_points()
@@ -194,6 +192,16 @@ class Blitter:
 def _roams(artist: Artist) -> bool:
     """Whether the artist may be drawn anywhere, not only within its axes."""
     return not (artist.get_clip_on() and artist.clipbox is not None)
+
+
+def _adorned(artist: Artist) -> bool:
+    """Whether there is more to the artist than its box tells."""
+    return bool(
+        artist.get_path_effects()
+        or artist.get_agg_filter()
+        or (isinstance(artist, Text) and artist.get_bbox_patch())
+        or (isinstance(artist, Legend) and artist.shadow)
+    )
 
 
 def _leaves(parent: Any) -> Iterator[Artist]:
@@ -214,7 +222,10 @@ def _leaves(parent: Any) -> Iterator[Artist]:
     if framed:
         yield parent.patch
     for child in sorted(children, key=lambda child: child.get_zorder()):
-        if isinstance(child, Axes | FigureBase):
+        # Axes with their own way of drawing, polar or in 3D, are drawn as a whole.
+        if isinstance(child, FigureBase) or (
+            isinstance(child, Axes) and type(child).draw is Axes.draw
+        ):
             yield from _leaves(child)
         else:
             yield child

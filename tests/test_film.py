@@ -12,6 +12,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib import patheffects
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -51,6 +52,10 @@ class Everything:
         # Wanders over all of it, unclipped.
         self.text = figure.text(0.1, 0.1, "wanderer", fontsize=20, color="C3", alpha=0.7)
         figure.text(0.5, 0.5, "STILL, ABOVE", fontsize=18, alpha=0.5, zorder=9)
+        box = {"facecolor": "yellow", "alpha": 0.3, "boxstyle": "round,pad=3"}
+        figure.text(0.8, 0.9, "boxed", bbox=box)
+        glow = [patheffects.withStroke(linewidth=30, foreground="orange", alpha=0.4)]
+        figure.text(0.3, 0.3, "glowing", path_effects=glow)
         self.late = upper.annotate("late", (3, 0), (9, 2), arrowprops={"arrowstyle": "->"})
         upper.spines[["top", "right"]].set_linewidth(3)
 
@@ -127,6 +132,31 @@ def test_parts_of_a_legend_and_whole_axes_may_change():
     def fresh():
         figure = Figure(figsize=(4, 2))
         return figure, Parts(figure)
+
+    figure, panel = fresh()
+    for frame, image in enumerate(Film(figure, [panel], frames=3).images()):
+        figure, again = fresh()
+        again.update(frame)
+        assert np.array_equal(image, drawn(figure)), frame
+
+
+@pytest.mark.parametrize("projection", ["polar", "3d"])
+def test_axes_that_draw_in_their_own_way(projection):
+    class Turning:
+        def __init__(self, figure):
+            one, two = (figure.add_subplot(1, 2, i + 1, projection=projection) for i in range(2))
+            two.plot([0, 1], [0, 1])
+            parts = [[0, 1], [0, 1], [0, 1]][: 3 if projection == "3d" else 2]
+            (self.line,) = one.plot(*parts)
+            figure.text(0.2, 0.5, "above", alpha=0.5)
+
+        def update(self, frame):
+            self.line.set_color(f"C{frame}")
+            return [self.line]
+
+    def fresh():
+        figure = Figure(figsize=(4, 2))
+        return figure, Turning(figure)
 
     figure, panel = fresh()
     for frame, image in enumerate(Film(figure, [panel], frames=3).images()):
@@ -279,7 +309,7 @@ def test_a_place_that_cannot_be_written(tmp_path, undrawn):
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder.gif").mkdir()
     for place in ("file/film.gif", "folder.gif"):
-        with pytest.raises(FilmError, match="cannot write film .*choose another"):
+        with pytest.raises(FilmError, match="cannot write .*choose another place"):
             films.film().save(tmp_path / place)
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.gif"}
 
