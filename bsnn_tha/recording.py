@@ -71,6 +71,7 @@ of a layer's membrane potentials, evenly spread over time, samples and neurons.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,6 +87,8 @@ from bsnn_tha.nn.network import SpikingLayer, SpikingNetwork
 from bsnn_tha.training.files import RunFolder
 
 Parsed = TypeVar("Parsed")
+
+_SNAPSHOT = re.compile(r"iteration-(\d+)\.npz")
 
 # The fractional part of the golden ratio: its multiples fill [0, 1) evenly.
 _GOLDEN = 0.6180339887498949
@@ -362,11 +365,9 @@ class Recording(Sequence[Snapshot]):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._paths = {
-            int(path.stem.removeprefix("iteration-")): path
-            for path in sorted(folder.glob("iteration-*.npz"))
-        }
-        self.iterations = tuple(self._paths)
+        found = ((_SNAPSHOT.fullmatch(path.name), path) for path in folder.iterdir())
+        self._paths = {int(match[1]): path for match, path in found if match}
+        self.iterations = tuple(sorted(self._paths))
 
     @classmethod
     def open(cls, run: Path) -> Recording:

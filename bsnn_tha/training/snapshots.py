@@ -215,7 +215,8 @@ def planned_iterations(total: int, epoch: int, count: int) -> list[int]:
         >>> planned_iterations(total=12, epoch=3, count=2)
         [0, 5, 8, 11]
     """
-    even = {round(i * (total - 1) / max(1, count - 1)) for i in range(min(count, total))}
+    count = min(count, total)
+    even = {round(i * (total - 1) / max(1, count - 1)) for i in range(count)}
     covered = {iteration // epoch for iteration in even}
     ends = {end - 1 for end in range(epoch, total + 1, epoch) if (end - 1) // epoch not in covered}
     return sorted(even | ends)
@@ -341,6 +342,7 @@ class _BatchLayer:
         self._membranes: list[Tensor] = []
         self._counts = torch.zeros(())
         self._chances = 0
+        self._step = 0
 
     def see(self, layer: SpikingLayer, args: Any, window: Any) -> None:
         """A forward hook."""
@@ -349,11 +351,14 @@ class _BatchLayer:
         spikes = window.spikes.detach()[:, :BATCH_SAMPLES]
         self._counts = self._counts + neuron_counts(spikes).cpu()
         self._chances += spikes.shape[0] * spikes.shape[1]
-        share = max(1, MEMBRANES * spikes.shape[0] // self.num_steps)
-        places = _places((*spikes.shape[:2], self.size), share)
+        time, sample, neuron = _places((self.num_steps, spikes.shape[1], self.size), MEMBRANES)
+        step, self._step = self._step, self._step + len(spikes)
+        part = slice(*np.searchsorted(time, [step, self._step]))
+        places = (time[part] - step, sample[part], neuron[part])
         # Without a copy of all samples, of which these few may be a small part.
-        membranes = window.membranes.detach().flatten(2)[tuple(p.to(spikes.device) for p in places)]
-        self._membranes.append(membranes.float().cpu())
+        membranes = window.membranes.detach().flatten(2)
+        chosen = membranes[tuple(torch.from_numpy(place).to(spikes.device) for place in places)]
+        self._membranes.append(chosen.float().cpu())
 
     def figures(self) -> _Figures:
         neuron, values = self.layer.neuron, torch.cat(self._membranes)
@@ -371,10 +376,9 @@ class _BatchLayer:
 
 
 @lru_cache(maxsize=32)
-def _places(shape: tuple[int, ...], count: int) -> tuple[Tensor, ...]:
-    """Indices, one tensor for each axis, of up to ``count`` places, evenly spread."""
-    flat = spread(int(np.prod(shape)), count)
-    return tuple(torch.from_numpy(indices) for indices in np.unravel_index(flat, shape))
+def _places(shape: tuple[int, ...], count: int) -> tuple[np.ndarray, ...]:
+    """Indices, one array for each axis, of up to ``count`` places, evenly spread."""
+    return np.unravel_index(spread(int(np.prod(shape)), count), shape)
 
 
 def membrane_histogram(values: Tensor, inside: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
