@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from animations.clock import iterations_of
-from animations.film import Film
+from animations.film import Film, Panel
 from animations.inputs import InputPanel, SpikeCountPanel
 from animations.layers import LayerCurves
 from animations.layout import IterationTitle, lay_out
@@ -86,16 +86,18 @@ def training_film(
 
 def window_film(
     recording: Recording,
+    frames: int = 100,
     iteration: int | None = None,
     layers: list[int] | None = None,
     neurons: list[int] | None = None,
     sample: int = 0,
     style: str = "light",
 ) -> Film:
-    """The input and the response to it, a time step per frame.
+    """The input and the response to it, over the time steps of a window.
 
     Args:
         recording: of a run.
+        frames: at most; there are never more than time steps.
         iteration: the snapshot at or before this training iteration (from 1); the last
             if none.
         layers, neurons, sample, style: as in :func:`training_film`.
@@ -144,7 +146,19 @@ def window_film(
             fontsize=plt.rcParams["font.size"],
         )
         lay_out(figure, right[0])
-        return Film(figure, panels, probe.num_steps, title=f"response to {probe.dataset}")
+        steps = iterations_of(probe.num_steps, frames)
+        moved = [_Moved(panel, steps) for panel in panels]
+        return Film(figure, moved, len(steps), title=f"response to {probe.dataset}")
+
+
+class _Moved:
+    """A panel with another clock: frame i shows what was its frame ``places[i]``."""
+
+    def __init__(self, panel: Panel, places: np.ndarray) -> None:
+        self._panel, self._places = panel, places
+
+    def update(self, frame: int) -> Iterable[Artist]:
+        return self._panel.update(int(self._places[frame]))
 
 
 def surrogate_film(
