@@ -148,7 +148,7 @@ def run(
     with interruptible():
         recording = Recording.open(run)
         if view is View.RESPONSE:
-            film = window_film(recording, frames, iteration, layer, neuron, sample, theme)
+            film = window_film(recording, iteration, frames, layer, neuron, sample, theme)
         elif view is View.SURROGATE:
             film = surrogate_film(recording, frames, pace, layer, theme)
         else:

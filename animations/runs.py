@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from animations.clock import iterations_of
@@ -86,8 +88,8 @@ def training_film(
 
 def window_film(
     recording: Recording,
-    frames: int = 100,
     iteration: int | None = None,
+    frames: int = 100,
     layers: list[int] | None = None,
     neurons: list[int] | None = None,
     sample: int = 0,
@@ -97,9 +99,9 @@ def window_film(
 
     Args:
         recording: of a run.
-        frames: at most; there are never more than time steps.
         iteration: the snapshot at or before this training iteration (from 1); the last
             if none.
+        frames: at most; there are never more than time steps.
         layers, neurons, sample, style: as in :func:`training_film`.
 
     Raises:
