@@ -10,13 +10,14 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from training_runs import (
     EPOCHS,
-    FINISHED,
     MACHINE,
     SEED,
+    WITH_SNAPSHOTS,
     checkpoint,
     names,
     table,
@@ -26,6 +27,7 @@ from training_runs import (
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.recording import Recording
 from bsnn_tha.training import loaders
 from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.loaders import Batches
@@ -133,6 +135,7 @@ DENSE = {
     "threshold__theta_0": 0.5,
     "threshold__theta_inf": 1.5,
     "threshold__alpha": 0.05,
+    "snapshots__count": 4,
 }
 SCRIPT = """
 import os, sys
@@ -252,19 +255,28 @@ def test_one_process_writes_and_talks(joint, by_torchrun):
     first, second = (rank["written"] for rank in by_torchrun.ranks)
     assert first
     assert second == []
-    assert names(by_torchrun.folder.path) == FINISHED
+    assert names(by_torchrun.folder.path) == WITH_SNAPSHOTS
     assert by_torchrun.output.count("written to ") == 1
     assert by_torchrun.output.count("epoch 1/3") == 1
     path, output = joint
     runs = [f"seed-{seed}" for seed in (SEED, SEED + 1)]
     assert names(path) == sorted([*runs, "trials.json", "trials.toml"])
-    assert all(names(path / run) == FINISHED for run in runs)
+    assert all(names(path / run) == WITH_SNAPSHOTS for run in runs)
     assert output.count("written to ") == 1
     assert output.count("epoch 1/3") == 2
 
 
-def test_the_summary_is_that_of_one_process(alone, by_torchrun):
+def test_snapshots_are_those_of_one_process(alone, by_torchrun):
+    one, two = (Recording.open(f.path) for f in (alone[SEED].folder, by_torchrun.folder))
+    assert one.iterations == two.iterations
+    assert np.array_equal(one.probe.inputs, two.probe.inputs)
+    for expected, snapshot in zip(one, two, strict=True):
+        for row, other in zip(expected.layers, snapshot.layers, strict=True):
+            assert other.trace.threshold == row.trace.threshold
+            assert other.trace.membranes == pytest.approx(row.trace.membranes, rel=1e-3, abs=1e-3)
 
+
+def test_the_summary_is_that_of_one_process(alone, by_torchrun):
     summary = json.loads(by_torchrun.folder.summary.read_text())
     for part in ("train", "test", "validation"):
         assert summary[part] == pytest.approx(alone[SEED].summary[part], rel=1e-4)
