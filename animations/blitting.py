@@ -17,11 +17,13 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import Collection
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.image import AxesImage
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from bsnn_tha.errors import InvalidValueError
@@ -55,6 +57,7 @@ class Blitter:
         self._seen: set[Artist] = set()
         self._changing: set[Artist] = set()
         self._above: set[Artist] = set()  # still, but over something that changes
+        self._titled: set[Axes] = set()
         self._animated: dict[Artist, bool] = {}
         self._background: Any = None
         return self
@@ -90,7 +93,8 @@ class Blitter:
         for axes in self._titled:
             axes._update_title_position(renderer)  # type: ignore[attr-defined]
         for artist in self._foreground:
-            artist.draw(renderer)
+            if all(parent.get_visible() for parent in self._parents[artist]):
+                artist.draw(renderer)
         pixels = np.asarray(self._canvas.buffer_rgba())
         return self._on_white(pixels) if self._transparent else pixels[..., :3].copy()
 
@@ -100,10 +104,16 @@ class Blitter:
             # Places axes, titles and ticks; a layout is made once, lest panels move.
             self._canvas.draw()
             self.figure.set_layout_engine("none")
-        self._order = list(_leaves(self.figure))
+        self._parents = dict(_leaves(self.figure))
+        self._order = list(self._parents)
         for artist in artists:
             self._seen.add(artist)
             self._changing.update(self._leaves_of(artist))
+        for axes in {leaf.axes for leaf in self._changing if isinstance(leaf.axes, Axes)}:
+            titles = {axes.title, axes._left_title, axes._right_title}  # type: ignore[attr-defined]
+            if titles & self._changing:
+                self._changing |= titles  # they keep to one line
+                self._titled.add(axes)
         self._draw_background()
 
     def _leaves_of(self, artist: Artist) -> set[Artist]:
@@ -111,7 +121,7 @@ class Blitter:
         if artist in self._order:
             return {artist}
         if isinstance(artist, Axes | FigureBase) and artist.get_figure(root=True) is self.figure:
-            return set(_leaves(artist))
+            return {leaf for leaf, parents in self._parents.items() if artist in parents}
         for leaf in self._order:
             if artist in leaf.findobj():
                 return {leaf}
@@ -135,12 +145,6 @@ class Blitter:
             self._animated.setdefault(leaf, leaf.get_animated())
             leaf.set_animated(True)
         self._roaming = [leaf for leaf in self._order if leaf in self._changing and _roams(leaf)]
-        self._titled = {
-            leaf.axes
-            for leaf in self._changing
-            if leaf.axes
-            and leaf in (leaf.axes.title, leaf.axes._left_title, leaf.axes._right_title)  # type: ignore[attr-defined]
-        }
         self._canvas.draw()
         self._background = self._canvas.copy_from_bbox(self.figure.bbox)
         self._transparent = np.asarray(self._canvas.buffer_rgba())[..., 3].min() < 255
@@ -162,11 +166,11 @@ class Blitter:
 
     def _box(self, artist: Artist) -> Bbox | None:
         """Pixels that the artist may touch; None if it is not drawn."""
-        if not artist.get_visible():
-            return None
-        if not _roams(artist):
+        if not _roams(artist):  # the same box whenever it is drawn
             assert artist.clipbox is not None
             return Bbox(artist.clipbox.get_points()).padded(MARGIN)
+        if not artist.get_visible():
+            return None
         renderer = self._canvas.get_renderer()
         box = self.figure.bbox.get_points()
         if isinstance(artist, Axis):
@@ -191,7 +195,14 @@ class Blitter:
 
 def _roams(artist: Artist) -> bool:
     """Whether the artist may be drawn anywhere, not only within its axes."""
-    return not (artist.get_clip_on() and artist.clipbox is not None)
+    # Others have a clip box that their parts, such as the labels of an axis, ignore.
+    clipped = isinstance(artist, Line2D | Patch | Collection | Text | AxesImage)
+    return (
+        not clipped
+        or isinstance(artist, Annotation)
+        or not artist.get_clip_on()
+        or artist.clipbox is None
+    )
 
 
 def _adorned(artist: Artist) -> bool:
@@ -204,10 +215,12 @@ def _adorned(artist: Artist) -> bool:
     )
 
 
-def _leaves(parent: Any) -> Iterator[Artist]:
-    """What is drawn below a figure or axes, in that order, as Matplotlib does."""
-    if not parent.get_visible():
-        return
+def _leaves(parent: Any, above: tuple[Artist, ...] = ()) -> Iterator[tuple[Artist, tuple]]:
+    """What is drawn below a figure or axes, in that order, as Matplotlib does.
+
+    Each with the figures and axes that it is drawn by.
+    """
+    parents = (*above, parent)
     children = parent.get_children()
     children.remove(parent.patch)
     framed = True
@@ -220,12 +233,12 @@ def _leaves(parent: Any) -> Iterator[Artist]:
             hidden |= {parent.xaxis, parent.yaxis}
         children = [child for child in children if child not in hidden]
     if framed:
-        yield parent.patch
+        yield parent.patch, parents
     for child in sorted(children, key=lambda child: child.get_zorder()):
         # Axes with their own way of drawing, polar or in 3D, are drawn as a whole.
         if isinstance(child, FigureBase) or (
             isinstance(child, Axes) and type(child).draw is Axes.draw
         ):
-            yield from _leaves(child)
+            yield from _leaves(child, parents)
         else:
-            yield child
+            yield child, parents

@@ -15,6 +15,7 @@ import pytest
 from matplotlib import patheffects
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from random_figures import RandomPanel
 
 from animations import formats
 from animations.film import Film
@@ -84,6 +85,19 @@ def test_a_frame_is_the_figure_drawn_anew(order):
         assert np.array_equal(image, drawn(figure)), frame
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_a_frame_of_any_figure_is_the_figure_drawn_anew(seed):
+    def fresh():
+        figure = Figure(figsize=(5, 3), dpi=60)
+        return figure, RandomPanel(figure, seed)
+
+    figure, panel = fresh()
+    for frame, image in enumerate(Film(figure, [panel], frames=4).images()):
+        figure, again = fresh()
+        again.update(frame)
+        assert np.array_equal(image, drawn(figure)), frame
+
+
 def test_only_what_changes_is_drawn_again(monkeypatch):
     film = films.film(frames=6)
     axis = film.figure.axes[0].yaxis.label
@@ -135,6 +149,28 @@ def test_parts_of_a_legend_and_whole_axes_may_change():
 
     figure, panel = fresh()
     for frame, image in enumerate(Film(figure, [panel], frames=3).images()):
+        figure, again = fresh()
+        again.update(frame)
+        assert np.array_equal(image, drawn(figure)), frame
+
+
+def test_hidden_axes_stay_hidden_and_come_back():
+    class Blinking:
+        def __init__(self, figure):
+            self.axes, _ = figure.subplots(1, 2)
+            (self.line,) = self.axes.plot([0, 1])
+
+        def update(self, frame):
+            self.axes.set_visible(frame % 2 == 1)
+            self.line.set_ydata([0, frame / 9])
+            return [self.axes, self.line]
+
+    def fresh():
+        figure = Figure(figsize=(4, 2))
+        return figure, Blinking(figure)
+
+    figure, panel = fresh()
+    for frame, image in enumerate(Film(figure, [panel], frames=4).images()):
         figure, again = fresh()
         again.update(frame)
         assert np.array_equal(image, drawn(figure)), frame
