@@ -213,22 +213,19 @@ def spread(size: int, count: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def _unchanged(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Whatever a forward pass does to buffers and random numbers is undone."""
-    buffers = [
-        (module, name, buffer, buffer.detach().clone())
-        for module in network.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
+    """A forward pass meets copies of all buffers, and its random numbers are undone."""
+    # Not restored afterwards: a backward pass to come would take note of the writes.
+    originals = [(module, dict(module._buffers)) for module in network.modules()]
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
+            for module, buffers in originals:
+                for name, buffer in buffers.items():
+                    if buffer is not None:
+                        module._buffers[name] = buffer.detach().clone()
             yield
         finally:
-            for module, name, buffer, before in buffers:
-                module._buffers[name] = buffer
-                # Only what has changed: autograd takes note of every write.
-                if not torch.equal(buffer, before):
-                    buffer.copy_(before)
+            for module, buffers in originals:
+                module._buffers.update(buffers)
 
 
 def _choose(neurons: Any, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -133,7 +134,8 @@ def test_recording_with_kept_membranes_keeps_them():
 
 
 @pytest.mark.parametrize("chunk_steps", [None, 2])
-def test_recording_between_forward_and_backward_changes_no_gradient(chunk_steps):
+@pytest.mark.parametrize("mode", [evaluating, nullcontext])
+def test_recording_between_forward_and_backward_changes_no_gradient(mode, chunk_steps):
     gradients = []
     for recorded in (False, True):
         network = make_network(dropout=0.5)
@@ -141,7 +143,7 @@ def test_recording_between_forward_and_backward_changes_no_gradient(chunk_steps)
         window = network(*INPUTS["image"], chunk_steps=chunk_steps)
         loss = spike_count_loss(window.spikes, torch.tensor([0, 1, 2]))
         if recorded:
-            with evaluating(network):
+            with mode(network):
                 record(network, *INPUTS["image"])
         loss.backward()
         gradients.append([p.grad for p in network.parameters()])
