@@ -68,8 +68,7 @@ class Blitter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for artist, animated in self._animated.items():
-            artist.set_animated(animated)
+        self._release()
         self._background = None
         self._undo.close()
 
@@ -104,10 +103,13 @@ class Blitter:
             # Places axes, titles and ticks; a layout is made once, lest panels move.
             self._canvas.draw()
             self.figure.set_layout_engine("none")
-        self._parents = dict(_leaves(self.figure))
+        self._seen.update(artists)
+        # Axes that change as a whole, by being hidden for example, are drawn as a whole.
+        whole = {artist for artist in self._seen if isinstance(artist, Axes)}
+        self._parents = dict(_leaves(self.figure, whole))
         self._order = list(self._parents)
-        for artist in artists:
-            self._seen.add(artist)
+        self._release()
+        for artist in self._seen:
             self._changing.update(self._leaves_of(artist))
         for axes in {leaf.axes for leaf in self._changing if isinstance(leaf.axes, Axes)}:
             titles = {axes.title, axes._left_title, axes._right_title}  # type: ignore[attr-defined]
@@ -116,11 +118,18 @@ class Blitter:
                 self._titled.add(axes)
         self._draw_background()
 
+    def _release(self) -> None:
+        """All artists are part of the background again."""
+        for artist, animated in self._animated.items():
+            artist.set_animated(animated)
+        for collection in (self._changing, self._above, self._titled, self._animated):
+            collection.clear()
+
     def _leaves_of(self, artist: Artist) -> set[Artist]:
         """What the figure draws one by one, of which the artist is or has a part."""
         if artist in self._order:
             return {artist}
-        if isinstance(artist, Axes | FigureBase) and artist.get_figure(root=True) is self.figure:
+        if isinstance(artist, FigureBase) and artist.get_figure(root=True) is self.figure:
             return {leaf for leaf, parents in self._parents.items() if artist in parents}
         for leaf in self._order:
             if artist in leaf.findobj():
@@ -215,10 +224,12 @@ def _adorned(artist: Artist) -> bool:
     )
 
 
-def _leaves(parent: Any, above: tuple[Artist, ...] = ()) -> Iterator[tuple[Artist, tuple]]:
+def _leaves(
+    parent: Any, whole: set[Axes], above: tuple[Artist, ...] = ()
+) -> Iterator[tuple[Artist, tuple[Artist, ...]]]:
     """What is drawn below a figure or axes, in that order, as Matplotlib does.
 
-    Each with the figures and axes that it is drawn by.
+    Each with the figures and axes that it is drawn by. Some axes are drawn as a whole.
     """
     parents = (*above, parent)
     children = parent.get_children()
@@ -235,10 +246,10 @@ def _leaves(parent: Any, above: tuple[Artist, ...] = ()) -> Iterator[tuple[Artis
     if framed:
         yield parent.patch, parents
     for child in sorted(children, key=lambda child: child.get_zorder()):
-        # Axes with their own way of drawing, polar or in 3D, are drawn as a whole.
+        # So are axes with their own way of drawing, polar or in 3D.
         if isinstance(child, FigureBase) or (
-            isinstance(child, Axes) and type(child).draw is Axes.draw
+            isinstance(child, Axes) and child not in whole and type(child).draw is Axes.draw
         ):
-            yield from _leaves(child, parents)
+            yield from _leaves(child, whole, parents)
         else:
             yield child, parents

@@ -159,11 +159,13 @@ def test_hidden_axes_stay_hidden_and_come_back():
         def __init__(self, figure):
             self.axes, _ = figure.subplots(1, 2)
             (self.line,) = self.axes.plot([0, 1])
+            self.axes.set_facecolor("yellow")
+            figure.text(0.3, 0.5, "above", alpha=0.5)
 
         def update(self, frame):
-            self.axes.set_visible(frame % 2 == 1)
+            self.axes.set_visible(frame % 2 == 0)
             self.line.set_ydata([0, frame / 9])
-            return [self.axes, self.line]
+            return [self.line, self.axes][: 1 + (frame > 0)]
 
     def fresh():
         figure = Figure(figsize=(4, 2))
