@@ -86,13 +86,15 @@ def temporal_coding(
     bsnn-tha animate temporal-coding runs/temporal-coding-tha-1 -o tha.mp4
     """
     from animations.figures import output_recordings
-    from animations.formats import format_of
+    from animations.smoothing import check_window
     from animations.temporal_coding import temporal_coding_film
 
     path = output or Path("temporal-coding.gif")
-    format_of(path)  # refused before anything is trained
+    _check_film(path, frames, fps, dpi)
+    check_window("time steps", average_steps)
+    check_window("iterations", average_iterations)
     with interruptible():
-        folders = runs or _trained(variants.split(","), device, threads)
+        folders = runs or _trained(variants.split(","), path, device, threads)
         film = temporal_coding_film(
             output_recordings(folders),
             frames,
@@ -139,12 +141,11 @@ def run(
     bsnn-tha animate run runs/spoken-digits-tha-1 --view response --sample 2 -o word.html
     bsnn-tha animate run runs/mnist-tha-1 --view surrogate --layer 2 --theme dark
     """
-    from animations.formats import format_of
     from animations.runs import surrogate_film, training_film, window_film
     from bsnn_tha.recording import Recording
 
     path = output or run / f"{view}.gif"
-    format_of(path)
+    _check_film(path, frames, fps, dpi)
     with interruptible():
         recording = Recording.open(run)
         if view is View.RESPONSE:
@@ -188,8 +189,32 @@ def figure(
         print(f"written to {save_figure(draw_figure(name, runs), path)}")
 
 
-def _trained(variants: list[str], device: str, threads: int | None) -> list[Path]:
-    """Run folders of temporal coding, one per variant: finished ones, or trained here."""
+def _check_film(path: Path, frames: int, fps: float | None, dpi: int) -> None:
+    """Refuse at once what would be refused after a minute of training or drawing."""
+    from matplotlib.figure import Figure
+
+    from animations.clock import iterations_of
+    from animations.film import Film
+    from animations.formats import Clip, format_of
+    from bsnn_tha.errors import InvalidValueError
+
+    chosen = format_of(path)
+    iterations_of(1, frames)
+    if not 10 <= dpi <= 1000:
+        raise InvalidValueError(f"dpi must be from 10 to 1000, but got {dpi}")
+    film = Film(Figure(), [], 1, 20 if fps is None else fps)
+    chosen.check(Clip(1, film.fps, (1, 1), film.title, lambda frames: iter(())))
+
+
+def _trained(variants: list[str], film: Path, device: str, threads: int | None) -> list[Path]:
+    """Run folders of temporal coding, one per variant: finished ones, or trained here.
+
+    Args:
+        variants: of the preset.
+        film: that is to show them; refused before training where it cannot be written.
+        device, threads: to train on.
+    """
+    from animations.place import check_place
     from bsnn_tha.presets import load_preset
     from bsnn_tha.training.files import RunFolder
     from bsnn_tha.training.machine import Machine
@@ -198,12 +223,15 @@ def _trained(variants: list[str], device: str, threads: int | None) -> list[Path
 
     keep_freed_memory()
     machine = Machine(device=device, threads=threads)
-    configs = {name: load_preset("temporal-coding", name.strip()) for name in variants}
+    names = [name.strip() for name in variants]
+    configs = {name: load_preset("temporal-coding", name) for name in names}
+    check_place(film)
     folders = []
     for name, config in configs.items():
-        folder = RunFolder(FILM_FOLDER / name.strip())
+        folder = RunFolder(FILM_FOLDER / name)
         if not folder.finished:
-            if folder.last.exists():
+            # Of an epoch that was not finished nothing is left but its folder.
+            if folder.config.exists():
                 resume(folder.path, machine=machine)
             else:
                 train(config, output=folder.path, machine=machine)

@@ -42,11 +42,21 @@ def draw_figure(name: str, runs: Sequence[Path]) -> Figure:
 
 
 def labels_of(runs: Sequence[Path]) -> list[str]:
-    """Names for runs: what they are, or where two are alike, their folders."""
+    """Names for runs: what they are, or where two are alike, their folders.
+
+    Raises:
+        RunError: no such run.
+    """
     labels = [label_of(run) for run in runs]
+    folders = [run.resolve() for run in runs]
+    names = [folder.name for folder in folders]
     return [
-        run.name if labels.count(label) > 1 else label
-        for run, label in zip(runs, labels, strict=True)
+        label
+        if labels.count(label) == 1
+        else folder.name
+        if names.count(folder.name) == folders.count(folder)
+        else str(run)
+        for run, label, folder in zip(runs, labels, folders, strict=True)
     ]
 
 

@@ -21,7 +21,8 @@ class InputPanel:
 
     Args:
         axes: to draw on.
-        inputs: a still image ``[channels, height, width]``; frames ``[time,
+        inputs: a still image ``[channels, height, width]``, in colour if there are three,
+            else the mean of all channels; frames ``[time,
             channels, height, width]`` with the polarities off and on; or channels
             ``[time, features]``, e.g. of a cochlea.
         step_ms: a time step in ms, if known.
@@ -35,14 +36,19 @@ class InputPanel:
         self._title = axes.set_title("input")
 
     def _image(self, axes: Axes) -> None:
-        image = self._inputs[0] if len(self._inputs) == 1 else self._inputs.transpose(1, 2, 0)
+        coloured = len(self._inputs) == 3
+        image = self._inputs.transpose(1, 2, 0) if coloured else self._inputs.mean(0)
         axes.imshow(image, cmap="gray" if _dark() else "gray_r")
         axes.set_axis_off()
 
     def _frames(self, axes: Axes) -> None:
+        self._ground = np.array(to_rgb(plt.rcParams["axes.facecolor"]))
+        # The last channel is "on" (brighter), the one before "off".
+        self._polarities = [SKY if _dark() else BLUE, ORANGE if _dark() else VERMILION]
         # As bright as the busiest pixels get, not the one that flickers.
-        summed = np.cumsum(self._inputs, axis=0)
-        self._brightest = max(float(np.percentile(np.diff(summed[::_SUMMED], axis=0), 99.5)), 1.0)
+        starts = np.arange(0, len(self._inputs), _SUMMED)
+        summed = np.add.reduceat(self._inputs, starts)
+        self._brightest = max(float(np.percentile(summed, 99.5)), 1.0)
         self._picture = axes.imshow(self._picture_at(0))
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
@@ -51,11 +57,8 @@ class InputPanel:
 
     def _picture_at(self, step: int) -> np.ndarray:
         events = self._inputs[max(0, step + 1 - _SUMMED) : step + 1].sum(0) / self._brightest
-        ground = np.array(to_rgb(plt.rcParams["axes.facecolor"]))
-        # The last channel is "on" (brighter), the one before "off".
-        polarities = [SKY if _dark() else BLUE, ORANGE if _dark() else VERMILION]
-        picture = np.ones((*events.shape[1:], 3)) * ground
-        for channel, own in zip(events[::-1], polarities, strict=False):
+        picture = np.ones((*events.shape[1:], 3)) * self._ground
+        for channel, own in zip(events[::-1], self._polarities, strict=False):
             strength = np.clip(channel, 0, 1)[..., None]
             picture = picture * (1 - strength) + np.array(to_rgb(own)) * strength
         return picture

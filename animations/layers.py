@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
+from animations.smoothing import bulk
 from animations.style import GREY, colour
 
 _ORDER = 0, 3, 2, 4, 1, 5
@@ -43,7 +44,7 @@ class LayerCurves:
             axes.plot(iterations + 1, values[:, layer], color=own, lw=1.6, label=label)
         axes.set_title(title)
         axes.set_xlim(1, max(2, int(iterations[-1]) + 1))
-        axes.set_ylim(0, top or max(1.1 * float(np.nanmax(values)), 1e-3))
+        axes.set_ylim(0, top or max(1.1 * bulk(values)[1], 1e-3))
         self._line = axes.axvline(1, color=GREY, lw=1.2)
 
     def update(self, frame: int) -> Iterable[Artist]:

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from animations.overview import Snapshots
-from animations.raster import Raster
+from animations.raster import Raster, show_steps
+from animations.smoothing import bulk
 from animations.style import ORANGE, VERMILION, colour
 from bsnn_tha.recording import LayerTrace, SnapshotLayer
 
@@ -40,7 +41,7 @@ class _Traces:
         axes.plot([], [], "|", color=VERMILION, mew=1.8, label="spike")
         self.raster = Raster(axes, neurons, 0.08 + 0.02 * min(neurons, 8), VERMILION)
         self.title = axes.set_title(title)
-        axes.set_xlim(0, time - 1)
+        show_steps(axes, time)
 
     def show(self, membranes: np.ndarray, spikes: np.ndarray, threshold: float) -> None:
         """Arrays ``[time, neurons]`` of all recorded neurons."""
@@ -88,7 +89,7 @@ class LayerOverTraining:
         lows, highs, thresholds = [0.0], [0.0], []
         for frame in range(len(self.snapshots)):
             trace = self._at(frame).trace
-            low, high = np.percentile(trace.membranes[:, self.sample, drawn], [0.5, 99.5])
+            low, high = bulk(trace.membranes[:, self.sample, drawn], 99)
             lows.append(low)
             highs.append(high)
             thresholds.append(float(np.mean(trace.threshold)))
@@ -120,10 +121,8 @@ class LayerOverTime:
         self._threshold = float(np.mean(trace.threshold))
         time, neurons = self._membranes.shape
         self._traces = _Traces(axes, time, neurons, drawn, title)
-        shown = self._membranes[:, list(drawn)]
-        self._traces.raster.make_room(
-            min(0.0, float(shown.min())), max(self._threshold, float(shown.max()))
-        )
+        low, high = bulk(self._membranes[:, list(drawn)])
+        self._traces.raster.make_room(min(0.0, low), max(self._threshold, high))
 
     def update(self, frame: int) -> Iterable[Artist]:
         past = np.arange(len(self._membranes)) <= frame

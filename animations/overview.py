@@ -107,7 +107,6 @@ def chosen_layers(probe: Probe, layers: list[int] | None, at_most: int = 3) -> l
 
     Raises:
         InvalidValueError: a layer that the network does not have.
-
     """
     known = len(probe.layers)
     for layer in layers or []:
@@ -117,7 +116,7 @@ def chosen_layers(probe: Probe, layers: list[int] | None, at_most: int = 3) -> l
                 f"but got {layer}"
             )
     if layers:
-        return layers
+        return list(dict.fromkeys(layers))  # each once
     return sorted({round(1 + i * (known - 1) / max(1, at_most - 1)) for i in range(at_most)})
 
 
@@ -147,4 +146,4 @@ def chosen_neurons(
                 f"neuron {neuron} of layer {layer} was not recorded; recorded are "
                 f"{', '.join(map(str, recorded))}; record more with --set snapshots.neurons=64"
             )
-    return [recorded.index(neuron) for neuron in neurons]
+    return [recorded.index(neuron) for neuron in dict.fromkeys(neurons)]

@@ -7,6 +7,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 
+def show_steps(axes: Axes, steps: int) -> None:
+    """Let the axes reach a little beyond so many time steps.
+
+    A spike at the first or the last one would be half cut off, and its rest hidden by
+    the frame.
+    """
+    margin = max(0.5, 0.008 * steps)
+    axes.set_xlim(-margin, steps - 1 + margin)
+
+
 class Raster:
     """The strip; one line per neuron, the first at the top.
 

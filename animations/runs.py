@@ -111,7 +111,8 @@ def window_film(
     check_begun(recording)
     place = len(recording) - 1
     if iteration is not None:
-        check_index("iteration", iteration, recording.iterations[-1] + 1, first=1)
+        first, last = recording.iterations[0], recording.iterations[-1]
+        check_index("iteration", iteration, last - first + 1, first + 1)
         place = int(np.searchsorted(recording.iterations, iteration - 1, side="right")) - 1
     snapshot, probe = recording[place], recording.probe
     shown = chosen_layers(probe, layers)

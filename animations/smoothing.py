@@ -1,4 +1,4 @@
-"""Moving averages for traces."""
+"""Moving averages for traces, and how far these reach."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from bsnn_tha.errors import InvalidValueError
 
 def over_time(trace: np.ndarray, window: int) -> np.ndarray:
     """Centred moving average along the last axis; shorter windows at the ends.
+
+    Where a window has NaN or infinity in it, its average is NaN.
 
     Args:
         trace: ``[..., time]``.
@@ -22,11 +24,18 @@ def over_time(trace: np.ndarray, window: int) -> np.ndarray:
     """
     check_window("time steps", window)
     time = trace.shape[-1]
-    sums = np.concatenate([np.zeros((*trace.shape[:-1], 1)), trace.cumsum(-1)], axis=-1)
     steps = np.arange(time)
     start = np.maximum(steps - window // 2, 0)
     stop = np.minimum(steps - window // 2 + window, time)
-    return (sums[..., stop] - sums[..., start]) / (stop - start)
+
+    def summed(values: np.ndarray) -> np.ndarray:
+        sums = np.zeros((*trace.shape[:-1], time + 1))
+        np.cumsum(values, axis=-1, out=sums[..., 1:])
+        return sums[..., stop] - sums[..., start]
+
+    known = np.isfinite(trace)
+    average = summed(np.where(known, trace, 0)) / (stop - start)
+    return np.where(summed(~known) > 0, np.nan, average)
 
 
 def over_iterations(traces: np.ndarray, index: int, window: int) -> np.ndarray:
@@ -45,6 +54,23 @@ def over_iterations(traces: np.ndarray, index: int, window: int) -> np.ndarray:
     """
     check_window("iterations", window)
     return traces[max(0, index + 1 - window) : index + 1].mean(0)
+
+
+def bulk(values: np.ndarray, share: float = 100) -> tuple[float, float]:
+    """The range of most values; NaN and infinity are none, and nothing reaches from 0 to 0.
+
+    Args:
+        values: any shape.
+        share: in percent, of the values that are to be inside.
+
+    >>> bulk(np.array([1.0, np.nan, 3.0, np.inf]))
+    (1.0, 3.0)
+    """
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return 0.0, 0.0
+    low, high = np.percentile(known, [(100 - share) / 2, (100 + share) / 2])
+    return float(low), float(high)
 
 
 def check_window(what: str, window: int) -> None:

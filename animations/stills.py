@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from animations.place import check_place
+from animations.style import RC
 from bsnn_tha.errors import FilmError, InvalidValueError
 from bsnn_tha.training.files import replace_atomically
 
@@ -30,7 +32,8 @@ def save_figure(figure: Figure, path: Path) -> Path:
     check_extension(path)
     check_place(path)
     try:
-        with replace_atomically(path) as temporary:
+        # Ticks are made, and resolutions looked up, when a figure is drawn.
+        with replace_atomically(path) as temporary, plt.rc_context(RC):
             figure.savefig(temporary, format=path.suffix[1:].lower())
     except OSError as error:
         raise FilmError(

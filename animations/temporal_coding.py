@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from animations.clock import iterations_of
 from animations.film import Film
 from animations.layout import IterationTitle, lay_out
-from animations.raster import Raster
+from animations.raster import Raster, show_steps
 from animations.recordings import OutputRecording, check_index
-from animations.smoothing import check_window, over_iterations, over_time
+from animations.smoothing import bulk, check_window, over_iterations, over_time
 from animations.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RC, SKY, VERMILION, colour, theme
 from bsnn_tha.errors import InvalidValueError
 
@@ -68,13 +68,13 @@ class OutputPanel:
         axes.plot([], [], "|", color=VERMILION, mew=1.8, label="output spike")
         self._raster = Raster(axes, 1, 0.1, VERMILION)
         self._title = axes.set_title(title)
-        axes.set_xlim(0, len(steps) - 1)
+        show_steps(axes, len(steps))
         self._limit()
 
     def _limit(self) -> None:
         # A few iterations may throw u far away; they must not flatten all others.
         largest = 1.1 * max(self.recording.target.max(), self.recording.threshold.max())
-        low, high = np.percentile(self.recording.membranes, [1, 99])
+        low, high = bulk(self.recording.membranes, 98)
         self._raster.make_room(
             max(low, -_SHOWN * largest), min(max(high, largest), _SHOWN * largest)
         )
@@ -108,8 +108,8 @@ class SpikeHistoryPanel:
         (self._dots,) = axes.plot([], [], "s", color=VERMILION, ms=1.6, mew=0)
         self._line = axes.axhline(0, color=ORANGE, lw=1)
         axes.axvline(int(recording.target.argmax()), color=GREY, ls="--", lw=1.2)
+        show_steps(axes, recording.spikes.shape[1])
         axes.set(
-            xlim=(0, recording.spikes.shape[1] - 1),
             ylim=(len(recording), 0),
             ylabel="training iteration",
             title="output spikes so far",
