@@ -8,7 +8,6 @@ compare.
 from __future__ import annotations
 
 import json
-import tomllib
 import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -84,7 +83,11 @@ class Plan:
             differences.append(
                 f"objectives {', '.join(self.objectives)} (asked for {', '.join(other.objectives)})"
             )
-        mine, theirs = _flat(tomllib.loads(self.config)), _flat(tomllib.loads(other.config))
+        # With defaults, so that a study may be older than a setting. No trial takes snapshots.
+        mine, theirs = (
+            _flat(plan.base.model_dump(exclude={"snapshots"}, exclude_none=True, mode="json"))
+            for plan in (self, other)
+        )
         for key in sorted(mine.keys() | theirs.keys()):
             if mine.get(key) != theirs.get(key):
                 differences.append(f"{key} = {mine.get(key)} (asked for {theirs.get(key)})")

@@ -45,6 +45,7 @@ from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import resume, train
 from bsnn_tha.training.session import Session
 from bsnn_tha.training.snapshots import membrane_histogram, planned_iterations, take_probe
+from studies.study import Plan
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning")
 
@@ -450,6 +451,18 @@ def test_an_older_run_folder_is_still_one(done, tmp_path):
     result = resume(folder, epochs=4, machine=MACHINE, verbose=False)
     assert Recording.open(folder).probe.planned_iterations == 12
     assert result.summary["epochs"] == 4
+
+
+def test_a_study_from_before_there_were_snapshots_goes_on():
+    config = tiny(snapshots__count=50)
+    old, new = (
+        Plan(text, (), ("accuracy",))
+        for text in (config.to_toml().partition("[snapshots]")[0], config.to_toml())
+    )
+    assert old.config != new.config
+    assert old.differences(new) == new.differences(old) == []
+    other = Plan(config.with_changes({"neuron.beta": 0.5}).to_toml(), (), ("accuracy",))
+    assert old.differences(other) == ["neuron.beta = 0.9 (asked for 0.5)"]
 
 
 # Histograms
