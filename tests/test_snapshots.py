@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -313,6 +314,23 @@ def test_samples_of_the_probe_are_of_different_classes(targets, count, expected)
     assert len(set(probe.samples)) == len(probe.samples)
     assert probe.inputs.flatten().tolist() == probe.samples
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class Drawn(TensorSplit):
+    """Samples that are drawn when they are taken, as windows that start at random are."""
+
+    def __getitem__(self, indices):
+        return torch.rand(len(indices), 1), self.targets[indices]
+
+
+def test_the_probe_is_the_same_whatever_was_drawn_before():
+    dataset = replace(dataset_of([0]), train=Drawn(torch.zeros(3, 1), torch.tensor([0, 1, 2])))
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = take_probe(dataset, 2).inputs
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert torch.equal(take_probe(dataset, 2).inputs, first)
 
 
 def test_the_probe_is_of_the_validation_split_if_there_is_one():
