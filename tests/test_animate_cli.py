@@ -319,6 +319,7 @@ def test_films_of_real_events(name, notation, steps, shared_data, tmp_path, film
             "threshold.alpha": 0.1,
             "data.num_steps": steps,
             "data.subset": 16,
+            "data.batch_size": 8,
             "training.epochs": 1,
             "snapshots.count": 2,
         }
