@@ -57,7 +57,10 @@ def _trained(folder: Path) -> dict[str, Path]:
     for name, changes in digits.items():
         train_tiny(folder / name, **changes)
     for name, variant, seed in (("tha", "tha", 0), ("tha-2", "tha", 1), ("bsnn", "bsnn", 0)):
-        config = temporal(variant, **{"training.seed": seed})
+        changes = {"training.seed": seed}
+        if variant == "tha":
+            changes["threshold.theta_0"] = [4.0, 5.0]  # layers are told apart
+        config = temporal(variant, **changes)
         train(config, output=folder / name, machine=MACHINE, verbose=False)
     return {path.name: path for path in folder.iterdir()}
 
