@@ -59,6 +59,7 @@ class Blitter:
         self._above: set[Artist] = set()  # still, but over something that changes
         self._titled: set[Axes] = set()
         self._animated: dict[Artist, bool] = {}
+        self._boxes: dict[Artist, Bbox | None] = {}  # of still artists, until a redraw
         self._background: Any = None
         return self
 
@@ -142,6 +143,7 @@ class Blitter:
     def _draw_background(self) -> None:
         # What lies above a changing artist leaves the background too, else its
         # soft edges would be drawn twice; and so does what lies above that.
+        self._boxes.clear()
         place = {leaf: index for index, leaf in enumerate(self._order)}
         for leaf in sorted(self._changing | self._above, key=place.__getitem__):
             self._covered(leaf)
@@ -167,7 +169,9 @@ class Blitter:
         for leaf in self._order[self._order.index(artist) + 1 :]:
             if leaf in self._changing or leaf in self._above:
                 continue
-            other = self._box(leaf)
+            if leaf not in self._boxes:
+                self._boxes[leaf] = self._box(leaf)
+            other = self._boxes[leaf]
             if other is not None and box.overlaps(other):
                 found.append(leaf)
         self._above.update(found)

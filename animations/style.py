@@ -49,6 +49,7 @@ def _film(text: str, background: str, quiet: str, colours: list[str]) -> dict[st
         "xtick.labelsize": 13,
         "ytick.labelsize": 13,
         "legend.fontsize": 13,
+        "axes.axisbelow": True,  # what moves over labels would have them drawn again
         "lines.linewidth": 2.0,
         "lines.markersize": 7.0,
         "axes.linewidth": 1.0,
