@@ -115,7 +115,7 @@ def windows(draw):
     return window, beta, theta, centre, values(shape[1:]), upstream
 
 
-# Each is compiled for itself, so not all nine.
+# Each is compiled for itself, so not all nine. Sigmoid: forward only.
 SETTINGS = [
     ("subtract", "fast_sigmoid"),
     ("subtract", "sigmoid"),
@@ -126,7 +126,7 @@ SETTINGS = [
 
 
 @given(window=windows(), setting=st.sampled_from(SETTINGS), count=st.sampled_from([1, 3]))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 def test_any_window_has_the_bits_of_the_tensor_operations(window, setting, count):
     reset, surrogate = setting
     current, beta, theta, centre, start, upstream = window
@@ -141,12 +141,11 @@ def test_any_window_has_the_bits_of_the_tensor_operations(window, setting, count
         actual, gradients = run("numba", *arguments)
     for got, wanted in zip(actual, expected, strict=True):
         assert_same_bits(got, wanted)
-    if surrogate != "sigmoid":  # which calls another library's exponential
-        for got, wanted in zip(gradients[:2], expected_gradients[:2], strict=True):
-            assert_same_bits(got, wanted)
-    # Sums over neurons in another order.
+    for got, wanted in zip(gradients[:2], expected_gradients[:2], strict=True):
+        assert_same_bits(got, wanted)
+    # β and θ: sums over neurons in another order.
     tolerance = {"rtol": 1e-4, "atol": 1e-4} if current.dtype == torch.float32 else {}
-    torch.testing.assert_close(gradients, expected_gradients, equal_nan=True, **tolerance)
+    torch.testing.assert_close(gradients[2:], expected_gradients[2:], equal_nan=True, **tolerance)
 
 
 @pytest.mark.parametrize("reset", RESETS)
@@ -176,8 +175,7 @@ def test_surrogates_far_from_their_centre_and_not_a_number(dtype, surrogate):
         leaf = current.clone().requires_grad_()
         window = lif_sequence(leaf, 0 * ONE, ONE, ONE, surrogate, backend=backend)
         gradients += torch.autograd.grad(window.spikes.sum(), leaf)
-    # rtol of float32: the exponential of another library.
-    torch.testing.assert_close(*gradients, equal_nan=True, rtol=2e-6, atol=1e-30)
+    assert_same_bits(*gradients)
 
 
 # Memory
@@ -337,6 +335,7 @@ def test_what_it_cannot_read(current, reason):
     assert str(error.value) == f"backend='numba' cannot be used: {reason}"
 
 
+@pytest.mark.filterwarnings("ignore")  # tracing is deprecated, and warns of every check
 def test_a_trace_holds_tensor_operations():
     def spikes(current):
         return lif_sequence(current, ONE, ONE, ONE, FastSigmoid()).spikes

@@ -70,9 +70,10 @@ def lif_sequence(
             long window may be cut: pass ``result.membrane`` on.
         record: also return u at every step, differentiable.
         backend: ``"numba"``, compiled loops for float32 and float64 on the CPU
-            (a surrogate of one's own goes backward in tensor operations);
-            ``"reference"``, tensor operations for everything; ``"auto"``, numba
-            where it can be used. Spikes and membranes are the same bits.
+            (surrogates other than the fast sigmoid and arctan go backward in
+            tensor operations); ``"reference"``, tensor operations for
+            everything; ``"auto"``, numba where it can be used. Spikes,
+            membranes and the current's gradient are the same bits.
 
     Raises:
         InvalidValueError: no time step, an unknown reset or backend, a

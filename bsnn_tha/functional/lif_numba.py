@@ -1,15 +1,15 @@
 r"""Both scans of :mod:`bsnn_tha.functional.lif`, compiled for the CPU by numba.
 
 Every operation is the one written there, in the same order, rounded once:
-neither reordering (``fastmath``) nor fused multiply-adds are allowed. Spikes
-and membranes are therefore equal to the last bit, and with the fast sigmoid
-and arctan so are the gradients of currents and initial membranes.
+neither reordering (``fastmath``) nor fused multiply-adds are allowed. Spikes,
+membranes and the gradients of currents and initial membranes are therefore
+equal to the last bit; gradients of β and θ are up to the order of summation.
 
 Neurons do not depend on each other. They are taken in blocks: a block goes
 through all time steps while its state stays in the cache, and the loop over
 its neurons is vectorized. Blocks are shared out to ``torch.get_num_threads()``
-threads of our own: numba's default threads abort the process when two Python
-threads meet in them, and do not survive a fork.
+threads of our own: numba's default ones abort the process when two Python
+threads meet in them.
 
 Importing this module imports numba, which takes a second;
 :mod:`bsnn_tha.functional.lif` does so when it is first needed.
@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from bsnn_tha.functional.lif_reference import Reset
-from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid, Sigmoid, Surrogate
+from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid, Surrogate
 
 DTYPES: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
 """What the kernels compute in."""
@@ -51,8 +51,9 @@ def differentiates(surrogate: Surrogate) -> bool:
         >>> differentiates(FastSigmoid()), differentiates(lambda membrane, centre: membrane)
         (True, False)
     """
-    # Not isinstance: a derived class may compute something else.
-    return type(surrogate) in (FastSigmoid, Sigmoid, ArcTan)
+    # Not isinstance: a derived class may compute something else. And no Sigmoid:
+    # compiled exponentials are not vectorized, and slower than torch's.
+    return type(surrogate) in (FastSigmoid, ArcTan)
 
 
 def forward(
@@ -88,7 +89,7 @@ def backward(
     threshold: Tensor,
     centre: Tensor,
     membranes: Tensor,
-    surrogate: Surrogate,
+    surrogate: FastSigmoid | ArcTan,
     reset: Reset,
     learn_beta: bool,
     learn_threshold: bool,
@@ -100,7 +101,7 @@ def backward(
         grads: gradients of spikes, membranes and final membrane, or None.
         start, beta, threshold, membranes, reset: of the forward pass.
         centre: where the surrogate is centred, broadcast against ``start``.
-        surrogate: one that :func:`differentiates`.
+        surrogate: one for which :func:`differentiates` is true.
         learn_beta, learn_threshold: whether β and θ want a gradient.
         strides: of the current; its gradient gets the same layout.
     """
@@ -113,17 +114,18 @@ def backward(
     g_beta = np.zeros_like(carried) if learn_beta else None
     g_threshold = np.zeros_like(carried) if learn_threshold else None
     real = DTYPES[membranes.dtype]
-    shape, scale, height = _shape(surrogate)
+    fast_sigmoid = isinstance(surrogate, FastSigmoid)
+    scale = surrogate.slope if fast_sigmoid else math.pi / 2 * surrogate.slope
     _run(
         _backward_scan,
-        (shape, reset, real),
+        (fast_sigmoid, reset, real),
         layout,
         *layout.window(g_spikes),
         *layout.window(g_membranes),
         *(layout.step(tensor) for tensor in (start, beta, threshold, centre)),
         layout.split(membranes).reshape(layout.steps, layout.neurons).contiguous().numpy(),
         real(scale),
-        real(height),
+        real(surrogate.slope / 2),
         *_flat(g_current),
         carried,
         g_beta,
@@ -179,10 +181,9 @@ def _forward_scan(reset: Reset, real: Any) -> Callable[..., None]:
     return scan
 
 
-def _backward_scan(shape: str, reset: Reset, real: Any) -> Callable[..., None]:
+def _backward_scan(fast_sigmoid: bool, reset: Reset, real: Any) -> Callable[..., None]:
     one, nothing = real(1), real(0)
     subtract, zero = reset == "subtract", reset == "zero"
-    fast_sigmoid, arctan = shape == "FastSigmoid", shape == "ArcTan"
 
     def scan(  # type: ignore[no-untyped-def]
         g_spikes, spikes_time_stride, spikes_row_stride,
@@ -225,12 +226,9 @@ def _backward_scan(shape: str, reset: Reset, real: Any) -> Callable[..., None]:
                         if fast_sigmoid:
                             width = abs(now[i] - peak[i]) * scale + one
                             slope = one / (width * width)
-                        elif arctan:
+                        else:
                             angle = scale * (now[i] - peak[i])
                             slope = one / (one + angle * angle) * height
-                        else:
-                            p = one / (one + math.exp(-(scale * (now[i] - peak[i]))))
-                            slope = height * p * (one - p)
                         through = slope * g_z[i]
                         g += through
                         if g_threshold is not None:
@@ -247,14 +245,6 @@ def _backward_scan(shape: str, reset: Reset, real: Any) -> Callable[..., None]:
                 now = before
 
     return scan
-
-
-def _shape(surrogate: Any) -> tuple[str, float, float]:
-    """Name, scale of u − centre, and height of a surrogate."""
-    name, slope = type(surrogate).__name__, surrogate.slope
-    if name == "ArcTan":
-        return name, math.pi / 2 * slope, slope / 2
-    return name, slope, slope
 
 
 # Memory
