@@ -12,7 +12,9 @@ threads of our own: numba's default ones abort the process when two Python
 threads meet in them.
 
 Importing this module imports numba, which takes a second;
-:mod:`bsnn_tha.functional.lif` does so when it is first needed.
+:mod:`bsnn_tha.functional.lif` does so when it is first needed. A scan is compiled
+when it is first run, half a second each way for a setting, and kept on disk for
+the processes to come.
 """
 
 from __future__ import annotations
