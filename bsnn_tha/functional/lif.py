@@ -15,30 +15,21 @@ subtraction and for no reset, β (1 − z[t]) for reset to zero. β and θ get
 
 Only the membranes are kept for it: spikes are a comparison away.
 
-Both passes are written here in tensor operations, for any device and dtype, and
-in :mod:`bsnn_tha.functional.lif_numba` as one compiled loop each, for the CPU.
+Both passes exist in tensor operations, for any device and dtype
+(:mod:`bsnn_tha.functional.lif_tensors`), and as one compiled loop each
+(:mod:`bsnn_tha.functional.lif_numba`, for the CPU). To PyTorch a layer is one
+operator: :mod:`bsnn_tha.functional.lif_operator`, which also chooses.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
-from types import ModuleType
-from typing import Any, Literal, get_args
-
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.lif_reference import RESETS, LIFWindow, Reset, integrate
+from bsnn_tha.functional.lif_operator import BACKENDS, Backend, LIFScan, described, lif
+from bsnn_tha.functional.lif_reference import RESETS, LIFWindow, Reset
 from bsnn_tha.functional.surrogate import Surrogate
-
-logger = logging.getLogger(__name__)
-
-Backend = Literal["auto", "reference", "numba"]
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 
 def lif_sequence(
@@ -69,11 +60,13 @@ def lif_sequence(
         membrane: u before the first step, ``[batch, ...]``; zero if None. A
             long window may be cut: pass ``result.membrane`` on.
         record: also return u at every step, differentiable.
-        backend: ``"numba"``, compiled loops for float32 and float64 on the CPU
-            (surrogates other than the fast sigmoid and arctan go backward in
-            tensor operations); ``"reference"``, tensor operations for
-            everything; ``"auto"``, numba where it can be used. Spikes,
-            membranes and the current's gradient are the same bits.
+        backend: ``"numba"``, compiled loops for float32, float64 and bfloat16
+            on the CPU (surrogates other than the fast sigmoid and arctan go
+            backward in tensor operations); ``"reference"``, tensor operations
+            for everything; ``"auto"``, numba where it can be used. Spikes and
+            membranes are the same bits, and so is the current's gradient but
+            for bfloat16, where compiled ones round once instead of at every
+            operation.
 
     Raises:
         InvalidValueError: no time step, an unknown reset or backend, a
@@ -108,136 +101,22 @@ def lif_sequence(
             f"membrane must have the shape of one time step, {list(current.shape[1:])}, "
             f"but got {list(membrane.shape)}"
         )
-    kernels = _choose(backend, current)
-    # One dtype for the state (see `integrate`); the casts carry gradients back.
-    start, beta, threshold, centre = (
-        tensor.to(current.dtype) for tensor in (membrane, beta, threshold, centre)
-    )
-    spikes, membranes, last = _LIFScan.apply(
-        current, start, beta, threshold, centre, surrogate, reset, kernels
-    )
-    return LIFWindow(spikes, membranes if record else None, last)
-
-
-def _choose(backend: Backend, current: Tensor) -> ModuleType | None:
-    """The compiled scans, or None for those in tensor operations."""
     if backend not in BACKENDS:
         raise InvalidValueError(
             f"backend must be one of {', '.join(BACKENDS)}, but got {backend!r}"
         )
-    if backend == "reference":
-        return None
-    obstacle = _obstacle(current)
-    kernels = None
-    if obstacle is None:
-        kernels, obstacle = _kernels()
-        if kernels is None and backend == "auto":
-            _say_once(f"neurons run in tensor operations, which is slower: {obstacle}")
-    if kernels is None and backend == "numba":
-        raise InvalidValueError(f"backend='numba' cannot be used: {obstacle}")
-    return kernels
-
-
-def _obstacle(current: Tensor) -> str | None:
-    """Why compiled code cannot read this tensor."""
-    if current.device.type != "cpu":
-        return f"it needs tensors on the CPU, but got {current.device.type}"
-    if current.dtype not in (torch.float32, torch.float64):
-        return f"it needs float32 or float64, but got {str(current.dtype).removeprefix('torch.')}"
-    # Tracers need to see tensor operations, subclasses may have no memory of their own.
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return "it cannot be traced"
-    if type(current) not in (Tensor, torch.nn.Parameter) or current.is_neg():
-        return f"it needs a plain tensor, but got {type(current).__name__}"
-    return None
-
-
-@functools.cache
-def _kernels() -> tuple[ModuleType | None, str]:
-    """The compiled scans, tried out, or None and why."""
-    # numba raises much besides ImportError: for a numpy too new for it, a
-    # library it cannot load, a processor it does not know.
-    try:
-        from bsnn_tha.functional import lif_numba
-
-        ones = torch.ones(1, 1)
-        lif_numba.forward(ones, ones[0], ones[0], ones[0], "subtract")
-    except Exception as error:
-        reason = " ".join(str(error).split()) or "no reason given"
-        return None, f"numba does not work here ({type(error).__name__}: {reason})"
-    return lif_numba, ""
-
-
-@functools.cache
-def _say_once(message: str) -> None:
-    logger.info(message)
-
-
-class _LIFScan(Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        current: Tensor,
-        start: Tensor,
-        beta: Tensor,
-        threshold: Tensor,
-        centre: Tensor,
-        surrogate: Surrogate,
-        reset: Reset,
-        kernels: ModuleType | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        if kernels is not None:
-            spikes, membranes = kernels.forward(current, start, beta, threshold, reset)
-        else:
-            membranes = torch.empty(current.shape, dtype=current.dtype, device=current.device)
-            u = start
-            for t, step_current in enumerate(current.unbind(0)):
-                u = integrate(step_current, u, beta, threshold, reset)
-                membranes[t] = u
-            spikes = (membranes >= threshold).to(current.dtype)
-        ctx.save_for_backward(start, beta, threshold, centre, membranes)
-        ctx.surrogate, ctx.reset, ctx.kernels = surrogate, reset, kernels
-        ctx.strides = current.stride()
-        ctx.set_materialize_grads(False)
-        return spikes, membranes, membranes[-1].clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        g_spikes, g_membranes, g_last = grads
-        start, beta, threshold, centre, membranes = ctx.saved_tensors
-        _, _, learn_beta, learn_threshold, *_ = ctx.needs_input_grad
-        if ctx.kernels is not None and ctx.kernels.differentiates(ctx.surrogate):
-            gradients = ctx.kernels.backward(
-                grads, start, beta, threshold, centre, membranes, ctx.surrogate, ctx.reset,
-                learn_beta, learn_threshold, ctx.strides,
-            )  # fmt: skip
-            return *gradients, None, None, None, None
-        g_current = torch.empty_like(membranes)
-        g_beta = torch.zeros_like(beta) if learn_beta else None
-        g_threshold = torch.zeros_like(threshold) if learn_threshold else None
-
-        carried = torch.zeros_like(start) if g_last is None else g_last
-        for t in reversed(range(len(membranes))):
-            u = membranes[t]
-            before = membranes[t - 1] if t else start
-            g_u = g_current[t]
-            g_u.copy_(carried)
-            if g_membranes is not None:
-                g_u += g_membranes[t]
-            if g_spikes is not None:
-                through = ctx.surrogate(u, centre) * g_spikes[t]
-                g_u += through
-                if g_threshold is not None:
-                    g_threshold -= through.sum_to_size(threshold.shape)
-            carried = beta * g_u
-            decayed = before
-            if ctx.reset == "zero":
-                silent = ~(before >= threshold)  # NaN: as in the forward pass
-                carried = carried * silent
-                decayed = before * silent
-            if g_beta is not None:
-                g_beta += (g_u * decayed).sum_to_size(beta.shape)
-            if g_threshold is not None and ctx.reset == "subtract":
-                g_threshold -= (g_u * (before >= threshold)).sum_to_size(threshold.shape)
-        return g_current, carried, g_beta, g_threshold, None, None, None, None
+    # One dtype for the state (see `integrate`); the casts carry gradients back.
+    start, beta, threshold, centre = (
+        tensor.to(current.dtype) for tensor in (membrane, beta, threshold, centre)
+    )
+    learned = any(tensor.requires_grad for tensor in (current, start, beta, threshold))
+    keep = record or (torch.is_grad_enabled() and learned)
+    name = described(surrogate)
+    if name is None:
+        run = LIFScan.apply(
+            current, start, beta, threshold, centre, surrogate, reset, keep, backend
+        )
+    else:
+        run = lif(current, start, beta, threshold, centre, *name, reset, keep, backend)
+    spikes, membranes, last = run
+    return LIFWindow(spikes, membranes if record else None, last)

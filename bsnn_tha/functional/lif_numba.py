@@ -5,6 +5,10 @@ neither reordering (``fastmath``) nor fused multiply-adds are allowed. Spikes,
 membranes and the gradients of currents and initial membranes are therefore
 equal to the last bit; gradients of β and θ are up to the order of summation.
 
+bfloat16 is read and written as it is and computed with in float32, rounded after
+each operation of the forward pass: the same bits again. Backward, only what is
+written is rounded, which is closer to the gradient than tensor operations come.
+
 Neurons do not depend on each other. They are taken in blocks: a block goes
 through all time steps while its state stays in the cache, and the loop over
 its neurons is vectorized. Blocks are shared out to ``torch.get_num_threads()``
@@ -30,13 +34,19 @@ from typing import Any, NamedTuple, Self
 import numba
 import numpy as np
 import torch
+from numba.extending import overload
 from torch import Tensor
 
 from bsnn_tha.functional.lif_reference import Reset
+from bsnn_tha.functional.lif_tensors import Upstream
 from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid, Surrogate
 
-DTYPES: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
-"""What the kernels compute in."""
+# What a dtype is computed in.
+_REALS: dict[torch.dtype, Any] = {
+    torch.float32: np.float32,
+    torch.float64: np.float64,
+    torch.bfloat16: np.float32,
+}
 
 # Neurons that go through time together: their state fits a second-level cache.
 _BLOCK = 4096
@@ -59,33 +69,34 @@ def differentiates(surrogate: Surrogate) -> bool:
 
 
 def forward(
-    current: Tensor, start: Tensor, beta: Tensor, threshold: Tensor, reset: Reset
-) -> tuple[Tensor, Tensor]:
-    """Spikes and membranes of every step, in memory step after step.
-
-    Args:
-        current: I, ``[time, batch, ...]``, with any strides. The results of a
-            step are laid out as one step of it is: channels-last stays so.
-        start: u before the first step.
-        beta, threshold: β and θ, broadcast against ``start``.
-        reset: ``"subtract"``, ``"zero"`` or ``"none"``.
-    """
-    layout = _Layout.of(current.shape, current.stride())
-    spikes, membranes = (current.new_empty(layout.steps, layout.neurons) for _ in range(2))
+    current: Tensor,
+    start: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    reset: Reset,
+    order: list[int],
+    keep: bool,
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """As :func:`bsnn_tha.functional.lif_tensors.forward`."""
+    layout = _Layout.of(current, order)
+    spikes = _empty(current, order)
+    membranes = _empty(current, order) if keep else None
+    last = layout.step(start, copy=True)
     _run(
         _forward_scan,
-        (reset, DTYPES[current.dtype]),
+        (reset, current.dtype),
         layout,
         *layout.window(current),
-        *(layout.step(tensor) for tensor in (start, beta, threshold)),
-        spikes.numpy(),
-        membranes.numpy(),
+        *(layout.step(tensor) for tensor in (beta, threshold)),
+        last,
+        layout.window(spikes)[0],
+        layout.window(membranes)[0],
     )
-    return layout.restore(spikes), layout.restore(membranes)
+    return spikes, membranes, layout.restore_step(last, current.dtype)
 
 
 def backward(
-    grads: tuple[Tensor | None, ...],
+    grads: Upstream,
     start: Tensor,
     beta: Tensor,
     threshold: Tensor,
@@ -93,68 +104,107 @@ def backward(
     membranes: Tensor,
     surrogate: FastSigmoid | ArcTan,
     reset: Reset,
+    order: list[int],
     learn_beta: bool,
     learn_threshold: bool,
-    strides: tuple[int, ...],
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Gradients of current, start, β and θ; None for those that are not learned.
-
-    Args:
-        grads: gradients of spikes, membranes and final membrane, or None.
-        start, beta, threshold, membranes, reset: of the forward pass.
-        centre: where the surrogate is centred, broadcast against ``start``.
-        surrogate: one for which :func:`differentiates` is true.
-        learn_beta, learn_threshold: whether β and θ want a gradient.
-        strides: of the current; its gradient gets the same layout.
-    """
+    """As :func:`bsnn_tha.functional.lif_tensors.backward`, if :func:`differentiates`."""
     g_spikes, g_membranes, g_last = grads
-    layout = _Layout.of(membranes.shape, strides)
-    g_current = layout.like_current(membranes)
+    g_current = _empty(membranes, order)
+    time_first = [0, *(dim for dim in order if dim)]
+    layout = _Layout.of(g_current, time_first)
+    # Where its rows are too short to be written to, they are gathered elsewhere first.
+    direct = layout.is_view(g_current)
+    written = g_current if direct else _empty(membranes, time_first)
     # What is carried from step to step; in the end the gradient of `start`.
-    carried = layout.step(torch.zeros_like(start) if g_last is None else g_last).copy()
+    carried = layout.step(torch.zeros_like(start) if g_last is None else g_last, copy=True)
     # Summed over time for each neuron; over neurons afterwards.
     g_beta = np.zeros_like(carried) if learn_beta else None
     g_threshold = np.zeros_like(carried) if learn_threshold else None
-    real = DTYPES[membranes.dtype]
+    real = _REALS[membranes.dtype]
     fast_sigmoid = isinstance(surrogate, FastSigmoid)
     scale = surrogate.slope if fast_sigmoid else math.pi / 2 * surrogate.slope
     _run(
         _backward_scan,
-        (fast_sigmoid, reset, real),
+        (fast_sigmoid, reset, membranes.dtype),
         layout,
         *layout.window(g_spikes),
         *layout.window(g_membranes),
         *(layout.step(tensor) for tensor in (start, beta, threshold, centre)),
-        layout.split(membranes).reshape(layout.steps, layout.neurons).contiguous().numpy(),
+        *layout.window(membranes),
         real(scale),
         real(surrogate.slope / 2),
-        *_flat(g_current),
+        *layout.window(written),
         carried,
         g_beta,
         g_threshold,
     )
     return (
-        layout.restore(g_current),
-        layout.restore_step(carried),
-        None if g_beta is None else layout.restore_step(g_beta).sum_to_size(beta.shape),
-        None
-        if g_threshold is None
-        else layout.restore_step(g_threshold).sum_to_size(threshold.shape),
+        written if direct else g_current.copy_(written),
+        layout.restore_step(carried, start.dtype),
+        None if g_beta is None else layout.summed(g_beta, beta),
+        None if g_threshold is None else layout.summed(g_threshold, threshold),
     )
+
+
+def _empty(like: Tensor, order: list[int]) -> Tensor:
+    return torch.empty_permuted(like.shape, order, dtype=like.dtype)
+
+
+# bfloat16, which numpy does not know: the upper half of a float32, as an unsigned integer.
+
+
+def _widened(value: Any) -> Any: ...
+
+
+@overload(_widened)
+def _compile_widened(value):  # type: ignore[no-untyped-def]
+    if value == numba.types.uint16:
+        return lambda value: np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
+    return lambda value: value
+
+
+def _narrowed(value: Any, array: Any) -> Any: ...
+
+
+@overload(_narrowed)
+def _compile_narrowed(value, array):  # type: ignore[no-untyped-def]
+    if array.dtype != numba.types.uint16:
+        return lambda value, array: value
+
+    def narrow(value, array):  # type: ignore[no-untyped-def]
+        bits = np.float32(value).view(np.uint32)
+        odd = (bits >> np.uint32(16)) & np.uint32(1)  # to nearest, ties to even
+        rounded = (bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
+        return np.uint16(rounded) if value == value else np.uint16(0x7FC0)
+
+    return narrow
+
+
+def _rounded(value: Any, array: Any) -> Any: ...
+
+
+@overload(_rounded)
+def _compile_rounded(value, array):  # type: ignore[no-untyped-def]
+    """The value as it would come back out of the array."""
+    if array.dtype != numba.types.uint16:
+        return lambda value, array: value
+    return lambda value, array: _widened(_narrowed(value, array))
 
 
 # The scans. What is fixed for a layer is a constant in them; None is compiled away.
 
 
-def _forward_scan(reset: Reset, real: Any) -> Callable[..., None]:
+def _forward_scan(reset: Reset, dtype: torch.dtype) -> Callable[..., None]:
+    real = _REALS[dtype]
     one, nothing = real(1), real(0)
     subtract, zero = reset == "subtract", reset == "zero"
 
     def scan(  # type: ignore[no-untyped-def]
         current, time_stride, row_stride,
-        start, beta, threshold,
+        beta, threshold, state,
         spikes, membranes,
-        length, block, first, last,
+        steps, neurons, length, block, first, last,
     ):  # fmt: skip
         per_row = (length + block - 1) // block
         for index in range(first, last):
@@ -162,28 +212,33 @@ def _forward_scan(reset: Reset, real: Any) -> Callable[..., None]:
             size = min(block, length - column)
             at, of = row * row_stride + column, row * length + column
             decay, theta = beta[of : of + size], threshold[of : of + size]
-            before = start[of : of + size]
-            for t in range(len(membranes)):
+            membrane = state[of : of + size]
+            for _ in range(steps):
                 inputs = current[at : at + size]
-                after = membranes[t, of : of + size]
-                fired = spikes[t, of : of + size]
+                fired = spikes[of : of + size]
+                if membranes is not None:
+                    kept = membranes[of : of + size]
                 for i in range(size):
-                    u = before[i]
+                    u = membrane[i]
                     z = one if u >= theta[i] else nothing
                     if zero:
                         u *= one - z
-                    u = decay[i] * u + inputs[i]
+                    u = _rounded(decay[i] * u, current)
+                    u = _rounded(u + _widened(inputs[i]), current)
                     if subtract:
-                        u -= z * theta[i]
-                    after[i] = u
-                    fired[i] = one if u >= theta[i] else nothing
-                before = after
+                        u = _rounded(u - z * theta[i], current)
+                    membrane[i] = u
+                    fired[i] = _narrowed(one if u >= theta[i] else nothing, spikes)
+                    if membranes is not None:
+                        kept[i] = _narrowed(u, current)
                 at += time_stride
+                of += neurons
 
     return scan
 
 
-def _backward_scan(fast_sigmoid: bool, reset: Reset, real: Any) -> Callable[..., None]:
+def _backward_scan(fast_sigmoid: bool, reset: Reset, dtype: torch.dtype) -> Callable[..., None]:
+    real = _REALS[dtype]
     one, nothing = real(1), real(0)
     subtract, zero = reset == "subtract", reset == "zero"
 
@@ -191,23 +246,25 @@ def _backward_scan(fast_sigmoid: bool, reset: Reset, real: Any) -> Callable[...,
         g_spikes, spikes_time_stride, spikes_row_stride,
         g_membranes, membranes_time_stride, membranes_row_stride,
         start, beta, threshold, centre,
-        membranes, scale, height,
+        membranes, kept_time_stride, kept_row_stride,
+        scale, height,
         g_current, time_stride, row_stride,
         carried, g_beta, g_threshold,
-        length, block, first, last,
+        steps, neurons, length, block, first, last,
     ):  # fmt: skip
-        steps = len(membranes)
         per_row = (length + block - 1) // block
         for index in range(first, last):
             row, column = index // per_row, index % per_row * block
             size = min(block, length - column)
             of = row * length + column
             decay, theta = beta[of : of + size], threshold[of : of + size]
-            peak = centre[of : of + size]
+            peak, initial = centre[of : of + size], start[of : of + size]
             carry = carried[of : of + size]
-            now = membranes[steps - 1, of : of + size]
             for t in range(steps - 1, -1, -1):
-                before = membranes[t - 1, of : of + size] if t > 0 else start[of : of + size]
+                at = t * kept_time_stride + row * kept_row_stride + column
+                now = membranes[at : at + size]
+                at = max(t - 1, 0) * kept_time_stride + row * kept_row_stride + column
+                earlier = membranes[at : at + size]
                 at = t * time_stride + row * row_stride + column
                 g_now = g_current[at : at + size]
                 if g_spikes is not None:
@@ -221,30 +278,31 @@ def _backward_scan(fast_sigmoid: bool, reset: Reset, real: Any) -> Callable[...,
                 if g_threshold is not None:
                     g_theta = g_threshold[of : of + size]
                 for i in range(size):
+                    u = _widened(now[i])
+                    before = _widened(earlier[i]) if t > 0 else initial[i]
                     g = carry[i]
                     if g_membranes is not None:
-                        g += g_m[i]
+                        g += _widened(g_m[i])
                     if g_spikes is not None:
                         if fast_sigmoid:
-                            width = abs(now[i] - peak[i]) * scale + one
+                            width = abs(u - peak[i]) * scale + one
                             slope = one / (width * width)
                         else:
-                            angle = scale * (now[i] - peak[i])
+                            angle = scale * (u - peak[i])
                             slope = one / (one + angle * angle) * height
-                        through = slope * g_z[i]
+                        through = slope * _widened(g_z[i])
                         g += through
                         if g_threshold is not None:
                             g_theta[i] -= through
-                    g_now[i] = g
+                    g_now[i] = _narrowed(g, g_current)
                     # A NaN has not fired, as in the forward pass.
-                    z = one if before[i] >= theta[i] else nothing
+                    z = one if before >= theta[i] else nothing
                     if g_beta is not None:
-                        g_decay[i] += g * (before[i] * (one - z)) if zero else g * before[i]
+                        g_decay[i] += g * (before * (one - z)) if zero else g * before
                     if subtract and g_threshold is not None:
                         g_theta[i] -= g * z
                     g = decay[i] * g
                     carry[i] = g * (one - z) if zero else g
-                now = before
 
     return scan
 
@@ -264,27 +322,20 @@ class _Layout(NamedTuple):
     """Dimensions of the window: time, then those of a step as they lie in memory."""
     rows: int
     length: int
-    rows_outside: bool
-    """All steps of a row lie together."""
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], strides: tuple[int, ...]) -> Self:
-        # A dimension that is only expanded can go anywhere but innermost.
-        inner = sorted(
-            range(1, len(shape)), key=lambda dim: (strides[dim] == 0, strides[dim]), reverse=True
-        )
-        length, outer = 1, 0
-        for dim in reversed(inner):
+    def of(cls, window: Tensor, order: list[int]) -> Self:
+        """The layout of a window whose dimensions lie in this order, but for that of time."""
+        shape, strides = window.shape, window.stride()
+        length = 1
+        for dim in reversed(order[1:]):
             if shape[dim] != 1 and strides[dim] != length:
-                outer = strides[dim]
                 break
             length *= shape[dim]
         neurons = math.prod(shape[1:])
         if length < _SHORT_ROW:
             length = neurons
-        rows = neurons // length if length else 1
-        order = (0, *inner)
-        return cls(tuple(shape), order, rows, length, rows > 1 and 0 < strides[0] < outer)
+        return cls(shape, tuple(order), neurons // length if length else 1, length)
 
     @property
     def steps(self) -> int:
@@ -294,49 +345,52 @@ class _Layout(NamedTuple):
     def neurons(self) -> int:
         return self.rows * self.length
 
+    def window(self, window: Tensor | None) -> tuple[Any, int, int]:
+        """What the scans read of a window: its memory, stride of time and of rows.
+
+        As one contiguous array: a compiler that knows a stride of 1 can vectorize.
+        """
+        if window is None:
+            return None, 0, 0
+        split = self.split(window)
+        strides = split.stride()
+        span = 1 + sum((n - 1) * stride for n, stride in zip(split.shape, strides, strict=True))
+        memory = split.as_strided((span if split.numel() else 0,), (1,))
+        if memory.dtype == torch.bfloat16:
+            memory = memory.view(torch.uint16)
+        return memory.numpy(), strides[0], strides[1]
+
     def split(self, window: Tensor) -> Tensor:
         """``[time, rows, length]``: a view if memory allows, else a copy."""
         split = window.detach().permute(self.order).reshape(self.steps, self.rows, self.length)
         return split if split.stride(2) == 1 else split.contiguous()
 
-    def window(self, window: Tensor | None) -> tuple[Any, int, int]:
-        """What the scans read of a window: its memory, stride of time and of rows."""
-        return (None, 0, 0) if window is None else _flat(self.split(window))
+    def is_view(self, window: Tensor) -> bool:
+        """Whether writing to what the scans see of a window writes to the window."""
+        return self.split(window).data_ptr() == window.data_ptr()
 
-    def step(self, tensor: Tensor) -> Any:
-        """One value for each neuron, in the order of memory."""
+    def step(self, tensor: Tensor, copy: bool = False) -> Any:
+        """One value for each neuron, in the order of memory and in what is computed with."""
         tensor = tensor.detach()
         if tensor.numel() == 1:  # [1, 1] for a step of [batch] is fine as well
             tensor = tensor.reshape(())
+        if tensor.dtype == torch.bfloat16:
+            tensor = tensor.float()
         step = tensor.expand(self.shape[1:]).permute([dim - 1 for dim in self.order[1:]])
-        return step.reshape(-1).contiguous().numpy()
+        values = step.reshape(-1).contiguous().numpy()
+        return values.copy() if copy else values
 
-    def like_current(self, like: Tensor) -> Tensor:
-        """An empty ``[time, rows, length]`` in the layout of the current."""
-        if self.rows_outside:
-            return like.new_empty(self.rows, self.steps, self.length).transpose(0, 1)
-        return like.new_empty(self.steps, self.rows, self.length)
+    def restore_step(self, step: Any, dtype: torch.dtype) -> Tensor:
+        """A step in its own shape, of one as the scans see it."""
+        dims = [dim - 1 for dim in self.order[1:]]
+        inverse = sorted(range(len(dims)), key=dims.__getitem__)
+        values = torch.from_numpy(step).view([self.shape[1 + dim] for dim in dims])
+        return values.permute(inverse).to(dtype)
 
-    def restore(self, window: Tensor) -> Tensor:
-        """The window in its own shape, of one as the scans see it."""
-        inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return window.view([self.shape[dim] for dim in self.order]).permute(inverse)
-
-    def restore_step(self, step: Any) -> Tensor:
-        """The same for one value per neuron."""
-        return self._replace(shape=(1, *self.shape[1:])).restore(torch.from_numpy(step))[0]
-
-
-def _flat(window: Tensor) -> tuple[Any, int, int]:
-    """The memory under ``[time, rows, length]``, and the strides of time and rows.
-
-    As one contiguous array: a compiler that knows a stride of 1 can vectorize.
-    """
-    span = 1 + sum(
-        (n - 1) * stride for n, stride in zip(window.shape, window.stride(), strict=True)
-    )
-    memory = window.as_strided((span if window.numel() else 0,), (1,))
-    return memory.numpy(), window.stride(0), window.stride(1)
+    def summed(self, step: Any, like: Tensor) -> Tensor:
+        """The same, over what the parameter is broadcast along."""
+        values = torch.from_numpy(step)
+        return self.restore_step(step, values.dtype).sum_to_size(like.shape).to(like.dtype)
 
 
 # Compiling and threads
@@ -367,7 +421,7 @@ def _run(
     make: Callable[..., Any], constants: tuple[Any, ...], layout: _Layout, *arguments: Any
 ) -> None:
     """Run a scan over all blocks."""
-    arguments += layout.length, _BLOCK
+    arguments += layout.steps, layout.neurons, layout.length, _BLOCK
     scan = _compiled(make, constants, (*arguments, 0, 0))
     blocks = layout.rows * -(-layout.length // _BLOCK)
     threads = min(torch.get_num_threads(), blocks, layout.steps * layout.neurons // _WORTH_A_THREAD)
