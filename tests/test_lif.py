@@ -547,7 +547,7 @@ def test_unknown_reset():
 
 
 def test_unknown_backend():
-    message = "backend must be one of auto, reference, numba, but got 'cuda'"
+    message = "backend must be one of auto, reference, numba, triton, but got 'cuda'"
     with pytest.raises(InvalidValueError, match=f"^{re.escape(message)}$"):
         lif_sequence(torch.ones(3, 2), ONE, ONE, ONE, FastSigmoid(), backend="cuda")
 

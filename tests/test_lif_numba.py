@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from bsnn_tha import AnnealedLeaky, SpikingNetwork, lif_sequence
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional import lif_numba, lif_operator, lif_tensors
+from bsnn_tha.functional.lif_layout import Layout
 from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid, Sigmoid
 
 RESETS = ("subtract", "zero", "none")
@@ -223,9 +224,9 @@ def test_results_keep_the_layout_of_a_step_and_gradients_that_of_the_window():
 def test_usual_layouts_are_read_in_place(lay_out):
     window = lay_out(torch.randn(3, 4, 8, 16))
     order = lif_operator.time_first(lif_operator.memory_order(window))
-    layout = lif_numba._Layout.of(window, order)
-    assert layout.split(window).data_ptr() == window.data_ptr()
-    memory, *_ = layout.window(window)
+    layout = Layout.of(window, order, lif_numba._SHORT_ROW)
+    assert layout.is_view(window)
+    memory, *_ = lif_numba._memory(window, layout)
     assert memory.size == (4 * 8 * 16 if window.stride(0) == 0 else window.numel())
 
 
@@ -433,7 +434,9 @@ def test_neurons_and_networks_choose():
     network = SpikingNetwork("3", (4,), beta=0.9, backend="reference")
     assert network.layers[0].neuron.backend == "reference"
     assert AnnealedLeaky(0.9).backend == "auto"
-    with pytest.raises(InvalidValueError, match=r"^backend must be one of auto, reference, numba"):
+    with pytest.raises(
+        InvalidValueError, match=r"^backend must be one of auto, reference, numba, triton"
+    ):
         AnnealedLeaky(0.9, backend="cuda")
     current = torch.ones(2, 3).half()
     with pytest.raises(InvalidValueError, match="cannot be used"):

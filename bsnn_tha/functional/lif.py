@@ -17,7 +17,8 @@ Only the membranes are kept for it: spikes are a comparison away.
 
 Both passes exist in tensor operations, for any device and dtype
 (:mod:`bsnn_tha.functional.lif_tensors`), and as one compiled loop each
-(:mod:`bsnn_tha.functional.lif_numba`, for the CPU). To PyTorch a layer is one
+(:mod:`bsnn_tha.functional.lif_numba` for the CPU,
+:mod:`bsnn_tha.functional.lif_triton` for the GPU). To PyTorch a layer is one
 operator: :mod:`bsnn_tha.functional.lif_operator`, which also chooses.
 """
 
@@ -60,18 +61,20 @@ def lif_sequence(
         membrane: u before the first step, ``[batch, ...]``; zero if None. A
             long window may be cut: pass ``result.membrane`` on.
         record: also return u at every step, differentiable.
-        backend: ``"numba"``, compiled loops for float32, float64 and bfloat16
-            on the CPU (surrogates other than the fast sigmoid and arctan go
-            backward in tensor operations); ``"reference"``, tensor operations
-            for everything; ``"auto"``, numba where it can be used. Spikes and
-            membranes are the same bits, and so is the current's gradient but
-            for bfloat16, where compiled ones round once instead of at every
-            operation.
+        backend: ``"numba"``, compiled loops on the CPU for float32, float64 and
+            bfloat16; ``"triton"``, kernels on the GPU for these and float16
+            (tested in Triton's interpreter, never timed on a GPU);
+            ``"reference"``, tensor operations; ``"auto"``, the compiled one
+            that fits the device if it works, logged once. Spikes and membranes
+            are the same bits. So is the current's gradient by numba, but for
+            bfloat16, which is rounded once instead of at every operation.
+            Surrogates of the user's (and by numba the sigmoid) go backward in
+            tensor operations.
 
     Raises:
         InvalidValueError: no time step, an unknown reset or backend, a
             ``membrane`` of another shape than one step of ``current``, or
-            ``backend="numba"`` where it cannot be used.
+            a backend asked for by name that cannot be used.
 
     Example:
         A constant current of 1 against θ = 1.5 and β = 1 fires every other

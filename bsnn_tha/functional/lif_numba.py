@@ -29,7 +29,7 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import numba
 import numpy as np
@@ -37,6 +37,7 @@ import torch
 from numba.extending import overload
 from torch import Tensor
 
+from bsnn_tha.functional.lif_layout import Layout, empty
 from bsnn_tha.functional.lif_reference import Reset
 from bsnn_tha.functional.lif_tensors import Upstream
 from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid, Surrogate
@@ -78,19 +79,19 @@ def forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """As :func:`bsnn_tha.functional.lif_tensors.forward`."""
-    layout = _Layout.of(current, order)
-    spikes = _empty(current, order)
-    membranes = _empty(current, order) if keep else None
-    last = layout.step(start, copy=True)
+    layout = Layout.of(current, order, _SHORT_ROW)
+    spikes = empty(current, order)
+    membranes = empty(current, order) if keep else None
+    last = layout.step(start).clone()
     _run(
         _forward_scan,
         (reset, current.dtype),
         layout,
-        *layout.window(current),
-        *(layout.step(tensor) for tensor in (beta, threshold)),
-        last,
-        layout.window(spikes)[0],
-        layout.window(membranes)[0],
+        *_memory(current, layout),
+        *(_step(tensor, layout) for tensor in (beta, threshold)),
+        last.numpy(),
+        _memory(spikes, layout)[0],
+        _memory(membranes, layout)[0],
     )
     return spikes, membranes, layout.restore_step(last, current.dtype)
 
@@ -110,17 +111,14 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """As :func:`bsnn_tha.functional.lif_tensors.backward`, if :func:`differentiates`."""
     g_spikes, g_membranes, g_last = grads
-    g_current = _empty(membranes, order)
-    time_first = [0, *(dim for dim in order if dim)]
-    layout = _Layout.of(g_current, time_first)
-    # Where its rows are too short to be written to, they are gathered elsewhere first.
-    direct = layout.is_view(g_current)
-    written = g_current if direct else _empty(membranes, time_first)
+    g_current = empty(membranes, order)
+    layout = Layout.of(g_current, [0, *(dim for dim in order if dim)], _SHORT_ROW)
+    written = layout.writable(g_current)
     # What is carried from step to step; in the end the gradient of `start`.
-    carried = layout.step(torch.zeros_like(start) if g_last is None else g_last, copy=True)
+    carried = layout.step(torch.zeros_like(start) if g_last is None else g_last).clone()
     # Summed over time for each neuron; over neurons afterwards.
-    g_beta = np.zeros_like(carried) if learn_beta else None
-    g_threshold = np.zeros_like(carried) if learn_threshold else None
+    g_beta = torch.zeros_like(carried) if learn_beta else None
+    g_threshold = torch.zeros_like(carried) if learn_threshold else None
     real = _REALS[membranes.dtype]
     fast_sigmoid = isinstance(surrogate, FastSigmoid)
     scale = surrogate.slope if fast_sigmoid else math.pi / 2 * surrogate.slope
@@ -128,27 +126,23 @@ def backward(
         _backward_scan,
         (fast_sigmoid, reset, membranes.dtype),
         layout,
-        *layout.window(g_spikes),
-        *layout.window(g_membranes),
-        *(layout.step(tensor) for tensor in (start, beta, threshold, centre)),
-        *layout.window(membranes),
+        *_memory(g_spikes, layout),
+        *_memory(g_membranes, layout),
+        *(_step(tensor, layout) for tensor in (start, beta, threshold, centre)),
+        *_memory(membranes, layout),
         real(scale),
         real(surrogate.slope / 2),
-        *layout.window(written),
-        carried,
-        g_beta,
-        g_threshold,
+        *_memory(written, layout),
+        carried.numpy(),
+        None if g_beta is None else g_beta.numpy(),
+        None if g_threshold is None else g_threshold.numpy(),
     )
     return (
-        written if direct else g_current.copy_(written),
+        g_current if written is g_current else g_current.copy_(written),
         layout.restore_step(carried, start.dtype),
         None if g_beta is None else layout.summed(g_beta, beta),
         None if g_threshold is None else layout.summed(g_threshold, threshold),
     )
-
-
-def _empty(like: Tensor, order: list[int]) -> Tensor:
-    return torch.empty_permuted(like.shape, order, dtype=like.dtype)
 
 
 # bfloat16, which numpy does not know: the upper half of a float32, as an unsigned integer.
@@ -176,7 +170,8 @@ def _compile_narrowed(value, array):  # type: ignore[no-untyped-def]
         bits = np.float32(value).view(np.uint32)
         odd = (bits >> np.uint32(16)) & np.uint32(1)  # to nearest, ties to even
         rounded = (bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
-        return np.uint16(rounded) if value == value else np.uint16(0x7FC0)
+        # NaN stays NaN: the lower half is empty, whether from bfloat16 or the processor's own.
+        return np.uint16(rounded)
 
     return narrow
 
@@ -307,90 +302,27 @@ def _backward_scan(fast_sigmoid: bool, reset: Reset, dtype: torch.dtype) -> Call
     return scan
 
 
-# Memory
+# Memory, as numpy sees it
 
 
-class _Layout(NamedTuple):
-    """How a window lies in memory: for each step ``rows`` runs of ``length`` neurons.
+def _memory(window: Tensor | None, layout: Layout) -> tuple[Any, int, int]:
+    """What the scans read of a window: its memory, stride of time and of rows.
 
-    Most windows are a single row. Batch norm gives one whose time steps lie
-    inside the samples: there each sample is a row.
+    As one contiguous array: a compiler that knows a stride of 1 can vectorize.
     """
+    if window is None:
+        return None, 0, 0
+    split = layout.split(window)
+    strides = split.stride()
+    span = 1 + sum((n - 1) * stride for n, stride in zip(split.shape, strides, strict=True))
+    memory = split.as_strided((span if split.numel() else 0,), (1,))
+    if memory.dtype == torch.bfloat16:
+        memory = memory.view(torch.uint16)
+    return memory.numpy(), strides[0], strides[1]
 
-    shape: tuple[int, ...]
-    order: tuple[int, ...]
-    """Dimensions of the window: time, then those of a step as they lie in memory."""
-    rows: int
-    length: int
 
-    @classmethod
-    def of(cls, window: Tensor, order: list[int]) -> Self:
-        """The layout of a window whose dimensions lie in this order, but for that of time."""
-        shape, strides = window.shape, window.stride()
-        length = 1
-        for dim in reversed(order[1:]):
-            if shape[dim] != 1 and strides[dim] != length:
-                break
-            length *= shape[dim]
-        neurons = math.prod(shape[1:])
-        if length < _SHORT_ROW:
-            length = neurons
-        return cls(shape, tuple(order), neurons // length if length else 1, length)
-
-    @property
-    def steps(self) -> int:
-        return self.shape[0]
-
-    @property
-    def neurons(self) -> int:
-        return self.rows * self.length
-
-    def window(self, window: Tensor | None) -> tuple[Any, int, int]:
-        """What the scans read of a window: its memory, stride of time and of rows.
-
-        As one contiguous array: a compiler that knows a stride of 1 can vectorize.
-        """
-        if window is None:
-            return None, 0, 0
-        split = self.split(window)
-        strides = split.stride()
-        span = 1 + sum((n - 1) * stride for n, stride in zip(split.shape, strides, strict=True))
-        memory = split.as_strided((span if split.numel() else 0,), (1,))
-        if memory.dtype == torch.bfloat16:
-            memory = memory.view(torch.uint16)
-        return memory.numpy(), strides[0], strides[1]
-
-    def split(self, window: Tensor) -> Tensor:
-        """``[time, rows, length]``: a view if memory allows, else a copy."""
-        split = window.detach().permute(self.order).reshape(self.steps, self.rows, self.length)
-        return split if split.stride(2) == 1 else split.contiguous()
-
-    def is_view(self, window: Tensor) -> bool:
-        """Whether writing to what the scans see of a window writes to the window."""
-        return self.split(window).data_ptr() == window.data_ptr()
-
-    def step(self, tensor: Tensor, copy: bool = False) -> Any:
-        """One value for each neuron, in the order of memory and in what is computed with."""
-        tensor = tensor.detach()
-        if tensor.numel() == 1:  # [1, 1] for a step of [batch] is fine as well
-            tensor = tensor.reshape(())
-        if tensor.dtype == torch.bfloat16:
-            tensor = tensor.float()
-        step = tensor.expand(self.shape[1:]).permute([dim - 1 for dim in self.order[1:]])
-        values = step.reshape(-1).contiguous().numpy()
-        return values.copy() if copy else values
-
-    def restore_step(self, step: Any, dtype: torch.dtype) -> Tensor:
-        """A step in its own shape, of one as the scans see it."""
-        dims = [dim - 1 for dim in self.order[1:]]
-        inverse = sorted(range(len(dims)), key=dims.__getitem__)
-        values = torch.from_numpy(step).view([self.shape[1 + dim] for dim in dims])
-        return values.permute(inverse).to(dtype)
-
-    def summed(self, step: Any, like: Tensor) -> Tensor:
-        """The same, over what the parameter is broadcast along."""
-        values = torch.from_numpy(step)
-        return self.restore_step(step, values.dtype).sum_to_size(like.shape).to(like.dtype)
+def _step(tensor: Tensor, layout: Layout) -> Any:
+    return layout.step(tensor).numpy()
 
 
 # Compiling and threads
@@ -418,7 +350,7 @@ def _compiled(make: Callable[..., Any], constants: tuple[Any, ...], arguments: A
 
 
 def _run(
-    make: Callable[..., Any], constants: tuple[Any, ...], layout: _Layout, *arguments: Any
+    make: Callable[..., Any], constants: tuple[Any, ...], layout: Layout, *arguments: Any
 ) -> None:
     """Run a scan over all blocks."""
     arguments += layout.steps, layout.neurons, layout.length, _BLOCK

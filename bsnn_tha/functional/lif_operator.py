@@ -18,6 +18,7 @@ import dataclasses
 import functools
 import importlib
 import logging
+import os
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -34,7 +35,7 @@ from bsnn_tha.functional.surrogate import SURROGATES, Surrogate
 
 logger = logging.getLogger(__name__)
 
-Backend = Literal["auto", "reference", "numba"]
+Backend = Literal["auto", "reference", "numba", "triton"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 
@@ -250,6 +251,7 @@ class LIFScan(Function):
 
 _NEEDS: dict[str, tuple[str, tuple[torch.dtype, ...]]] = {
     "numba": ("cpu", (torch.float32, torch.float64, torch.bfloat16)),
+    "triton": ("cuda", (torch.float32, torch.float64, torch.bfloat16, torch.float16)),
 }
 """Where the tensors of a backend's scans must be, and of which dtypes."""
 
@@ -262,28 +264,36 @@ def choose(backend: str, window: Tensor) -> ModuleType:
     """
     if backend == "reference":
         return lif_tensors
-    names = list(_NEEDS) if backend == "auto" else [backend]
-    # What compiled code says first for this device; other devices' is no news.
+    if backend == "auto":
+        device = window.device.type
+        names = [name for name, (its, _) in _NEEDS.items() if its == device]
+    else:
+        names = [backend]
     for name in names:
         obstacle = _obstacle(name, window)
         scans = None
         if obstacle is None:
             scans, obstacle = _scans(name)
         if scans is not None:
-            _say_once(f"neurons on the {window.device.type} run compiled, by {name}")
+            _say_once(f"neurons on {window.device.type} run compiled, by {name}")
             return scans
         if backend != "auto":
             raise InvalidValueError(f"backend={backend!r} cannot be used: {obstacle}")
-        if window.device.type == _NEEDS[name][0]:
-            _say_once(f"neurons run in tensor operations, which is slower: {obstacle}")
+        _say_once(f"neurons run in tensor operations, which is slower: {obstacle}")
     return lif_tensors
+
+
+def _device(name: str) -> str:
+    """Where a backend's tensors must be. Triton's interpreter needs no GPU, for tests."""
+    interpreted = name == "triton" and os.environ.get("TRITON_INTERPRET") == "1"
+    return "cpu" if interpreted else _NEEDS[name][0]
 
 
 def _obstacle(name: str, window: Tensor) -> str | None:
     """Why these scans cannot read this tensor."""
-    device, dtypes = _NEEDS[name]
+    device, dtypes = _device(name), _NEEDS[name][1]
     if window.device.type != device:
-        return f"it needs tensors on the {device}, but got {window.device.type}"
+        return f"it needs tensors on {device}, but got {window.device.type}"
     if window.dtype not in dtypes:
         shown = [str(dtype).removeprefix("torch.") for dtype in (*dtypes, window.dtype)]
         return f"it needs {', '.join(shown[:-2])} or {shown[-2]}, but got {shown[-1]}"
@@ -300,7 +310,7 @@ def _scans(name: str) -> tuple[ModuleType | None, str]:
     # library it cannot load, a processor it does not know.
     try:
         scans = importlib.import_module(f"bsnn_tha.functional.lif_{name}")
-        ones = torch.ones(1, 1, device=_NEEDS[name][0])
+        ones = torch.ones(1, 1, device=_device(name))
         scans.forward(ones, ones[0], ones[0], ones[0], "subtract", [0, 1], False)
     except Exception as error:
         reason = " ".join(str(error).split()) or "no reason given"

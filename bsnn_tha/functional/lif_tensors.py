@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bsnn_tha.functional.lif_layout import empty
 from bsnn_tha.functional.lif_reference import Reset, integrate
 from bsnn_tha.functional.surrogate import Surrogate
 
@@ -41,8 +42,8 @@ def forward(
         order: dimensions of the results as they lie in memory, time first.
         keep: whether the membranes are needed; None in their place if not.
     """
-    spikes = _empty(current, order)
-    membranes = _empty(current, order) if keep else None
+    spikes = empty(current, order)
+    membranes = empty(current, order) if keep else None
     u = start
     for t, step_current in enumerate(current.unbind(0)):
         u = integrate(step_current, u, beta, threshold, reset)
@@ -76,7 +77,7 @@ def backward(
         learn_beta, learn_threshold: whether β and θ want a gradient.
     """
     g_spikes, g_membranes, g_last = grads
-    g_current = _empty(membranes, order)
+    g_current = empty(membranes, order)
     g_beta = torch.zeros_like(beta) if learn_beta else None
     g_threshold = torch.zeros_like(threshold) if learn_threshold else None
     carried = torch.zeros_like(start) if g_last is None else g_last
@@ -103,7 +104,3 @@ def backward(
         if g_threshold is not None and reset == "subtract":
             g_threshold -= (g_u * (before >= threshold)).sum_to_size(threshold.shape)
     return g_current, carried, g_beta, g_threshold
-
-
-def _empty(like: Tensor, order: list[int]) -> Tensor:
-    return torch.empty_permuted(like.shape, order, dtype=like.dtype, device=like.device)

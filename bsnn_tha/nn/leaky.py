@@ -78,8 +78,8 @@ class AnnealedLeaky(snn.Leaky):
         learn_threshold: make θ a parameter (fixed rule only: a threshold
             cannot follow a schedule and a gradient at once).
         reset_mechanism: ``"subtract"`` (Eq. 1), ``"zero"`` or ``"none"``.
-        backend: what whole windows run on: ``"auto"``, ``"numba"`` or
-            ``"reference"``, as in :func:`bsnn_tha.lif_sequence`.
+        backend: what whole windows run on: ``"auto"``, ``"numba"``,
+            ``"triton"`` or ``"reference"``, as in :func:`bsnn_tha.lif_sequence`.
         **leaky_keywords: snnTorch's other keywords, at the values that fit
             Eq. 1 and 2; anything else is refused with the reason.
 
