@@ -21,9 +21,15 @@ from bsnn_tha.functional.lif import lif_sequence
 from bsnn_tha.functional.lif_reference import lif_sequence_reference
 from bsnn_tha.functional.surrogate import FastSigmoid
 
+
+def with_record(backend: str):
+    return functools.partial(lif_sequence, record=True, backend=backend)
+
+
 IMPLEMENTATIONS = {
-    "lif_sequence": functools.partial(lif_sequence, record=True),
-    "lif_sequence_reference": lif_sequence_reference,
+    "numba": with_record("numba"),
+    "tensor_operations": with_record("reference"),
+    "step_by_step": lif_sequence_reference,
 }
 RESETS = ("subtract", "zero", "none")
 SLOPE = 2.5
@@ -32,6 +38,7 @@ CENTRE = 0.9
 implementations = pytest.mark.parametrize(
     "implementation", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS.keys()
 )
+backends = pytest.mark.parametrize("backend", ["auto", "reference"])
 resets = pytest.mark.parametrize("reset", RESETS)
 
 
@@ -223,10 +230,11 @@ def assert_same_window(actual, expected):
         assert torch.equal(got, wanted)
 
 
+@backends
 @shapes
 @dtypes
 @resets
-def test_bit_equal_to_the_reference_and_to_single_steps(shape, dtype, reset):
+def test_bit_equal_to_the_reference_and_to_single_steps(backend, shape, dtype, reset):
     torch.manual_seed(1)
     lif = AnnealedLeaky(0.83, 0.7, 1.9, 0.1, slope=SLOPE, reset_mechanism=reset).to(dtype)
     lif.anneal(5)
@@ -234,7 +242,7 @@ def test_bit_equal_to_the_reference_and_to_single_steps(shape, dtype, reset):
     start = (1 + torch.randn(shape[1:])).to(dtype)
     settings = lif.beta, lif.threshold, lif.theta_0, lif.surrogate, reset, start
 
-    fused = lif_sequence(current, *settings, record=True)
+    fused = lif_sequence(current, *settings, record=True, backend=backend)
     assert_same_window(fused, lif_sequence_reference(current, *settings))
     assert fused.spikes.dtype == fused.membrane.dtype == dtype
     assert fused.spikes.shape == shape and fused.membrane.shape == shape[1:]
@@ -249,9 +257,10 @@ def test_bit_equal_to_the_reference_and_to_single_steps(shape, dtype, reset):
         assert 0 < fused.spikes.mean() < 1
 
 
+@backends
 @shapes
 @resets
-def test_gradients_equal_autograds(shape, reset):
+def test_gradients_equal_autograds(backend, shape, reset):
     torch.manual_seed(2)
     inputs = [
         0.5 + torch.randn(shape, dtype=torch.float64),
@@ -261,7 +270,7 @@ def test_gradients_equal_autograds(shape, reset):
     ]
     gz, gm, g_last = (torch.randn(shape[i > 1 :], dtype=torch.float64) for i in range(3))
     results = []
-    for implementation in IMPLEMENTATIONS.values():
+    for implementation in (with_record(backend), lif_sequence_reference):
         leaves = [tensor.clone().requires_grad_() for tensor in inputs]
         current, beta, theta, start = leaves
         window = implementation(
@@ -282,15 +291,18 @@ BROADCASTS = {
 
 
 @pytest.mark.parametrize(("beta_shape", "theta_shape"), BROADCASTS.values(), ids=BROADCASTS.keys())
+@backends
 @resets
-def test_beta_and_theta_broadcast_and_get_gradients_of_their_shape(beta_shape, theta_shape, reset):
+def test_beta_and_theta_broadcast_and_get_gradients_of_their_shape(
+    beta_shape, theta_shape, backend, reset
+):
     torch.manual_seed(3)
     current = 0.5 + torch.randn(5, 2, 3, 4, 5, dtype=torch.float64)
     upstream = torch.randn_like(current)
     beta_values = 0.5 + 0.4 * torch.rand(beta_shape, dtype=torch.float64)
     theta_values = 0.8 + torch.rand(theta_shape, dtype=torch.float64)
     results = []
-    for implementation in IMPLEMENTATIONS.values():
+    for implementation in (with_record(backend), lif_sequence_reference):
         beta, theta = beta_values.clone().requires_grad_(), theta_values.clone().requires_grad_()
         window = implementation(current, beta, theta, float64(CENTRE), FastSigmoid(SLOPE), reset)
         loss = (upstream * (window.spikes + window.membranes)).sum()
@@ -301,8 +313,9 @@ def test_beta_and_theta_broadcast_and_get_gradients_of_their_shape(beta_shape, t
 
 
 @pytest.mark.parametrize("full_precision", ["beta", "threshold", "start"])
+@backends
 @resets
-def test_half_precision_current_meets_full_precision_tensors(full_precision, reset):
+def test_half_precision_current_meets_full_precision_tensors(full_precision, backend, reset):
     # Under autocast currents are bfloat16 while β per neuron, θ per neuron or
     # a membrane carried over are float32. Spikes and resets must stay consistent.
     torch.manual_seed(4)
@@ -315,7 +328,7 @@ def test_half_precision_current_meets_full_precision_tensors(full_precision, res
     else:
         start = torch.rand(64)
     settings = beta, theta, torch.tensor(CENTRE), FastSigmoid(), reset, start
-    fused = lif_sequence(current, *settings, record=True)
+    fused = lif_sequence(current, *settings, record=True, backend=backend)
     looped = lif_sequence_reference(current, *settings)
     assert torch.equal(fused.spikes.float(), looped.spikes.float())
     assert torch.equal(fused.membranes.float(), looped.membranes.float())
@@ -325,15 +338,16 @@ def test_half_precision_current_meets_full_precision_tensors(full_precision, res
 # Outputs and what they need
 
 
+@backends
 @resets
-def test_record_is_an_option_and_changes_nothing_else(reset):
+def test_record_is_an_option_and_changes_nothing_else(backend, reset):
     case = make_case("random")
     theta = case.theta.clone().requires_grad_()
     arguments = case.beta, theta, float64(CENTRE), FastSigmoid(SLOPE), reset, case.start
     results = []
     for record in (False, True):
         current = case.current.clone().requires_grad_()
-        window = lif_sequence(current, *arguments, record=record)
+        window = lif_sequence(current, *arguments, record=record, backend=backend)
         assert (window.membranes is not None) == record
         results.append((window.spikes, window.membrane))
         results[-1] += torch.autograd.grad((case.gz * window.spikes).sum(), (current, theta))
@@ -342,11 +356,12 @@ def test_record_is_an_option_and_changes_nothing_else(reset):
 
 
 @pytest.mark.parametrize("output", ["spikes", "membranes", "membrane"])
+@backends
 @resets
-def test_a_loss_may_use_one_output_only(output, reset):
+def test_a_loss_may_use_one_output_only(output, backend, reset):
     case = make_case("ties_with_decay")
     results = []
-    for implementation in IMPLEMENTATIONS.values():
+    for implementation in (with_record(backend), lif_sequence_reference):
         current = case.current.clone().requires_grad_()
         beta, theta = case.beta.clone().requires_grad_(), case.theta.clone().requires_grad_()
         window = implementation(
@@ -498,12 +513,13 @@ def test_nan_stays_visible_and_in_its_neuron(implementation, reset):
     assert bool(gradient[:, 1].isfinite().all()) and bool((gradient[:, 1] > 0).all())
 
 
+@backends
 @resets
-def test_nan_gives_the_same_gradients_as_autograd(reset):
+def test_nan_gives_the_same_gradients_as_autograd(backend, reset):
     values = torch.full((5, 2), 0.75)
     values[2, 0] = math.nan
     one, results = torch.tensor(1.0), []
-    for implementation in IMPLEMENTATIONS.values():
+    for implementation in (with_record(backend), lif_sequence_reference):
         current = values.clone().requires_grad_()
         window = implementation(current, one, one, torch.tensor(0.5), FastSigmoid(), reset)
         results += torch.autograd.grad(window.membranes.sum(), current)
@@ -528,6 +544,12 @@ def test_unknown_reset():
     message = "reset must be one of subtract, zero, none, but got 'hard'"
     with pytest.raises(InvalidValueError, match=f"^{re.escape(message)}$"):
         lif_sequence(torch.ones(3, 2), ONE, ONE, ONE, FastSigmoid(), reset="hard")
+
+
+def test_unknown_backend():
+    message = "backend must be one of auto, reference, numba, triton, but got 'cuda'"
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(message)}$"):
+        lif_sequence(torch.ones(3, 2), ONE, ONE, ONE, FastSigmoid(), backend="cuda")
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3, 2), (4, 2)])

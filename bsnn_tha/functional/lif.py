@@ -14,19 +14,22 @@ subtraction and for no reset, β (1 − z[t]) for reset to zero. β and θ get
     g_θ = −Σ_t (g_z[t] s(u[t]) + g_u[t] z[t−1] if reset by subtraction).
 
 Only the membranes are kept for it: spikes are a comparison away.
+
+Both passes exist in tensor operations, for any device and dtype
+(:mod:`bsnn_tha.functional.lif_tensors`), and as one compiled loop each
+(:mod:`bsnn_tha.functional.lif_numba` for the CPU,
+:mod:`bsnn_tha.functional.lif_triton` for the GPU). To PyTorch a layer is one
+operator: :mod:`bsnn_tha.functional.lif_operator`, which also chooses.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.lif_reference import RESETS, LIFWindow, Reset, integrate
+from bsnn_tha.functional.lif_operator import BACKENDS, Backend, LIFScan, described, lif
+from bsnn_tha.functional.lif_reference import RESETS, LIFWindow, Reset
 from bsnn_tha.functional.surrogate import Surrogate
 
 
@@ -39,6 +42,7 @@ def lif_sequence(
     reset: Reset = "subtract",
     membrane: Tensor | None = None,
     record: bool = False,
+    backend: Backend = "auto",
 ) -> LIFWindow:
     """Spikes of a layer for a window of input current (Eq. 1, 2, 8 and 15).
 
@@ -57,10 +61,20 @@ def lif_sequence(
         membrane: u before the first step, ``[batch, ...]``; zero if None. A
             long window may be cut: pass ``result.membrane`` on.
         record: also return u at every step, differentiable.
+        backend: ``"numba"``, compiled loops on the CPU for float32, float64 and
+            bfloat16; ``"triton"``, kernels on the GPU for these and float16
+            (tested in Triton's interpreter, never timed on a GPU);
+            ``"reference"``, tensor operations; ``"auto"``, the compiled one
+            that fits the device if it works, logged once. Spikes and membranes
+            are the same bits. So is the current's gradient by numba, but for
+            bfloat16, which is rounded once instead of at every operation.
+            Surrogates of the user's (and by numba the sigmoid) go backward in
+            tensor operations.
 
     Raises:
-        InvalidValueError: no time step, an unknown reset, or a ``membrane``
-            of another shape than one step of ``current``.
+        InvalidValueError: no time step, an unknown reset or backend, a
+            ``membrane`` of another shape than one step of ``current``, or
+            a backend asked for by name that cannot be used.
 
     Example:
         A constant current of 1 against θ = 1.5 and β = 1 fires every other
@@ -90,70 +104,22 @@ def lif_sequence(
             f"membrane must have the shape of one time step, {list(current.shape[1:])}, "
             f"but got {list(membrane.shape)}"
         )
+    if backend not in BACKENDS:
+        raise InvalidValueError(
+            f"backend must be one of {', '.join(BACKENDS)}, but got {backend!r}"
+        )
     # One dtype for the state (see `integrate`); the casts carry gradients back.
     start, beta, threshold, centre = (
         tensor.to(current.dtype) for tensor in (membrane, beta, threshold, centre)
     )
-    spikes, membranes, last = _LIFScan.apply(
-        current, start, beta, threshold, centre, surrogate, reset
-    )
+    learned = any(tensor.requires_grad for tensor in (current, start, beta, threshold))
+    keep = record or (torch.is_grad_enabled() and learned)
+    name = described(surrogate)
+    if name is None:
+        run = LIFScan.apply(
+            current, start, beta, threshold, centre, surrogate, reset, keep, backend
+        )
+    else:
+        run = lif(current, start, beta, threshold, centre, *name, reset, keep, backend)
+    spikes, membranes, last = run
     return LIFWindow(spikes, membranes if record else None, last)
-
-
-class _LIFScan(Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        current: Tensor,
-        start: Tensor,
-        beta: Tensor,
-        threshold: Tensor,
-        centre: Tensor,
-        surrogate: Surrogate,
-        reset: Reset,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        membranes = torch.empty(current.shape, dtype=current.dtype, device=current.device)
-        u = start
-        for t, step_current in enumerate(current.unbind(0)):
-            u = integrate(step_current, u, beta, threshold, reset)
-            membranes[t] = u
-        spikes = (membranes >= threshold).to(current.dtype)
-        ctx.save_for_backward(start, beta, threshold, centre, membranes)
-        ctx.surrogate, ctx.reset = surrogate, reset
-        ctx.set_materialize_grads(False)
-        return spikes, membranes, u.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        g_spikes, g_membranes, g_last = grads
-        start, beta, threshold, centre, membranes = ctx.saved_tensors
-        _, _, learn_beta, learn_threshold, *_ = ctx.needs_input_grad
-        g_current = torch.empty_like(membranes)
-        g_beta = torch.zeros_like(beta) if learn_beta else None
-        g_threshold = torch.zeros_like(threshold) if learn_threshold else None
-
-        carried = torch.zeros_like(start) if g_last is None else g_last
-        for t in reversed(range(len(membranes))):
-            u = membranes[t]
-            before = membranes[t - 1] if t else start
-            g_u = g_current[t]
-            g_u.copy_(carried)
-            if g_membranes is not None:
-                g_u += g_membranes[t]
-            if g_spikes is not None:
-                through = ctx.surrogate(u, centre) * g_spikes[t]
-                g_u += through
-                if g_threshold is not None:
-                    g_threshold -= through.sum_to_size(threshold.shape)
-            carried = beta * g_u
-            decayed = before
-            if ctx.reset == "zero":
-                silent = ~(before >= threshold)  # NaN: as in the forward pass
-                carried = carried * silent
-                decayed = before * silent
-            if g_beta is not None:
-                g_beta += (g_u * decayed).sum_to_size(beta.shape)
-            if g_threshold is not None and ctx.reset == "subtract":
-                g_threshold -= (g_u * (before >= threshold)).sum_to_size(threshold.shape)
-        return g_current, carried, g_beta, g_threshold, None, None, None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.anneal import check_annealing, check_threshold, threshold_at
-from bsnn_tha.functional.lif import lif_sequence
+from bsnn_tha.functional.lif import BACKENDS, Backend, lif_sequence
 from bsnn_tha.functional.lif_reference import RESETS, LIFWindow, Reset, fire, integrate
 from bsnn_tha.functional.surrogate import SURROGATES, FromSnnTorch, Surrogate
 from bsnn_tha.suggest import did_you_mean
@@ -78,6 +78,8 @@ class AnnealedLeaky(snn.Leaky):
         learn_threshold: make θ a parameter (fixed rule only: a threshold
             cannot follow a schedule and a gradient at once).
         reset_mechanism: ``"subtract"`` (Eq. 1), ``"zero"`` or ``"none"``.
+        backend: what whole windows run on: ``"auto"``, ``"numba"``,
+            ``"triton"`` or ``"reference"``, as in :func:`bsnn_tha.lif_sequence`.
         **leaky_keywords: snnTorch's other keywords, at the values that fit
             Eq. 1 and 2; anything else is refused with the reason.
 
@@ -127,6 +129,7 @@ class AnnealedLeaky(snn.Leaky):
         learn_beta: bool = False,
         learn_threshold: bool = False,
         reset_mechanism: Reset = "subtract",
+        backend: Backend = "auto",
         **leaky_keywords: Any,
     ) -> None:
         _check_leaky_keywords(leaky_keywords)
@@ -154,6 +157,10 @@ class AnnealedLeaky(snn.Leaky):
             raise InvalidValueError(
                 f"reset_mechanism must be one of {', '.join(RESETS)}, but got {reset_mechanism!r}"
             )
+        if backend not in BACKENDS:
+            raise InvalidValueError(
+                f"backend must be one of {', '.join(BACKENDS)}, but got {backend!r}"
+            )
 
         shape = _choose_surrogate(surrogate, slope, spike_grad)
         try:
@@ -176,6 +183,7 @@ class AnnealedLeaky(snn.Leaky):
                 SpikingNeuron.instances.remove(self)
 
         self.surrogate = shape
+        self.backend: Backend = backend
         self.surrogate_centre: SurrogateCentre = surrogate_centre
         self.register_buffer("theta_0", torch.tensor(float(theta_0)))
         self.register_buffer("theta_inf", torch.tensor(float(theta_inf)))
@@ -277,6 +285,7 @@ class AnnealedLeaky(snn.Leaky):
             self._reset_mechanism,
             self._initial_membrane(current.shape[1:], mem),
             record,
+            self.backend,
         )
         if self.init_hidden:
             self.mem = result.membrane

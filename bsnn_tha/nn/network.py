@@ -271,7 +271,7 @@ class SpikingNetwork(nn.Module):
         if chunk_steps is None:
             return self._window(input, num_steps, membranes, record)
         self._check_chunks(chunk_steps)
-        steps = len(input) if num_steps is None else num_steps
+        steps = input.shape[0] if num_steps is None else num_steps
         if chunk_steps >= steps:
             return self._window(input, num_steps, membranes, record)
         return self._chunks(input, num_steps, membranes, record, chunk_steps)
@@ -363,7 +363,7 @@ class SpikingNetwork(nn.Module):
             )
         if num_steps is not None and num_steps < 1:
             raise InvalidValueError(f"num_steps must be at least 1, but got {num_steps}")
-        if num_steps is None and len(input) == 0:
+        if num_steps is None and input.shape[0] == 0:
             raise InvalidValueError("input must have at least one time step, but got none")
 
 
