@@ -63,7 +63,7 @@ class Synapse(nn.Module):
         """
         inside = 1.0 if self.norm is not None else scale
         weight = binarize(self.weight)
-        bias = self.bias
+        bias: Tensor | None = self.bias
         if inside != 1.0:
             weight = weight * inside
             bias = None if bias is None else bias * inside

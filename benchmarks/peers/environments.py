@@ -50,13 +50,14 @@ def _environment(cache: Path, name: str, shared: Path | None) -> Path:
     if _is_current(folder, name):
         return folder
     print(f"making the environment of {name}", file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-    install = [_python(folder), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+    install = [str(_python(folder)), "-m", "pip", "install"]
+    install += ["--quiet", "--disable-pip-version-check"]
     if shared is not None:
         path = _site_packages(folder) / "shared_torch.pth"
         path.write_text(f"{shared}\n", encoding="utf-8")
         install.append("--no-deps")
-    subprocess.run([*install, "-r", REQUIREMENTS / f"{name}.txt"], check=True)
+    subprocess.run([*install, "-r", str(REQUIREMENTS / f"{name}.txt")], check=True)
     (folder / "made-from").write_text(_fingerprint(name), encoding="ascii")
     return folder
 

@@ -136,7 +136,7 @@ def from_preset(name: str) -> Workload:
                 )
             )
         shape = output_shape
-    assert isinstance(neuron.beta, float)
+    assert isinstance(neuron.beta, float) and isinstance(neuron.slope, float)
     return Workload(
         name=name,
         steps=config.data.num_steps,
