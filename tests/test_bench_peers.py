@@ -323,6 +323,12 @@ class TestCheck:
         assert "no results are committed" in capsys.readouterr().err
 
 
+def test_ratios_cannot_be_checked_without_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.parse(["--check", "--peers", "norse"])
+    assert "--check compares ratios to ours" in capsys.readouterr().err
+
+
 def test_only_a_whole_run_replaces_the_results(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -344,6 +350,7 @@ def test_the_table_says_what_was_not_measured_and_whether_the_machine_was_idle()
     assert "| published | 10.000 | **10.00** (10.00 to 10.00) |" in text
     assert "- **norse** was not measured: no network." in text
     assert "busy" not in text
+    assert "peers see the image anew" in text
     found["machine"]["load_before"] = 3.0
     assert "The machine was busy" in markdown(found)
 

@@ -204,6 +204,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="fail where a ratio got worse")
     parser.add_argument("--tolerance", type=float, default=0.15, help="of --check (default: 0.15)")
     options = parser.parse_args(arguments)
+    if options.check and BASE not in options.peers:
+        parser.error(f"--check compares ratios to {BASE}: name it among --peers")
     # Where the environments are is a matter of this machine, not of the results.
     told = [f"--{name}" for name in ("quick", "tiny") if getattr(options, name)]
     told += ["--threads", str(options.threads), "--allocator", options.allocator]

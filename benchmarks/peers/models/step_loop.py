@@ -72,7 +72,10 @@ class CompiledNetwork(Network):
         if shutil.which(compiler) is None:
             raise NotImplementedError(f"torch.compile needs a C++ compiler, but {compiler} is none")
         super().__init__(workload)
-        # A step that is compiled anew too often would silently run uncompiled.
+        # Compiled for these shapes alone, and anew for training, inference and a first
+        # step: seven times. Beyond a limit it would silently run uncompiled.
+        torch._dynamo.config.automatic_dynamic_shapes = False
+        torch._dynamo.config.recompile_limit = 32
         torch._dynamo.config.fail_on_recompile_limit_hit = True
         self.compiled: Step = torch.compile(self.step)
 
