@@ -283,6 +283,14 @@ class TestCheck:
             "mnist, peak memory of training: published was 3.00× ours, now 2.00×",
         ]
 
+    @pytest.mark.parametrize(("ratio", "worse"), [(0.3, False), (0.55, False), (0.65, True)])
+    def test_variants_of_ours_are_worse_where_they_take_longer(
+        self, ratio: float, worse: bool
+    ) -> None:
+        old = results(**{"ours-bf16": measured(0.5, memory=0.5)})
+        new = results(**{"ours-bf16": measured(ratio, memory=0.5)})
+        assert bool(regressions(new, old, 0.15)) == worse
+
     def test_a_peer_that_cannot_run_any_more_is_not_passed_over(self) -> None:
         found = regressions(results(published={"skipped": "no compiler"}), self.old, 0.15)
         assert found == ["mnist, published: measured before, now not (no compiler)"]
@@ -349,6 +357,7 @@ def test_the_table_says_what_was_not_measured_and_whether_the_machine_was_idle()
     text = markdown(found)
     assert "| published | 10.000 | **10.00** (10.00 to 10.00) |" in text
     assert "- **norse** was not measured: no network." in text
+    assert "| mnist, training step, fp32 / bf16 | 10.00× / – | – / – |" in text
     assert "busy" not in text
     assert "peers see the image anew" in text
     found["machine"]["load_before"] = 3.0
@@ -364,7 +373,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    with Client("ours", Path(sys.executable), 1, "plain") as client:
+    with Client("reference", Path(sys.executable), 1, "plain") as client:
         yield client
     assert client.process.returncode == 0
 
@@ -378,7 +387,7 @@ class TestWorker:
         assert facts["versions"]["torch"] == torch.__version__
         client.ask("outputs", to=str(files / "outputs.npz"))
         with np.load(files / "outputs.npz") as outputs:
-            wanted = Peer("ours", small().without_dropout(), without_ties(small())).outputs()
+            wanted = Peer("reference", small().without_dropout(), without_ties(small())).outputs()
             assert compare(dict(outputs), wanted).equal == 1
         for action in ("train", "infer"):
             assert client.ask(action)["seconds"] > 0

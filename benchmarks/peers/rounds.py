@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 
 BASE = "ours"
+VARIANTS = ("ours-bf16",)
+"""Of ours as well: they are to be faster than ours, not slower."""
 PAUSE = 0.1
 """Seconds between repetitions, in which threads of the one before stop to wait for work."""
 
