@@ -63,7 +63,7 @@ def _environment(cache: Path, name: str, shared: Path | None) -> Path:
 
 
 def _is_current(folder: Path, name: str) -> bool:
-    """Made to the end, and from the requirements as they are now."""
+    """Made to the end, by this Python and from the requirements as they are now."""
     made_from = folder / "made-from"
     return made_from.exists() and made_from.read_text(encoding="ascii") == _fingerprint(name)
 
@@ -71,7 +71,7 @@ def _is_current(folder: Path, name: str) -> bool:
 def _fingerprint(name: str) -> str:
     files = ["torch.txt"] if name == "torch" else ["torch.txt", f"{name}.txt"]
     text = b"".join((REQUIREMENTS / file).read_bytes() for file in files)
-    return hashlib.sha256(text).hexdigest()
+    return hashlib.sha256(text + sys.version.encode()).hexdigest()
 
 
 def _python(folder: Path) -> Path:
