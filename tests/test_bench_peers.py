@@ -349,7 +349,7 @@ def test_only_a_whole_run_replaces_the_results(
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["networks"]
     assert "| published |" in (tmp_path / "results.md").read_text(encoding="utf-8")
     told = command.parse(["--quick", "--threads", "2", "--cache", str(tmp_path)]).command
-    assert told == "python -m benchmarks.peers --quick --threads 2 --allocator kept"
+    assert told == "python -m benchmarks.peers --repeats 3 --threads 2 --allocator kept"
 
 
 def test_the_table_says_what_was_not_measured_and_whether_the_machine_was_idle() -> None:

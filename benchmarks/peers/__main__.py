@@ -204,11 +204,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.check and BASE not in options.peers:
         parser.error(f"--check compares ratios to {BASE}: name it among --peers")
+    options.repeats = options.repeats or (3 if options.quick else 9)
     # Where the environments are is a matter of this machine, not of the results.
-    told = [f"--{name}" for name in ("quick", "tiny") if getattr(options, name)]
+    told = ["--tiny"] if options.tiny else []
+    told += ["--repeats", str(options.repeats)]
     told += ["--threads", str(options.threads), "--allocator", options.allocator]
     options.command = shlex.join(["python", "-m", "benchmarks.peers", *told])
-    options.repeats = options.repeats or (3 if options.quick else 9)
     # A part, or less than the whole work, would make a table that says something else.
     options.complete = (
         sorted(options.networks) == sorted(networks)
