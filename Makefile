@@ -2,6 +2,7 @@
 # make test   create an environment, install, lint, check types, run the tests
 # make test-slow   results of the README, trained again (over ten minutes)
 # make fuzz   property tests with new random examples
+# make bench  speed and memory beside other libraries (half an hour; BENCH="--check": compare)
 # make clean  remove the environment
 #
 # Only Python 3.11 or later and make are needed. PYTHON chooses the interpreter
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint test-slow fuzz clean
+.PHONY: demo test lint test-slow fuzz bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bsnn-tha train digits
@@ -29,6 +30,10 @@ test-slow: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	FUZZ=1 $(BIN)/python -m pytest -m "not slow" $$(grep -l "^from hypothesis import.*given" tests/*.py)
+
+# What is measured is this checkout; the peers get environments of their own in .bench.
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.peers $(BENCH)
 
 # torch first and alone: an installer that resolves everything at once may pick
 # another build of it.

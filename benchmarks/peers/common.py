@@ -1,0 +1,142 @@
+"""What the peers' networks share: parameters, binary weights and the loss, in plain PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn import functional as F
+
+from benchmarks.peers.workload import Layer, Workload
+
+
+class _StraightThroughSign(Function):
+    @staticmethod
+    def forward(ctx: Any, latent: Tensor) -> Tensor:
+        return torch.where(latent >= 0, 1.0, -1.0)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> Tensor:
+        return grad[0]
+
+
+def binarize(latent: Tensor) -> Tensor:
+    """Signs of the latent weights; the gradient passes unchanged."""
+    return _StraightThroughSign.apply(latent)
+
+
+class Synapse(nn.Module):
+    """The weights of a layer and what acts on their current: pooling, batch norm, dropout."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+        kernel = (layer.kernel, layer.kernel) if layer.kernel else ()
+        self.weight = nn.Parameter(torch.empty(layer.outputs, layer.inputs, *kernel))
+        self.bias = nn.Parameter(torch.empty(layer.outputs)) if layer.bias else None
+        self.norm = nn.BatchNorm2d(layer.outputs) if layer.norm else None
+        self.dropout = nn.Dropout(layer.dropout) if layer.dropout else None
+
+    def current(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Before batch norm, ``[samples, ...]``."""
+        if not self.layer.kernel:
+            return F.linear(input.flatten(1), weight, bias)
+        maps = F.conv2d(input, weight)
+        return maps if self.layer.pool == 1 else F.avg_pool2d(maps, self.layer.pool)
+
+    def step(self, input: Tensor) -> Tensor:
+        """One time step in the published way: weights binarized here, every time."""
+        current = self.current(input, binarize(self.weight), self.bias)
+        if self.norm is not None:
+            current = self.norm(current)
+        return current if self.dropout is None else self.dropout(current)
+
+    def window(self, input: Tensor, time: int = 0, scale: float = 1.0) -> Tensor:
+        """All time steps at once but for batch norm, whose statistics are those of a step.
+
+        Args:
+            input: ``[time, batch, ...]``, or ``[batch, time, ...]`` with ``time=1``.
+            scale: a factor of the current, for libraries whose neurons count in
+                other units; put into weights that are read once per window.
+        """
+        inside = 1.0 if self.norm is not None else scale
+        weight = binarize(self.weight)
+        bias: Tensor | None = self.bias
+        if inside != 1.0:
+            weight = weight * inside
+            bias = None if bias is None else bias * inside
+        current = self.current(input.flatten(0, 1), weight, bias)
+        current = current.unflatten(0, input.shape[:2])
+        if self.norm is not None:
+            current = self._norm_per_step(self.norm, current, time, scale)
+        return current if self.dropout is None else self.dropout(current)
+
+    def _norm_per_step(
+        self, norm: nn.BatchNorm2d, current: Tensor, time: int, scale: float
+    ) -> Tensor:
+        weight, bias = norm.weight * scale, norm.bias * scale
+
+        def normalise(maps: Tensor) -> Tensor:
+            return F.batch_norm(
+                maps,
+                norm.running_mean,
+                norm.running_var,
+                weight,
+                bias,
+                self.training,
+                norm.momentum or 0.0,
+                norm.eps,
+            )
+
+        if not self.training:  # no statistics are taken: one call does
+            return normalise(current.flatten(0, 1)).unflatten(0, current.shape[:2])
+        return torch.stack([normalise(maps) for maps in current.unbind(time)], time)
+
+
+class PeerNetwork(nn.Module):
+    """A network of one library, called with the window, giving output spikes.
+
+    Attributes:
+        notes: what differs from the paper's neurons, for the table.
+        decayed_reset: a spike lowers the next membrane by βθ rather than θ, and
+            nothing in the library's settings changes that.
+    """
+
+    notes: ClassVar[str] = "as the paper"
+    decayed_reset: ClassVar[bool] = False
+    synapses: Any
+    neurons: Any
+
+    def __init__(self, workload: Workload) -> None:
+        super().__init__()
+        self.workload = workload
+        self.synapses = nn.ModuleList(Synapse(layer) for layer in workload.layers)
+
+    def prepare(self, input: Tensor) -> Tensor:
+        """The input in the library's own layout; not timed."""
+        return input
+
+    def parameter_names(self) -> dict[str, nn.Parameter]:
+        """Every parameter, by its name among the workload's arrays."""
+        prefix = "synapses."
+        return {name.removeprefix(prefix): p for name, p in self.named_parameters()}
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``[time, batch, classes]``, 0 or 1."""
+        raise NotImplementedError
+
+    def loss(self, spikes: Tensor, targets: Tensor) -> Tensor:
+        """Squared error of spike counts, as in the published code."""
+        work = self.workload
+        counts = spikes.sum(0)
+        right = F.one_hot(targets, counts.shape[1]).bool()
+        wanted = torch.where(
+            right, work.correct_rate * work.steps, work.incorrect_rate * work.steps
+        )
+        return F.mse_loss(counts, wanted) / work.steps
+
+    def frames(self, input: Tensor) -> Tensor:
+        """A static image repeated for each step, ``[time, batch, ...]``."""
+        return input.expand(self.workload.steps, *input.shape) if self.workload.static else input
