@@ -123,13 +123,19 @@ def run(
         list[int] | None,
         typer.Option(help="Flat index in the layer; repeatable. Default: those that fire most."),
     ] = None,
-    sample: Annotated[int, typer.Option(help="Of the recorded samples, from 0.")] = 0,
+    sample: Annotated[
+        int | None,
+        typer.Option(help="Of the recorded samples, from 0.", show_default="0"),
+    ] = None,
     iteration: Annotated[
         int | None, typer.Option(help="Which the response is of. Default: the last recorded.")
     ] = None,
     output: Output = None,
     frames: Frames = 100,
-    pace: Paces = Pace.EVEN,
+    pace: Annotated[
+        Pace | None,
+        typer.Option(help="Frames spread evenly, or dense at first.", show_default="even"),
+    ] = None,
     fps: Fps = None,
     dpi: Dpi = 100,
     theme: Themes = Theme.LIGHT,
@@ -144,6 +150,9 @@ def run(
     from animations.runs import surrogate_film, training_film, window_film
     from bsnn_tha.recording import Recording
 
+    given = {"--pace": pace, "--neuron": neuron, "--sample": sample, "--iteration": iteration}
+    _check_options(view, [name for name, value in given.items() if value is not None])
+    sample, pace = sample or 0, pace or Pace.EVEN
     path = output or run / f"{view}.gif"
     _check_film(path, frames, fps, dpi)
     with interruptible():
@@ -189,6 +198,21 @@ def figure(
         print(f"written to {save_figure(draw_figure(name, runs), path)}")
 
 
+_UNUSED = {
+    View.TRAINING: {"--iteration"},
+    View.RESPONSE: {"--pace"},
+    View.SURROGATE: {"--neuron", "--sample", "--iteration"},
+}
+"""Options that a view has no use for."""
+
+
+def _check_options(view: View, given: list[str]) -> None:
+    from bsnn_tha.errors import InvalidValueError
+
+    if wrong := [name for name in given if name in _UNUSED[view]]:
+        raise InvalidValueError(f"--view {view} has no use for {', '.join(wrong)}; leave it out")
+
+
 def _check_film(path: Path, frames: int, fps: float | None, dpi: int) -> None:
     """Refuse at once what would be refused after a minute of training or drawing."""
     from matplotlib.figure import Figure
@@ -215,6 +239,8 @@ def _trained(variants: list[str], film: Path, device: str, threads: int | None) 
         device, threads: to train on.
     """
     from animations.place import check_place
+    from bsnn_tha.config import RunConfig
+    from bsnn_tha.errors import RunError
     from bsnn_tha.presets import load_preset
     from bsnn_tha.training.files import RunFolder
     from bsnn_tha.training.machine import Machine
@@ -229,6 +255,11 @@ def _trained(variants: list[str], film: Path, device: str, threads: int | None) 
     folders = []
     for name, config in configs.items():
         folder = RunFolder(FILM_FOLDER / name)
+        if folder.config.exists() and RunConfig.from_file(folder.config) != config:
+            raise RunError(
+                f"{folder.path} was trained with other settings than the preset has now; "
+                "remove it to train anew, or name it as one of RUNS"
+            )
         if not folder.finished:
             # Of an epoch that was not finished nothing is left but its folder.
             if folder.config.exists():

@@ -424,6 +424,17 @@ def test_without_runs_they_are_trained_once_and_gone_on_with(animate, tmp_path, 
     assert (tmp_path / "temporal-coding.gif").read_bytes() == first
 
 
+def test_networks_trained_with_other_presets_are_not_passed_off_as_todays(
+    animate, tmp_path, monkeypatch
+):
+    arguments = ["temporal-coding", "--variants", "tha", "--frames", "2", *SMALL]
+    presets_of(monkeypatch)
+    assert animate(*arguments)[0] == 0
+    presets_of(monkeypatch, **{"neuron.beta": 0.5})
+    before = everything_in(tmp_path)
+    assert_refused(animate(*arguments), "trained with other settings", tmp_path, before)
+
+
 # Refusals; each gets the runs and returns arguments
 
 NOWHERE = ["-o", "file/film.gif"]  # below what is no folder
@@ -462,6 +473,18 @@ REFUSED = {
     "iteration_zero": (
         lambda runs: ["run", runs["annealed"], "--view=response", "--iteration", "0"],
         "iteration must be from 1 to 6, but got 0",
+    ),
+    "response_has_no_pace": (
+        lambda runs: ["run", runs["annealed"], "--view=response", "--pace=early"],
+        "--view response has no use for --pace",
+    ),
+    "surrogate_has_no_sample": (
+        lambda runs: ["run", runs["annealed"], "--view=surrogate", "--neuron=1", "--sample=0"],
+        "--view surrogate has no use for --neuron, --sample",
+    ),
+    "training_has_no_iteration": (
+        lambda runs: ["run", runs["annealed"], "--iteration=1"],
+        "--view training has no use for --iteration",
     ),
     "no_frames": (
         lambda runs: ["run", runs["annealed"], "--frames", "0"],
