@@ -1,11 +1,12 @@
 """Neurons and training steps: compiled scans against tensor operations.
 
 The spiking layers of the three networks, forward and backward, and whole
-training steps of the MNIST and SHD networks (forward, loss, backward, Adam):
+training steps of the presets' networks (forward, loss, backward, Adam), the last column
+under autocast, which rounds currents and gradients to bfloat16:
 
     python -m benchmarks.lif --threads 2
 
-The two backends take turns in one process, so that whatever else the machine
+Backends and variants take turns in one process, so that whatever else the machine
 does meets both; times are medians. GB/s counts what has to be moved at least:
 currents read, spikes and membranes written; on the way back gradients of the
 spikes and membranes read, gradients of the currents written. A constant current
@@ -25,7 +26,8 @@ import torch
 from torch import Tensor
 
 from bsnn_tha import AnnealedLeaky, SpikingNetwork, lif_sequence, spike_count_loss
-from bsnn_tha.functional.lif import Backend
+from bsnn_tha.functional import sparse_linear
+from bsnn_tha.functional.lif_operator import Backend
 from bsnn_tha.functional.surrogate import FastSigmoid
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.memory import keep_freed_memory
@@ -65,19 +67,31 @@ def layer_steps(current: Tensor) -> dict[str, Callable[[], tuple[float, float]]]
     return {backend: lambda backend=backend: step(backend) for backend in BACKENDS}  # type: ignore[misc]
 
 
+VARIANTS: dict[str, tuple[Backend, bool, bool]] = {
+    "tensors": ("reference", False, False),
+    "numba": ("numba", False, False),
+    "and zeros skipped": ("numba", True, False),
+    "and bfloat16": ("numba", True, True),
+}
+"""Backend of the neurons; whether zeros of the input are skipped; autocast to bfloat16."""
+
+
 def training_steps(name: str) -> dict[str, Callable[[], tuple[float]]]:
-    """Seconds of a training step of a preset's network, by backend."""
+    """Seconds of a training step of a preset's network, by variant."""
     config = load_preset(name, "tha")
     steps: int | None = None
     if name == "mnist":
         input, steps, classes = torch.rand(128, 1, 28, 28), config.data.num_steps, 10
+    elif name == "dvs-gesture":
+        input, classes = torch.empty(100, 8, 2, 32, 32).bernoulli_(0.02), 11
     else:
         # 2.4% of SHD's inputs are spikes, at 3 ms per step.
         input, classes = torch.empty(333, 32, 700).bernoulli_(0.024), 20
     shape = tuple(input.shape[1 if steps else 2 :])
     targets = torch.randint(classes, (input.shape[0 if steps else 1],))
+    loops = sparse_linear._compiled_loops
 
-    def training(backend: Backend) -> Callable[[], tuple[float]]:
+    def training(backend: Backend, skip: bool, half: bool) -> Callable[[], tuple[float]]:
         torch.manual_seed(0)
         network: SpikingNetwork = config.build_network(shape)
         for layer in network.layers:
@@ -85,8 +99,11 @@ def training_steps(name: str) -> dict[str, Callable[[], tuple[float]]]:
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
 
         def step() -> tuple[float]:
+            sparse_linear._compiled_loops = loops if skip else lambda: None  # type: ignore
             begin = time.perf_counter()
-            loss = spike_count_loss(network(input, steps).spikes, targets)
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                spikes = network(input, steps).spikes
+            loss = spike_count_loss(spikes.float(), targets)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -94,7 +111,7 @@ def training_steps(name: str) -> dict[str, Callable[[], tuple[float]]]:
 
         return step
 
-    return {backend: training(backend) for backend in BACKENDS}
+    return {variant: training(*settings) for variant, settings in VARIANTS.items()}
 
 
 def medians(steps: Mapping[str, Callable[[], tuple[float, ...]]], turns: int) -> list[list[float]]:
@@ -115,6 +132,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compiled scans against tensor operations.")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turns", type=int, default=7, help="of each backend")
+    parser.add_argument("--networks", nargs="*", default=["mnist", "shd", "dvs-gesture"])
+    parser.add_argument("--no-layers", action="store_true", help="training steps only")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -123,8 +142,9 @@ def main() -> None:
         f"torch {torch.__version__}, float32, {options.threads} threads, medians of "
         f"{options.turns}; load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n"
     )
-    print("| layer | | tensors, ms | numba, ms | | GB/s |\n|---|---|---:|---:|---:|---:|")
-    for name, current in layers().items():
+    if not options.no_layers:
+        print("| layer | | tensors, ms | numba, ms | | GB/s |\n|---|---|---:|---:|---:|---:|")
+    for name, current in ({} if options.no_layers else layers()).items():
         slow, fast = medians(layer_steps(current), options.turns)
         window = 4e-9 * current.numel()
         moved = window * (2 if current.stride(0) == 0 else 3), window * 3
@@ -134,10 +154,12 @@ def main() -> None:
                 f"| {slow[index] / fast[index]:.1f} × | {moved[index] / fast[index]:.1f} |",
                 flush=True,
             )
-    print("\n| training step | tensors, s | numba, s | |\n|---|---:|---:|---:|")
-    for name in ("mnist", "shd"):
-        (before,), (after,) = medians(training_steps(name), options.turns)
-        print(f"| {name} | {before:.3f} | {after:.3f} | {before / after:.2f} × |", flush=True)
+    print(f"\n| training step | {' | '.join(f'{variant}, s' for variant in VARIANTS)} |")
+    print("|---|" + "---:|" * len(VARIANTS))
+    for name in options.networks:
+        row = [seconds for (seconds,) in medians(training_steps(name), options.turns)]
+        shown = [f"{seconds:.3f} ({row[0] / seconds:.2f} ×)" for seconds in row]
+        print(f"| {name} | {' | '.join(shown)} |", flush=True)
 
 
 if __name__ == "__main__":

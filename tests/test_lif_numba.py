@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bsnn_tha import AnnealedLeaky, SpikingNetwork, lif_sequence
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional import lif_numba, lif_operator, lif_tensors
+from bsnn_tha.functional import compiled, lif_numba, lif_operator, lif_tensors
 from bsnn_tha.functional.lif_layout import Layout
 from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid, Sigmoid
 
@@ -130,10 +130,10 @@ def windows(draw, dtype, used):
     return window, beta, theta, centre, values(shape[1:]), upstream
 
 
-@given(data=st.data(), compiled=st.sampled_from(COMPILED), count=st.sampled_from([1, 3]))
+@given(data=st.data(), setting=st.sampled_from(COMPILED), count=st.sampled_from([1, 3]))
 @settings(deadline=None, max_examples=120)
-def test_any_window_has_the_bits_of_the_tensor_operations(data, compiled, count):
-    reset, surrogate, dtype, used = compiled
+def test_any_window_has_the_bits_of_the_tensor_operations(data, setting, count):
+    reset, surrogate, dtype, used = setting
     current, beta, theta, centre, start, upstream = data.draw(windows(dtype, used))
     arguments = current, beta, theta, centre, SURROGATES[surrogate], reset, start, upstream
     expected, expected_gradients = run("reference", *arguments)
@@ -270,12 +270,12 @@ def test_the_number_of_threads_changes_no_bit(threads):
 
 def test_one_thread_starts_no_other(threads):
     threads(1)
-    lif_numba._pool.cache_clear()
+    compiled._pool.cache_clear()
     large_window()
-    assert lif_numba._pool.cache_info().currsize == 0
+    assert compiled._pool.cache_info().currsize == 0
     threads(2)
     large_window()
-    assert lif_numba._pool.cache_info().currsize == 1
+    assert compiled._pool.cache_info().currsize == 1
 
 
 def test_two_python_threads_at_once(threads):
@@ -305,14 +305,14 @@ def test_two_python_threads_at_once(threads):
 def _in_child(connection):
     current = torch.full((40, 20_011), 0.7)
     lif_numba.forward(current, current[0], ONE, ONE, "subtract", [0, 1], True)
-    connection.send(lif_numba._pool.cache_info().currsize)
+    connection.send(compiled._pool.cache_info().currsize)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_starts_threads_of_its_own(threads):
     threads(2)
     large_window()
-    assert lif_numba._pool.cache_info().currsize >= 1
+    assert compiled._pool.cache_info().currsize >= 1
     context = multiprocessing.get_context("fork")
     mine, childs = context.Pipe()
     child = context.Process(target=_in_child, args=(childs,))

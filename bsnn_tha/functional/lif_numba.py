@@ -11,24 +11,16 @@ written is rounded, which is closer to the gradient than tensor operations come.
 
 Neurons do not depend on each other. They are taken in blocks: a block goes
 through all time steps while its state stays in the cache, and the loop over
-its neurons is vectorized. Blocks are shared out to ``torch.get_num_threads()``
-threads of our own: numba's default ones abort the process when two Python
-threads meet in them.
+its neurons is vectorized. Blocks are shared out to threads.
 
-Importing this module imports numba, which takes a second;
-:mod:`bsnn_tha.functional.lif` does so when it is first needed. A scan is compiled
-when it is first run, half a second each way for a setting, and kept on disk for
-the processes to come.
+Importing this module imports numba; :mod:`bsnn_tha.functional.lif` does so when
+it is first needed. A scan takes half a second each way to compile, for a setting.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
@@ -37,6 +29,7 @@ import torch
 from numba.extending import overload
 from torch import Tensor
 
+from bsnn_tha.functional.compiled import run
 from bsnn_tha.functional.lif_layout import Layout, empty
 from bsnn_tha.functional.lif_reference import Reset
 from bsnn_tha.functional.lif_tensors import Upstream
@@ -325,55 +318,10 @@ def _step(tensor: Tensor, layout: Layout) -> Any:
     return layout.step(tensor).numpy()
 
 
-# Compiling and threads
-
-
-_scans: dict[Any, Any] = {}
-
-
-def _compiled(make: Callable[..., Any], constants: tuple[Any, ...], arguments: Any) -> Any:
-    """The scan for these constants and for arguments that are there or None."""
-    key = make, constants, tuple(argument is None for argument in arguments)
-    if key not in _scans:
-        # The dtype is among the constants, and all arrays are contiguous: the
-        # first arguments' types are those of all that come with this key.
-        types = tuple(numba.typeof(argument) for argument in arguments)
-        options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}  # 1 / 0 is inf
-        scan = make(*constants)
-        try:
-            _scans[key] = numba.njit(types, cache=True, **options)(scan)
-        except Exception:
-            # Compiled code is kept beside this file, or where NUMBA_CACHE_DIR says.
-            # No place to write, a full disk or a broken file are no reason to fail.
-            _scans[key] = numba.njit(types, **options)(scan)
-    return _scans[key]
-
-
 def _run(
     make: Callable[..., Any], constants: tuple[Any, ...], layout: Layout, *arguments: Any
 ) -> None:
     """Run a scan over all blocks."""
-    arguments += layout.steps, layout.neurons, layout.length, _BLOCK
-    scan = _compiled(make, constants, (*arguments, 0, 0))
     blocks = layout.rows * -(-layout.length // _BLOCK)
-    threads = min(torch.get_num_threads(), blocks, layout.steps * layout.neurons // _WORTH_A_THREAD)
-    if threads <= 1:
-        scan(*arguments, 0, blocks)
-        return
-    # More pieces than threads: a core may be busy with something else.
-    pieces = min(blocks, 4 * threads)
-    bounds = [blocks * piece // pieces for piece in range(pieces + 1)]
-    pool = _pool(threads)
-    futures = [pool.submit(scan, *arguments, *piece) for piece in itertools.pairwise(bounds)]
-    for future in futures:
-        future.result()
-
-
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="lif")
-
-
-# A forked child has the pools but not their threads.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    arguments += layout.steps, layout.neurons, layout.length, _BLOCK
+    run(make, constants, arguments, blocks, layout.steps * layout.neurons // _WORTH_A_THREAD)

@@ -90,7 +90,6 @@ def backward(
     g_spikes, g_membranes, g_last = grads
     g_current = empty(membranes, order)
     layout = Layout.of(g_current, [0, *(dim for dim in order if dim)])
-    written = layout.writable(g_current)
     carried = layout.step(torch.zeros_like(start) if g_last is None else g_last).clone()
     g_beta = torch.empty_like(carried) if learn_beta else None
     g_threshold = torch.empty_like(carried) if learn_threshold else None
@@ -105,7 +104,7 @@ def backward(
         # In memory: numbers given to a kernel are float32, whatever it computes in.
         carried.new_full((), math.pi / 2 * slope if isinstance(surrogate, ArcTan) else slope),
         carried.new_full((), slope / 2 if isinstance(surrogate, ArcTan) else slope),
-        *_strided(written, layout),
+        *_strided(g_current, layout),
         carried,
         carried if g_beta is None else g_beta,
         carried if g_threshold is None else g_threshold,
@@ -118,7 +117,7 @@ def backward(
         THRESHOLD=learn_threshold,
     )
     return (
-        g_current if written is g_current else g_current.copy_(written),
+        g_current,
         layout.restore_step(carried, start.dtype),
         None if g_beta is None else layout.summed(g_beta, beta),
         None if g_threshold is None else layout.summed(g_threshold, threshold),

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.lif_reference import LIFWindow
+from bsnn_tha.functional.sparse_linear import sparse_linear
 from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear, WeightInit
 from bsnn_tha.nn.leaky import AnnealedLeaky
 from bsnn_tha.nn.norm import BatchNormPerStep
@@ -142,7 +143,7 @@ class SpikingLayer(nn.Module):
     def current(self, input: Tensor) -> Tensor:
         """The weights' current before normalisation, ``[samples, *output_shape]``."""
         if isinstance(self.synapse, nn.Linear):
-            return self.synapse(input.flatten(1))
+            return sparse_linear(input.flatten(1), self.synapse.weight, self.synapse.bias)
         return conv_avg_pool2d(input, self.synapse.weight, self.pool)
 
 

@@ -1,0 +1,78 @@
+"""Loops compiled by numba, kept on disk, and shared out to threads.
+
+Importing this module imports numba, which takes a second: only modules that
+are themselves imported when first needed do so.
+
+Threads are our own, ``torch.get_num_threads()`` of them: numba's default ones
+abort the process when two Python threads meet in them.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+import torch
+
+_loops: dict[Any, Any] = {}
+
+
+def run(
+    make: Callable[..., Callable[..., None]],
+    constants: tuple[Any, ...],
+    arguments: tuple[Any, ...],
+    blocks: int,
+    most_threads: int,
+) -> None:
+    """Call the loop ``make(*constants)`` with ``(*arguments, first, last)`` for all blocks.
+
+    Args:
+        make: gives the loop; what it closes over is a constant in the compiled code.
+        constants: with which of ``arguments`` are None, they must determine
+            the types of all ``arguments``.
+        arguments: numbers, contiguous arrays and None.
+        blocks: how many; independent of each other.
+        most_threads: how many the work is worth.
+    """
+    loop = _compiled(make, constants, (*arguments, 0, 0))
+    threads = min(torch.get_num_threads(), blocks, most_threads)
+    if threads <= 1:
+        loop(*arguments, 0, blocks)
+        return
+    # More pieces than threads: a core may be busy with something else.
+    pieces = min(blocks, 4 * threads)
+    bounds = [blocks * piece // pieces for piece in range(pieces + 1)]
+    pool = _pool(threads)
+    futures = [pool.submit(loop, *arguments, *piece) for piece in itertools.pairwise(bounds)]
+    for future in futures:
+        future.result()
+
+
+def _compiled(make: Callable[..., Any], constants: tuple[Any, ...], arguments: Any) -> Any:
+    key = make, constants, tuple(argument is None for argument in arguments)
+    if key not in _loops:
+        types = tuple(numba.typeof(argument) for argument in arguments)
+        options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}  # 1 / 0 is inf
+        loop = make(*constants)
+        try:
+            _loops[key] = numba.njit(types, cache=True, **options)(loop)
+        except Exception:
+            # Compiled code is kept beside the module, or where NUMBA_CACHE_DIR says.
+            # No place to write, a full disk or a broken file are no reason to fail.
+            _loops[key] = numba.njit(types, **options)(loop)
+    return _loops[key]
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="compiled")
+
+
+# A forked child has the pools but not their threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
