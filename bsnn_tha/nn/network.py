@@ -22,6 +22,7 @@ from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.lif_reference import LIFWindow
 from bsnn_tha.functional.sparse_linear import sparse_linear
 from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear, WeightInit
+from bsnn_tha.nn.dropout import ByteDropout
 from bsnn_tha.nn.leaky import AnnealedLeaky
 from bsnn_tha.nn.norm import BatchNormPerStep
 from bsnn_tha.nn.notation import ConvSpec, LayerSpec, parse_network
@@ -101,7 +102,7 @@ class SpikingLayer(nn.Module):
                 else nn.Linear(features, spec.outputs)
             )
             if dropout:
-                self.dropout = nn.Dropout(dropout)
+                self.dropout = ByteDropout(dropout)
         self.neuron = neuron
 
     def forward(
