@@ -129,7 +129,7 @@ def test_auto_on_a_gpu(fresh_choice, monkeypatch, caplog):
     ):
         monkeypatch.setattr(lif_operator, "_scans", lambda name, found=found: found)
         caplog.clear()
-        with caplog.at_level("INFO", logger="bsnn_tha"):
+        with caplog.at_level("DEBUG", logger="bsnn_tha"):
             for _ in range(2):
                 assert lif_operator.choose("auto", window) is expected
         assert [record.getMessage() for record in caplog.records] == [said]

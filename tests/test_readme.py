@@ -13,7 +13,7 @@ from bsnn_tha.cli import app
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "docs" / "studies" / "README.md", ROOT / "docs" / "events" / "README.md"]
+PAGES = [README, *(ROOT / "docs" / page / "README.md" for page in ("studies", "events", "gallery"))]
 
 
 def blocks(language: str) -> list[str]:
@@ -61,5 +61,6 @@ def test_there_are_commands_and_code():
 
 
 def test_pictures_exist():
-    for target in re.findall(r"!\[.*?\]\((.*?)\)", README.read_text(encoding="utf-8")):
-        assert (README.parent / target).is_file(), target
+    for page in [README, *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"!\[.*?\]\((.*?)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).is_file(), f"{page}: {target}"

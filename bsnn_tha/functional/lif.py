@@ -65,7 +65,7 @@ def lif_sequence(
             bfloat16; ``"triton"``, kernels on the GPU for these and float16
             (tested in Triton's interpreter, never timed on a GPU);
             ``"reference"``, tensor operations; ``"auto"``, the compiled one
-            that fits the device if it works, logged once. Spikes and membranes
+            that fits the device if it works, else the reason is logged once. Spikes and membranes
             are the same bits. So is the current's gradient by numba, but for
             bfloat16, which is rounded once instead of at every operation.
             Surrogates of the user's (and by numba the sigmoid) go backward in

@@ -275,11 +275,11 @@ def choose(backend: str, window: Tensor) -> ModuleType:
         if obstacle is None:
             scans, obstacle = _scans(name)
         if scans is not None:
-            _say_once(f"neurons on {window.device.type} run compiled, by {name}")
+            _say_once(f"neurons on {window.device.type} run compiled, by {name}", logging.DEBUG)
             return scans
         if backend != "auto":
             raise InvalidValueError(f"backend={backend!r} cannot be used: {obstacle}")
-        _say_once(f"neurons run in tensor operations, which is slower: {obstacle}")
+        _say_once(f"neurons run in tensor operations, which is slower: {obstacle}", logging.INFO)
     return lif_tensors
 
 
@@ -319,8 +319,8 @@ def _scans(name: str) -> tuple[ModuleType | None, str]:
 
 
 @functools.cache
-def _say_once(message: str) -> None:
-    logger.info(message)
+def _say_once(message: str, level: int) -> None:
+    logger.log(level, message)
 
 
 def _forward(
