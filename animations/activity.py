@@ -34,8 +34,9 @@ def activity_panel(axes: Axes, counts: Mapping[str, np.ndarray], unit: str) -> N
         name = f"{label}: {dead:.1%} dead"
         axes.stairs(100 * heights, bins, color=colour(i), lw=1.5, label=name)
         axes.stairs(100 * heights, bins, color=colour(i), fill=True, alpha=0.2)
-    axes.set(xlabel=unit, ylabel="share of neurons, %", xlim=(0, largest), ylim=(0, None))
-    axes.legend()
+    axes.set(xlabel=unit, ylabel="share of neurons, %", xlim=(0, largest))
+    axes.set_ylim(0, (1.1 + 0.12 * len(counts)) * axes.get_ylim()[1])  # room for the legend
+    axes.legend(loc="upper right")
 
 
 def activity_figure(

@@ -62,7 +62,8 @@ def loss_figure(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
             right.set_yticks(right.get_yticks() if right is rights[0] else [])
         rights[0].set_ylim(0, top)
         rights[0].set_ylabel("threshold of the output layer (dashed)")
-        axes.legend()
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
 
 

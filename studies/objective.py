@@ -7,6 +7,7 @@ by the best epoch, as the checkpoint of a run is selected.
 from __future__ import annotations
 
 import dataclasses
+import atexit
 import gc
 from collections.abc import Callable
 from typing import Any
@@ -94,6 +95,8 @@ class TrainingObjective:
         check_objectives(self.objectives, self.dataset)
         # What is here by now stays: collections after each trial need not look at it.
         gc.freeze()
+        # At the end it goes: compiled libraries complain about objects that outlive them.
+        atexit.register(gc.unfreeze)
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         config = self.config.with_changes(self.space.suggest(trial, self.depth))
