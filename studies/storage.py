@@ -118,6 +118,10 @@ def _database(url: str) -> BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
     options = {"pool_pre_ping": True, **_connection(url)}
+    if url.startswith("postgresql"):
+        # A worker and its heartbeat rarely ask at once, and a server has few connections
+        # to give (100 by default): a worker keeps one, and opens others for a moment.
+        options |= {"pool_size": 1, "max_overflow": 2}
     if "@" in url.rpartition("@")[0]:
         raise StudyError(f"cannot use the database {shown(url)}: write @ in a password as %40")
     try:

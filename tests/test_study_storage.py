@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -225,6 +226,20 @@ def test_workers_that_start_together_begin_with_one_published_trial(kind, tmp_pa
     storage = open_storage(where, NAME, create=False)
     trials = optuna.load_study(study_name=NAME, storage=storage).trials
     assert [trial.user_attrs["published"] for trial in trials] == [True]
+
+
+def test_a_worker_keeps_one_connection(database, postgresql):
+    name = database.partition("?")[0].rpartition("/")[2]
+    # Of which the heartbeat's thread is one of two that talk to the server.
+    busy = [Process(work, database, 3, lambda trial: time.sleep(0.7) or 0.0) for _ in range(4)]
+    counts = []
+    while not all(process.ended() for process in busy):
+        found = postgresql.psql(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'")
+        counts.append(int(found.split("\n")[2]))
+        time.sleep(0.1)
+    assert [process.wait() for process in busy] == [0] * 4
+    assert max(counts) >= 4  # they were seen
+    assert statistics.median(counts) <= 4
 
 
 def test_an_unreachable_database_is_refused_in_one_line_without_the_password():
