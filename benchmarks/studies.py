@@ -47,6 +47,7 @@ def plan(changes: dict[str, Any]) -> Plan:
 
 
 SIZES = {
+    "five epochs": plan({"training.epochs": 5}),
     "one epoch": plan({"training.epochs": 1}),
     "next to nothing": plan(
         {
