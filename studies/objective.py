@@ -6,8 +6,8 @@ by the best epoch, as the checkpoint of a run is selected.
 
 from __future__ import annotations
 
-import dataclasses
 import atexit
+import dataclasses
 import gc
 from collections.abc import Callable
 from typing import Any
