@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ from typing import TYPE_CHECKING
 # One thread, here and in the processes that tests start: the networks are tiny,
 # and results do not depend on how many cores there are. Before torch is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# A shell's background job ignores Ctrl-C, and would hand that down to the commands that
+# tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from hypothesis import HealthCheck, settings
