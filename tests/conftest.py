@@ -14,10 +14,6 @@ from typing import TYPE_CHECKING
 # and results do not depend on how many cores there are. Before torch is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# A shell's background job ignores Ctrl-C, and would hand that down to the commands that
-# tests interrupt.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 import pytest
 from hypothesis import HealthCheck, settings
 from local_server import Handler, Server
@@ -26,6 +22,10 @@ if TYPE_CHECKING:
     from bsnn_tha.training.run import RunResult
 
 pytest.register_assert_rewrite("training_runs")
+
+# A shell's background job ignores Ctrl-C, and would hand that down to the commands that
+# tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, however slow the machine is; FUZZ=1 draws new ones.
 settings.register_profile(
