@@ -14,19 +14,24 @@ from bsnn_tha.errors import BsnnThaError, InvalidValueError
 from bsnn_tha.functional.anneal import threshold_at
 from bsnn_tha.functional.binarize import binarize
 from bsnn_tha.functional.lif import lif_sequence
+from bsnn_tha.functional.sawb import SAWB
 from bsnn_tha.losses import spike_count_loss
 from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear
 from bsnn_tha.nn.leaky import AnnealedLeaky, reset
 from bsnn_tha.nn.network import SpikingNetwork
+from bsnn_tha.nn.quantized import QuantizedConv2d, QuantizedLinear
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SAWB",
     "AnnealedLeaky",
     "BinaryConv2d",
     "BinaryLinear",
     "BsnnThaError",
     "InvalidValueError",
+    "QuantizedConv2d",
+    "QuantizedLinear",
     "SpikingNetwork",
     "binarize",
     "lif_sequence",

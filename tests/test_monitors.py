@@ -644,3 +644,74 @@ def test_only_annealed_layers_are_checked(tmp_path):
         Module(network), loader(make_data("images"))
     )
     assert check.columns() == {}
+
+
+# Networks with branches
+
+BRANCHES = "4C3P-4DW-4RS2-4R-2DB2-GAP-3"
+
+
+def branched(**changes):
+    settings = {"theta_0": 0.3, "theta_inf": 0.6, "alpha": 0.1, "weights": "float"}
+    torch.manual_seed(4)
+    return SpikingNetwork(BRANCHES, SHAPE, **({"beta": BETA, "slope": SLOPE} | settings | changes))
+
+
+def inputs_by_hand(network, frames):
+    """Spikes that each layer's weights read, and those that its shortcut's read."""
+    met, spikes = [], []
+    for layer in network.layers:
+        read, skipped = (
+            None if reads is None else torch.cat([spikes[i] for i in reads], 2)
+            for reads in (layer.reads or None, layer.shortcut and layer.shortcut.reads)
+        )
+        met.append((frames if read is None else read, skipped))
+        spikes.append(layer.forward(met[-1][0], skipped=skipped).spikes)
+    return met
+
+
+def products_of(synapse, inputs):
+    """Products of nonzero inputs ``[time, batch, ...]`` and nonzero weights."""
+    present, weight = (inputs != 0).double().flatten(0, 1), (synapse.weight != 0).double()
+    if weight.dim() == 2:
+        places = present[0].numel() // weight.shape[1]  # of the maps whose mean is read
+        return (present.flatten(1) @ weight.repeat_interleave(places, 1).T).sum().item()
+    settings = {"stride": synapse.stride, "padding": synapse.padding, "groups": synapse.groups}
+    return F.conv2d(present, weight, **settings).sum().item()
+
+
+def test_operations_of_branches_are_those_of_what_each_connection_reads(tmp_path):
+    network, (inputs, labels) = branched(norm="none"), make_data("spikes")
+    monitor = ActivityMonitor()
+    make_trainer(tmp_path, [monitor]).test(Module(network), loader((inputs, labels)), verbose=False)
+    rows = monitor.layers()
+    met = inputs_by_hand(network.eval(), inputs.transpose(0, 1))
+    projections = 0
+    for layer, row, (read, skipped) in zip(network.layers, rows, met, strict=True):
+        expected = products_of(layer.synapse, read)
+        dense = products_of(layer.synapse, torch.ones_like(read))
+        if layer.shortcut is not None and layer.shortcut.connection is not None:
+            projections += 1
+            expected += products_of(layer.shortcut.connection.synapse, skipped)
+            dense += products_of(layer.shortcut.connection.synapse, torch.ones_like(skipped))
+        assert 0 < expected < dense
+        assert row["effective_acs"] == pytest.approx(expected / SAMPLES)
+        assert row["dense_operations"] == pytest.approx(dense / SAMPLES)
+    assert projections == 1 and all(row["spikes_per_sample"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("norm", ["per-step", "tdbn"])
+def test_a_step_that_changes_nothing_silences_nobody_behind_a_shortcut(norm, tmp_path):
+    network, check = branched(norm=norm, alpha=1e-12), SilencingCheck()
+    trainer = make_trainer(tmp_path, [ThresholdAnnealing(), check])
+    trainer.fit(Module(network, lr=0.0), loader(make_data("spikes")))
+    twin = branched(norm=norm, alpha=1e-12)
+    make_trainer(tmp_path, [ThresholdAnnealing()]).fit(
+        Module(twin, lr=0.0), loader(make_data("spikes"))
+    )
+    columns = check.columns()
+    assert len(columns) == 2 * len(network.layers)
+    assert all(not lost for name, lost in columns.items() if "next" in name)
+    assert sum(columns.values()) > 0
+    for actual, expected in zip(network.buffers(), twin.buffers(), strict=True):
+        assert torch.equal(actual, expected)  # running statistics did not see the check

@@ -13,7 +13,8 @@ from bsnn_tha.cli import app
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-PAGES = [README, *(ROOT / "docs" / page / "README.md" for page in ("studies", "events", "gallery"))]
+GUIDES = ("studies", "events", "gallery", "networks")
+PAGES = [README, *(ROOT / "docs" / page / "README.md" for page in GUIDES)]
 
 
 def blocks(language: str) -> list[str]:
