@@ -14,6 +14,8 @@ import bsnn_tha
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data import LOADERS, load_dataset
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.functional.binarize import Binary
+from bsnn_tha.functional.sawb import SAWB
 from bsnn_tha.functional.surrogate import SURROGATES
 from bsnn_tha.losses import MembraneLoss, SpikeCountLoss
 from bsnn_tha.presets import load_preset, preset_names
@@ -439,6 +441,34 @@ def test_a_misspelled_required_name_is_called_misspelled_rather_than_missing(dig
     assert right in text
     with pytest.raises(InvalidValueError, match="did you mean"):
         RunConfig.from_toml(text.replace(right, wrong))
+
+
+@pytest.mark.parametrize(
+    ("lines", "quantizer", "words"),
+    [
+        ("", Binary(), "binary"),
+        ('weights = "binary"', Binary(), "binary"),
+        ('weights = "float"', None, "full-precision"),
+        ('weights = "sawb"', SAWB(4), "4-bit"),
+        ('weights = "sawb"\nweight_bits = 8', SAWB(8), "8-bit"),
+    ],
+)
+def test_weights_are_chosen_by_name(lines, quantizer, words):
+    text = load_preset("digits", "tha").with_changes({"network.notation": "4C3-10"}).to_toml()
+    text = text.replace('weights = "binary"', lines)
+    config = RunConfig.from_toml(text)
+    assert config.network.quantizer() == quantizer
+    assert config.network.weights_in_words() == words
+    changes = {"threshold.theta_0": 5.0, "threshold.theta_inf": None, "threshold.alpha": None}
+    network = config.with_changes(changes).build_network((1, 8, 8))
+    assert [getattr(m.synapse, "quantizer", None) for m in network.layers] == [quantizer] * 2
+    assert RunConfig.from_toml(config.to_toml()) == config
+
+
+def test_weight_bits_need_their_quantizer():
+    config = load_preset("digits", "tha").with_changes({"network.weight_bits": 4})
+    with pytest.raises(InvalidValueError, match="^weight_bits is for weights='sawb', but got"):
+        config.build_network((1, 8, 8))
 
 
 WRONG = {

@@ -225,6 +225,16 @@ ERRORS = [
         "network 4C3-GAP-→99Dense10←: layer '99Dense10' at character 9 "
         "states 99 inputs, but gets 4 from a shape of 4 × 26 × 26",
     ),
+    (
+        "34x34x2-500-10",
+        "network →34x34x2←-500-10: layer '34x34x2' at character 1 "
+        "states an input of 2 × 34 × 34, but it is 1 × 28 × 28",
+    ),
+    (
+        "500-34x34x2",
+        f"network 500-→34x34x2←: layer '34x34x2' at character 5 is not a layer; {WRITE}",
+    ),
+    ("28x28x1", "a network needs at least one layer, but got '28x28x1'"),
     ("vgg8", "no network is named 'vgg8'; did you mean 'vgg9'?"),
     ("", "a network needs at least one layer, e.g. 16C5-AP2-10"),
     ("  ", "a network needs at least one layer, e.g. 16C5-AP2-10"),
@@ -270,6 +280,11 @@ def test_maximum_pooling():
 
 def test_other_ways_to_write_a_fully_connected_layer():
     assert layers_of("FC20-FC10") == layers_of("20-10") == layers_of("Dense20-Dense10")
+
+
+def test_the_input_may_be_stated():
+    assert layers_of("34x34x2-500-500-10", (2, 34, 34)) == layers_of("500-500-10", (2, 34, 34))
+    assert layers_of("20×10×2-4C3-5", (2, 10, 20)) == layers_of("4C3-5", (2, 10, 20))
 
 
 def test_a_separable_block_is_two_layers():

@@ -14,6 +14,9 @@ Layers are separated by hyphens:
                         chains (``700Dense3000Dense20``) are two such layers
 ``GAP``                 global average pooling: the fully connected layer after
                         it reads the mean of each map
+``34x34x2``             at the start: states the input, width × height × maps,
+                        which is checked. (A number there is a layer: what some
+                        papers write as 700-200-20 is ``200-20`` on 700 inputs.)
 ======================  =====================================================
 
 and blocks of several layers, whose convolutions are padded:
@@ -57,6 +60,7 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.named import NETWORKS
 from bsnn_tha.suggest import did_you_mean
 
+_INPUT = re.compile(r"(?P<width>\d+)[x×](?P<height>\d+)[x×](?P<maps>\d+)")
 _CONV = re.compile(r"(?P<channels>\d+)C(?:onv)?(?P<kernel>\d+)(?P<same>P?)(?:S(?P<stride>\d+))?")
 _POOL = re.compile(r"(?P<kind>[AM])P(?P<kernel>\d+)")
 _DENSE = re.compile(r"(?P<inputs>\d*)(?P<outputs>(?:Dense\d+)+)")
@@ -155,7 +159,12 @@ def parse_network(notation: str, input_shape: Sequence[int]) -> list[LayerPlan]:
         )
     plan = _Plan(shape)
     for token in _tokens(write_out(notation)):
-        plan.extend(token)
+        if token.start == 0 and (match := _INPUT.fullmatch(token.text)):
+            _check_input(token, match, shape)
+        else:
+            plan.extend(token)
+    if not plan.layers:
+        raise InvalidValueError(f"a network needs at least one layer, but got {notation!r}")
     if plan.means is not None:
         raise plan.means.error("must be followed by a fully connected layer")
     return plan.layers
@@ -185,6 +194,16 @@ def write_out(notation: str) -> str:
         return layers
     body, _, _ = layers.rpartition("-")
     return f"{body}-{match['outputs']}"
+
+
+def _check_input(token: _Token, match: re.Match[str], shape: tuple[int, ...]) -> None:
+    stated = tuple(int(match[name]) for name in ("maps", "height", "width"))
+    if stated != shape:
+        raise token.error(f"states an input of {_by(stated)}, but it is {_by(shape)}")
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
 
 
 class _Plan:
@@ -289,8 +308,7 @@ class _Plan:
         features = self.shape[0] if of_means else math.prod(self.shape)
         if inputs is not None and inputs != features:
             raise token.error(
-                f"states {inputs} inputs, but gets {features} from a shape of "
-                f"{' × '.join(map(str, self.shape))}"
+                f"states {inputs} inputs, but gets {features} from a shape of {_by(self.shape)}"
             )
         if outputs < 1:
             raise token.error("needs at least one output")
