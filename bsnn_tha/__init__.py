@@ -14,6 +14,7 @@ from bsnn_tha.errors import BsnnThaError, InvalidValueError
 from bsnn_tha.functional.anneal import threshold_at
 from bsnn_tha.functional.binarize import binarize
 from bsnn_tha.functional.lif import lif_sequence
+from bsnn_tha.functional.threshold_gradient import ThresholdGradient
 from bsnn_tha.losses import spike_count_loss
 from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear
 from bsnn_tha.nn.leaky import AnnealedLeaky, reset
@@ -28,6 +29,7 @@ __all__ = [
     "BsnnThaError",
     "InvalidValueError",
     "SpikingNetwork",
+    "ThresholdGradient",
     "binarize",
     "lif_sequence",
     "reset",

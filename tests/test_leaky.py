@@ -726,9 +726,9 @@ def test_shows_its_settings():
     theta = threshold_at(1, *SCHEDULE.values())
     assert repr(lif) == (
         f"AnnealedLeaky(beta=0.9, theta={theta:.4g}, theta_0=0.7, theta_inf=1.9, alpha=0.1, "
-        "iteration=1, surrogate=FastSigmoid(slope=3.0) clamped, reset=subtract)"
+        "iteration=1, surrogate=FastSigmoid(slope=3.0, scale=1.0) clamped, reset=subtract)"
     )
     assert repr(AnnealedLeaky(torch.ones(3), 2.0)) == (
         "AnnealedLeaky(beta per neuron, theta=2, "
-        "surrogate=FastSigmoid(slope=25.0) clamped, reset=subtract)"
+        "surrogate=FastSigmoid(slope=25.0, scale=1.0) clamped, reset=subtract)"
     )

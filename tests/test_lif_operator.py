@@ -46,7 +46,7 @@ def window(*shape, dtype=torch.float32):
 def arguments(current, backend, keep=True, surrogate="fast_sigmoid"):
     start = torch.rand_like(current[0])
     scalars = (torch.tensor(value, dtype=current.dtype) for value in (0.9, 1.2, 1.0))
-    return current, start, *scalars, surrogate, [2.0], "subtract", keep, backend
+    return current, start, *scalars, surrogate, [2.0], "none", False, "subtract", keep, backend
 
 
 # Registered rightly: schema, fake version (shapes, strides, dtypes), autograd
@@ -79,7 +79,8 @@ def test_forward_of_odd_shapes_is_registered_rightly(backend, shape):
 @pytest.mark.parametrize("learned", [(False, False), (True, False), (True, True)], ids=str)
 def test_backward_is_registered_rightly(backend, shape, order, learned):
     upstream, membranes = window(*shape), window(*shape)
-    settings = ONE, ONE, ONE, membranes, "sigmoid" if learned[1] else "arctan", [2.0], "zero"
+    axes = ("sigmoid", [2.0], "arctan", True) if learned[1] else ("arctan", [2.0], "none", False)
+    settings = ONE, ONE, ONE, membranes, *axes, "zero"
     for used in ((upstream, None, None), (None, upstream, upstream[0])):
         torch.library.opcheck(
             lif_backward, (*used, membranes[0], *settings, order, *learned, backend)
@@ -114,8 +115,8 @@ def test_memory_order(tensor, order):
 
 @pytest.mark.parametrize("name", SURROGATES)
 def test_surrogates_travel_by_name(name):
-    shape = SURROGATES[name](3.5)
-    assert described(shape) == (name, [3.5])
+    shape = SURROGATES[name](3.5, 1.5)
+    assert described(shape) == (name, [3.5, 1.5])
     assert SURROGATES[name](*described(shape)[1]) == shape
 
 
@@ -305,7 +306,7 @@ def test_inference_keeps_no_membranes(monkeypatch):
     kept = []
 
     def look(*arguments):
-        kept.append(arguments[8])
+        kept.append(arguments[10])
         return lif(*arguments)
 
     monkeypatch.setattr("bsnn_tha.functional.lif.lif", look)
