@@ -71,7 +71,7 @@ def test_a_preset_builds_its_network_and_loss(dataset, variant):
         assert layer.neuron.annealed == ANNEALED.get(variant, layer.neuron.annealed)
         assert hasattr(layer.synapse, "latent_weight") == config.network.binary
     assert config.network.binary == (variant != "flt32")
-    loss = config.build_loss()
+    loss = config.build_loss(network)
     assert isinstance(loss, MembraneLoss if dataset == "temporal-coding" else SpikeCountLoss)
 
 
@@ -422,7 +422,7 @@ def test_a_configuration_cannot_be_changed_in_place(digits):
         ("thresold.theta_0", "the configuration has no key 'thresold'; did you mean 'threshold'?"),
         ("neuron.beat", "neuron has no key 'beat'; did you mean 'beta'?"),
         ("training.grad_clp", "training has no key 'grad_clp'; did you mean 'grad_clip'?"),
-        ("loss.zzzzzz", "loss has no key 'zzzzzz'; known are correct_rate, incorrect_rate, name"),
+        ("loss.zzzzzz", "loss has no key 'zzzzzz'; known are beta, correct_rate, "),
     ],
 )
 def test_an_unknown_key_names_the_nearest(digits, key, message):
@@ -641,13 +641,17 @@ def test_an_unknown_surrogate_names_the_nearest(digits):
     assert one_line(refusal) == text
 
 
+def built_loss(config):
+    return config.build_loss(config.build_network(INPUT_SHAPES["digits"]))
+
+
 def test_the_loss_takes_its_settings(digits):
     rates = {"loss.correct_rate": 0.7, "loss.incorrect_rate": 0.1}
-    assert digits.with_changes(rates).build_loss() == SpikeCountLoss(0.7, 0.1)
+    assert built_loss(digits.with_changes(rates)) == SpikeCountLoss(0.7, 0.1)
     membrane = {"loss.name": "membrane", "loss.reduction": "sum"}
-    assert digits.with_changes(membrane).build_loss() == MembraneLoss("sum")
+    assert built_loss(digits.with_changes(membrane)) == MembraneLoss("sum")
     with pytest.raises(InvalidValueError, match="correct_rate"):
-        digits.with_changes({"loss.correct_rate": 1.5}).build_loss()
+        built_loss(digits.with_changes({"loss.correct_rate": 1.5}))
 
 
 # Names of data sets, variants and options

@@ -23,10 +23,12 @@ from bsnn_tha.functional.lif_reference import LIFWindow
 from bsnn_tha.functional.sparse_linear import sparse_linear
 from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear, WeightInit
 from bsnn_tha.nn.dropout import ByteDropout
-from bsnn_tha.nn.leaky import AnnealedLeaky
+from bsnn_tha.nn.neuron import WindowNeuron
+from bsnn_tha.nn.neurons import make_neuron
 from bsnn_tha.nn.norm import BatchNormPerStep
 from bsnn_tha.nn.notation import ConvSpec, LayerSpec, parse_network
 from bsnn_tha.nn.recompute import recompute_in_backward
+from bsnn_tha.nn.thresholds import ThresholdRule
 
 
 class NetworkWindow(NamedTuple):
@@ -37,7 +39,13 @@ class NetworkWindow(NamedTuple):
     membranes: Tensor | None
     """Like ``spikes``; None unless recorded."""
     state: tuple[Tensor, ...]
-    """Final membrane of every layer: pass it on to continue the window."""
+    """Final state of every layer: pass it on to continue the window."""
+
+    def recorded_membranes(self) -> Tensor:
+        """The output membranes, which must have been recorded."""
+        if self.membranes is None:
+            raise ValueError("the membranes are needed, run the network with record=True")
+        return self.membranes
 
 
 class SpikingLayer(nn.Module):
@@ -65,7 +73,7 @@ class SpikingLayer(nn.Module):
         spec: LayerSpec,
         input_shape: tuple[int, ...],
         output_shape: tuple[int, ...],
-        neuron: AnnealedLeaky,
+        neuron: WindowNeuron,
         *,
         binary: bool,
         batch_norm: bool,
@@ -161,7 +169,8 @@ class SpikingNetwork(nn.Module):
         dropout: probability in [0, 1) for fully connected layers; a number,
             or one per fully connected layer.
         init: ``"glorot"`` or ``"pytorch"``, for binary weights.
-        **neuron: settings of :class:`~bsnn_tha.AnnealedLeaky`; each a single
+        **neuron: settings of the neurons and of their threshold rule, as
+            :func:`~bsnn_tha.nn.neurons.make_neuron` takes them; each a single
             value, or a list with one value per spiking layer.
 
     Attributes:
@@ -220,7 +229,9 @@ class SpikingNetwork(nn.Module):
                 spec,
                 shape,
                 output_shape,
-                AnnealedLeaky(**{name: values[index] for name, values in settings.items()}),
+                make_neuron(
+                    output_shape, **{name: values[index] for name, values in settings.items()}
+                ),
                 binary=binary,
                 batch_norm=batch_norm,
                 dropout=rate,
@@ -229,6 +240,10 @@ class SpikingNetwork(nn.Module):
             self.layers.append(layer)
             shape = output_shape
         self.output_shape = shape
+
+    def thresholds(self) -> list[Tensor]:
+        """θ of every layer now, input side first; ``[]`` or one per neuron."""
+        return [rule() for rule in self.modules() if isinstance(rule, ThresholdRule)]
 
     def forward(
         self,

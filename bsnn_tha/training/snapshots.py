@@ -192,7 +192,7 @@ class Snapshots(Callback):
             "slopes": np.array(slopes, dtype=np.float32),
         }
         for name in ("theta_0", "theta_inf", "alpha"):
-            values = [getattr(layer.neuron, name).item() for layer in layers]
+            values = [getattr(layer.neuron, name).mean().item() for layer in layers]
             arrays[name] = np.array(values, dtype=np.float32)
         for number, (layer, neurons) in enumerate(zip(layers, self._neurons, strict=True), start=1):
             size = int(np.prod(layer.output_shape))
@@ -365,7 +365,7 @@ class _BatchLayer:
     def figures(self) -> _Figures:
         neuron, values = self.layer.neuron, torch.cat(self._membranes)
         theta = [getattr(neuron, name).mean().item() for name in ("theta_0", "threshold")]
-        histogram, edges = membrane_histogram(values, [*theta, neuron.theta_inf.item()])
+        histogram, edges = membrane_histogram(values, [*theta, neuron.theta_inf.mean().item()])
         rates = self._counts.flatten()[spread(self.size, RATE_NEURONS)] / self._chances
         mass = surrogate_mass(values.unsqueeze(0), neuron.centre.cpu(), neuron.surrogate)
         return _Figures(
