@@ -16,7 +16,8 @@ from torch import Tensor
 from bsnn_tha import AnnealedLeaky, SpikingNetwork, lif_sequence
 from bsnn_tha.functional.lif_operator import described, lif, lif_backward, memory_order
 from bsnn_tha.functional.lif_reference import lif_sequence_reference
-from bsnn_tha.functional.surrogate import SURROGATES, ArcTan, FastSigmoid, FromSnnTorch, Sigmoid
+from bsnn_tha.functional.surrogate import SURROGATES, ArcTan, FastSigmoid, FromSnnTorch, Triangle
+from bsnn_tha.functional.threshold_gradient import ThresholdGradient
 
 ONE = torch.tensor(1.0)
 LAYOUTS = {
@@ -166,6 +167,23 @@ def test_surrogates_without_a_name_have_their_own_way(backend, monkeypatch):
     assert torch.equal(gradient(Box(0.7, 0.2), backend)[1], actual)
 
 
+@backends
+@pytest.mark.parametrize("surrogate", [Triangle(0.7), Box()], ids=["named", "of_the_user"])
+def test_a_path_for_theta_reaches_the_scans_both_ways(backend, surrogate):
+    results = []
+    for path in (ThresholdGradient(), ThresholdGradient("triangle", fired_only=True)):
+        for implementation in (lif_sequence, lif_sequence_reference):
+            theta = ONE.clone().requires_grad_()
+            chosen = {"backend": backend} if implementation is lif_sequence else {}
+            spikes = implementation(
+                window(), 0.9 * ONE, theta, ONE, surrogate, threshold_gradient=path, **chosen
+            ).spikes
+            results += torch.autograd.grad(spikes.sum(), theta)
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(results[2], results[3], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(results[0], results[2])
+
+
 # Compilers and exporters
 
 NETWORKS = {
@@ -224,12 +242,16 @@ def test_a_layer_is_one_node_whatever_the_steps():
     assert seen == [2]
 
 
-@pytest.mark.parametrize("surrogate", [Sigmoid(2.0), Box()], ids=["named", "of_the_user"])
-def test_any_surrogate_is_compiled(surrogate):
+@pytest.mark.parametrize("surrogate", [Triangle(2.0), Box()], ids=["named", "of_the_user"])
+def test_any_surrogate_is_compiled_with_a_path_for_theta(surrogate):
+    separate = ThresholdGradient("sigmoid", fired_only=True)
+
     def gradients(run):
-        current = window(4, 3).requires_grad_()
-        spikes = run(current, 0.9 * ONE, ONE, ONE.clone(), surrogate).spikes
-        return spikes.detach(), *torch.autograd.grad(spikes.sum(), current)
+        current, theta = window(4, 3).requires_grad_(), ONE.clone().requires_grad_()
+        spikes = run(
+            current, 0.9 * ONE, theta, ONE.clone(), surrogate, threshold_gradient=separate
+        ).spikes
+        return spikes.detach(), *torch.autograd.grad(spikes.sum(), (current, theta))
 
     compiled = torch.compile(lif_sequence, fullgraph=True, backend="aot_eager")
     for got, wanted in zip(gradients(compiled), gradients(lif_sequence), strict=True):
