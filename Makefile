@@ -18,7 +18,7 @@ demo: $(VENV)/.installed
 	$(BIN)/bsnn-tha train digits
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

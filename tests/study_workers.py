@@ -75,7 +75,8 @@ def opened(where):
     try:
         return optuna.load_study(**options)
     except KeyError:
-        return optuna.create_study(**options)
+        # Another process may have created it meanwhile.
+        return optuna.create_study(**options, load_if_exists=True)
 
 
 def square(trial):
