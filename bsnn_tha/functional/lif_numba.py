@@ -4,10 +4,11 @@ Every operation is the one written there, in the same order, rounded once:
 neither reordering (``fastmath``) nor fused multiply-adds are allowed. Spikes,
 membranes and the gradients of currents and initial membranes are therefore
 equal to the last bit; gradients of β and θ are up to the order of summation.
-The exponential is of our own (:mod:`bsnn_tha.functional.lif_numba_scans`): with the
-surrogates ``sigmoid`` and ``exponential``, and the windows ``sigmoid`` and ``arctan``
-of θ's gradient, a step equals that of tensor operations within the rounding of a number
-of the size of the surrogate's height factor, s k (of a window: 1).
+
+The exponential and the arctangent are of our own (:mod:`bsnn_tha.functional.lif_numba_scans`).
+With ε the precision of the dtype, the surrogates ``sigmoid`` and ``exponential`` equal
+those of tensor operations within ε s k, their height factor; the windows ``sigmoid`` and
+``arctan`` of θ's gradient, which are between 0 and 1, within 2 ε.
 
 bfloat16 is read and written as it is and computed with in float32, rounded after
 each operation of the forward pass: the same bits again. Backward, only what is
@@ -18,7 +19,8 @@ through all time steps while its state stays in the cache, and the loop over
 its neurons is vectorized. Blocks are shared out to threads.
 
 Importing this module imports numba; :mod:`bsnn_tha.functional.lif` does so when
-it is first needed. A scan takes half a second each way to compile, for a setting.
+it is first needed. A scan takes half a second each way to compile, for a setting,
+and a whole one with an exponential.
 """
 
 from __future__ import annotations
