@@ -37,6 +37,7 @@ def make_neuron(
     surrogate_centre: SurrogateCentre = "clamped",
     reset_mechanism: Reset = "subtract",
     learn_beta: bool = False,
+    init_hidden: bool = False,
     backend: Backend = "auto",
     **threshold: Any,
 ) -> WindowNeuron:
@@ -55,7 +56,7 @@ def make_neuron(
             :class:`~bsnn_tha.functional.threshold_gradient.ThresholdGradient`.
         theta_0: initial threshold θ0.
         surrogate, slope, surrogate_scale, surrogate_centre, reset_mechanism,
-            learn_beta, backend: as in :class:`bsnn_tha.Leaky`.
+            learn_beta, init_hidden, backend: as in :class:`bsnn_tha.Leaky`.
         **threshold: further arguments of the rule.
 
     Raises:
@@ -83,6 +84,7 @@ def make_neuron(
         "surrogate_centre": surrogate_centre,
         "threshold_gradient": ThresholdGradient(penalty_window, fired_only),
         "learn_beta": learn_beta,
+        "init_hidden": init_hidden,
         "reset_mechanism": reset_mechanism,
         "backend": backend,
     }

@@ -48,11 +48,6 @@ def read(comparison: Comparison, folder: Path, reach: float | None = None) -> li
     return rows
 
 
-def save(rows: list[Row], path: Path) -> None:
-    """Write the rows as JSON."""
-    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-
-
 def _row(comparison: Comparison, folder: Path, cell: Cell) -> Row:
     summaries, tables, failed = [], [], []
     first = comparison.bases[cell.weights].training.seed
