@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from animations.style import RC, colour
 from studies.comparison.results import Row
@@ -37,13 +38,14 @@ def overview(rows: Sequence[Row]) -> Figure:
             axes[2].set(ylabel="firing rate, hidden")
             for one in axes:
                 one.set(xlabel="epoch")
-                one.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
+                one.xaxis.set_major_locator(MaxNLocator(integer=True))
+                one.yaxis.set_major_formatter(PercentFormatter(1))
         _legend(figure, grid[0, 0])
     return figure
 
 
 def thresholds(rows: Sequence[Row]) -> Figure:
-    """Mean threshold of each layer over epochs, relative to where it started.
+    """Thresholds over epochs, layer by layer; of those that neurons own, the mean.
 
     Args:
         rows: with the same initial thresholds, at least one finished.
@@ -65,6 +67,7 @@ def thresholds(rows: Sequence[Row]) -> Figure:
                         at = range(1, len(own) + 1)
                         one.plot(at, own, color=colour(rules.index(row["rule"])), label=label)
                 one.set(xlabel="epoch", title=f"layer {layer + 1}")
+                one.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes[0].set(ylabel=f"{kind} weights\nthreshold θ")
         _legend(figure, grid[0, 0])
     return figure
@@ -95,7 +98,7 @@ def sweep(rows: Sequence[Row]) -> Figure:
             axes.set(xlabel="initial threshold over the preset's")
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axes.minorticks_off()
-            axes.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
         grid[0].set(ylabel="test accuracy")
         _legend(figure, grid[0])
     return figure

@@ -28,7 +28,6 @@ Changes = dict[str, Any]
 
 # What the papers start from.
 _ROUSER_THETA, _LTMD_THETA, _LT_SNN_THETA = 1.25, math.tanh(0.5), 1.0
-_THRESHOLD_LR = 1e-3
 
 # No threshold rule of the configuration's own survives a recipe.
 _PLAIN: Changes = {
@@ -70,10 +69,11 @@ def _scaled(value: float, config: RunConfig, paper: float) -> PerLayer:
 
 
 def _threshold_lr(config: RunConfig, paper: float) -> float:
-    # One learning rate for all layers: of their mean threshold.
+    # The papers learn thresholds at the rate of the weights. One rate serves all layers,
+    # for their mean threshold.
     theta = config.threshold.theta_0
     mean = statistics.fmean(theta) if isinstance(theta, list) else theta
-    return _THRESHOLD_LR * mean / paper
+    return config.optimizer.lr * mean / paper
 
 
 def _fixed(config: RunConfig) -> Changes:
@@ -123,11 +123,8 @@ def _ltmd_neurons(config: RunConfig) -> Changes:
 
 
 def _ltmd(config: RunConfig) -> Changes:
-    # k has no unit: its learning rate needs no scaling.
-    return _ltmd_neurons(config) | {
-        "threshold.rule": "tanh",
-        "optimizer.threshold_lr": _THRESHOLD_LR,
-    }
+    # k has no unit: the weights' learning rate, unscaled.
+    return _ltmd_neurons(config) | {"threshold.rule": "tanh"}
 
 
 def _lt_snn_neurons(config: RunConfig) -> Changes:

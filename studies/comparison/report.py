@@ -74,7 +74,7 @@ def table(rows: Sequence[Row], markdown: bool = False) -> str:
         grid.add_row(*(cells[name] for name in columns))
     buffer = io.StringIO()
     Console(file=buffer, width=400 if markdown else 160, force_terminal=False).print(grid)
-    lines = [line.rstrip() for line in buffer.getvalue().strip("\n").splitlines()]
+    lines = [line.rstrip() for line in buffer.getvalue().splitlines() if line.strip()]
     for weights, goal in {row["weights"]: row.get("reach") for row in rows}.items():
         if goal is not None:
             lines += ["", f"{weights} weights: epochs to {100 * goal:.1f}% validation accuracy"]
