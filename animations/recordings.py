@@ -95,7 +95,7 @@ def label_of(run: Path) -> str:
         RunError: no such run.
     """
     config = RunConfig.from_file(RunFolder.open(run).config)
-    weights = "binary" if config.network.binary else "full precision"
+    weights = config.network.weights_in_words()
     if config.threshold.theta_inf is None:
         return f"{weights}, θ = {_last(config.threshold.theta_0):g}"
     moving = " (surrogate moving)" if config.neuron.surrogate_centre == "moving" else ""

@@ -16,6 +16,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.functional.quantizers import Quantizer, Weights, choose_quantizer
 from bsnn_tha.losses import (
     Loss,
     MeanMembraneLoss,
@@ -25,6 +26,7 @@ from bsnn_tha.losses import (
     mean_threshold,
 )
 from bsnn_tha.nn.network import SpikingNetwork
+from bsnn_tha.nn.norm import Norm
 from bsnn_tha.suggest import broken_rule, did_you_mean
 
 PerLayer = float | list[float]
@@ -54,10 +56,23 @@ class NetworkSection(Section):
     """``[network]``: see :class:`bsnn_tha.SpikingNetwork`."""
 
     notation: str
-    binary: bool = True
-    batch_norm: bool = True
+    weights: Weights = "binary"
+    weight_bits: int | None = None
+    norm: Norm = "per-step"
     dropout: PerLayer = 0.0
+    moderate_dropout: float = 0.0
     init: Literal["glorot", "pytorch"] = "glorot"
+
+    def quantizer(self) -> Quantizer | None:
+        """What the weights are computed with; None for full precision."""
+        return choose_quantizer(self.weights, self.weight_bits)
+
+    def weights_in_words(self) -> str:
+        """As tables and titles call the weights: ``binary``, ``4-bit``, ``full-precision``."""
+        quantizer = self.quantizer()
+        if quantizer is None:
+            return "full-precision"
+        return "binary" if quantizer.bits == 1 else f"{quantizer.bits}-bit"
 
 
 class NeuronSection(Section):

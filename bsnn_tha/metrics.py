@@ -10,7 +10,7 @@ from torchmetrics import Metric
 
 from bsnn_tha.functional.counts import neuron_counts, spike_counts
 from bsnn_tha.functional.surrogate import Surrogate
-from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear
+from bsnn_tha.nn.quantized import QuantizedConv2d, QuantizedLinear
 
 
 def predict(spikes: Tensor) -> Tensor:
@@ -211,8 +211,8 @@ class SampleMean(Metric):
 class WeightBits(NamedTuple):
     """Memory of a network's parameters, in bits."""
 
-    binary: int
-    """Binary weights, one bit each."""
+    quantized: int
+    """Quantized weights, as many bits each as their quantizer needs: one if binary."""
     full_precision: int
     """All other parameters (biases, batch norm, float weights) as stored."""
 
@@ -221,19 +221,22 @@ def weight_bits(network: nn.Module) -> WeightBits:
     """Bits needed to store a network's parameters.
 
     Example:
+        >>> from bsnn_tha import BinaryLinear
         >>> weight_bits(nn.Sequential(BinaryLinear(700, 3000), BinaryLinear(3000, 20)))
-        WeightBits(binary=2160000, full_precision=96640)
+        WeightBits(quantized=2160000, full_precision=96640)
     """
-    binary = {
-        id(module.latent_weight)
+    bits_each = {
+        id(module.latent_weight): module.quantizer.bits
         for module in network.modules()
-        if isinstance(module, BinaryLinear | BinaryConv2d)
+        if isinstance(module, QuantizedLinear | QuantizedConv2d)
     }
-    bits = {True: 0, False: 0}
+    quantized = full_precision = 0
     for parameter in network.parameters():
-        is_binary = id(parameter) in binary
-        bits[is_binary] += parameter.numel() * (1 if is_binary else 8 * parameter.itemsize)
-    return WeightBits(bits[True], bits[False])
+        if id(parameter) in bits_each:
+            quantized += parameter.numel() * bits_each[id(parameter)]
+        else:
+            full_precision += parameter.numel() * 8 * parameter.itemsize
+    return WeightBits(quantized, full_precision)
 
 
 class SpikeTiming(NamedTuple):

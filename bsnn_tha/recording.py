@@ -85,7 +85,8 @@ import torch
 from torch import Tensor, nn
 
 from bsnn_tha.errors import DataError, InvalidValueError, RunError
-from bsnn_tha.nn.network import SpikingLayer, SpikingNetwork
+from bsnn_tha.functional.lif_reference import LIFWindow
+from bsnn_tha.nn.network import LayerInput, SpikingLayer, SpikingNetwork
 from bsnn_tha.training.files import RunFolder
 
 Parsed = TypeVar("Parsed")
@@ -152,27 +153,30 @@ def record(
     network._check_input(input, num_steps)
     layers = [layer for layer in network.layers if isinstance(layer, SpikingLayer)]
     chosen = _choose(neurons, [layer.output_shape for layer in layers])
-    traces = []
+    traces: list[LayerTrace] = []
+
+    def run(layer: SpikingLayer, given: LayerInput) -> LIFWindow:
+        # Not called as a module: hooks count, and this pass must not be counted.
+        window = layer.forward(given.input, given.num_steps, None, True, given.skipped)
+        indices = chosen[len(traces)]
+        kept = torch.from_numpy(indices).to(given.input.device)
+        assert window.membranes is not None
+        membranes, spikes = (
+            tensor.flatten(2).index_select(2, kept) for tensor in (window.membranes, window.spikes)
+        )
+        traces.append(
+            LayerTrace(
+                membranes.float().cpu().numpy(),
+                spikes.to(torch.uint8).cpu().numpy(),
+                indices,
+                _value(layer.neuron.threshold, kept),
+                _value(layer.neuron.centre, kept),
+            )
+        )
+        return window
+
     with torch.no_grad(), _unchanged(network, input.device):
-        for layer, indices in zip(layers, chosen, strict=True):
-            # Not called as a module: hooks count, and this pass must not be counted.
-            window = layer.forward(input, num_steps, None, True)
-            kept = torch.from_numpy(indices).to(input.device)
-            assert window.membranes is not None
-            membranes, spikes = (
-                tensor.flatten(2).index_select(2, kept)
-                for tensor in (window.membranes, window.spikes)
-            )
-            traces.append(
-                LayerTrace(
-                    membranes.float().cpu().numpy(),
-                    spikes.to(torch.uint8).cpu().numpy(),
-                    indices,
-                    _value(layer.neuron.threshold, kept),
-                    _value(layer.neuron.centre, kept),
-                )
-            )
-            input, num_steps = window.spikes, None
+        network.walk(input, num_steps, run)
     return traces
 
 

@@ -15,12 +15,11 @@ WIDTH = 100
 
 def opening(config: RunConfig) -> str:
     """One paragraph before training starts: what is about to be trained."""
-    weights = "binary" if config.network.binary else "full-precision"
     lines = [
         f"{config.data.name}, variant {config.variant} ({config.source or 'own settings'})",
-        f"{config.network.notation}, {weights} weights, {config.data.num_steps} time steps, "
-        f"batch {config.data.batch_size}, {config.training.epochs} epochs, "
-        f"seed {config.training.seed}",
+        f"{config.network.notation}, {config.network.weights_in_words()} weights, "
+        f"{config.data.num_steps} time steps, batch {config.data.batch_size}, "
+        f"{config.training.epochs} epochs, seed {config.training.seed}",
     ]
     if config.threshold.theta_inf is not None:
         lines.append(f"surrogate gradient {config.neuron.surrogate_centre}")
@@ -41,7 +40,8 @@ def summary(values: dict[str, Any]) -> str:
     lines.append(values["data"])
     lines.append(_layers(values["layers"]))
     lines.append(
-        f"{bits['binary']:,} binary weight bits, {bits['full_precision']:,} bits in full precision"
+        f"{bits['quantized']:,} bits of quantized weights, "
+        f"{bits['full_precision']:,} bits in full precision"
     )
     lines.append(
         f"{values['epochs']} epochs, {values['iterations']:,} iterations in "
@@ -88,7 +88,7 @@ def presets(configs: list[RunConfig]) -> str:
         table.add_row(
             "" if config.data.name == before else config.data.name,
             config.variant,
-            "binary" if config.network.binary else "float",
+            config.network.weights_in_words(),
             _numbers(config.threshold.theta_0) + (f" → {final}" if final else ""),
             f"\\[{sources.index(config.source) + 1}]",
         )

@@ -41,14 +41,14 @@ from torchmetrics import Metric
 from bsnn_tha.functional.counts import neuron_counts
 
 Synapse = nn.Linear | nn.Conv2d
-"""A layer of weights, binary ones included."""
+"""A layer of weights, quantized ones included."""
 
 
 def footprint(network: nn.Module) -> int:
     """Bytes of a network's parameters and buffers, as they are held for training.
 
-    Binary layers hold their latent weights in full precision;
-    :func:`bsnn_tha.metrics.weight_bits` is what their signs need.
+    Quantized layers hold their latent weights in full precision;
+    :func:`bsnn_tha.metrics.weight_bits` is what the quantized ones need.
 
     Example:
         >>> footprint(nn.Linear(10, 2))
@@ -84,8 +84,10 @@ def effective_operations(synapse: Synapse, counts: Tensor) -> int:
 
     Args:
         synapse: a fully connected layer or a convolution.
-        counts: how often each input was nonzero, one sample's shape:
-            ``[features]`` (or any other for as many) or ``[channels, height, width]``.
+        counts: how often each input was nonzero, one sample's shape: ``[features]``
+            (or any other for as many) or ``[channels, height, width]``. A fully
+            connected layer with a weight for each channel reads the means of maps:
+            any input of a map meets that weight.
 
     Example:
         A spike in the middle of 3 × 3 meets all 2 × 2 weights of 5 channels, a
@@ -116,12 +118,20 @@ def dense_operations(synapse: Synapse, input_shape: tuple[int, ...]) -> int:
 
 def _operations(synapse: Synapse, present: Tensor, counts: Tensor) -> int:
     # On the CPU, where there is always float64: exact up to 2^53.
-    fan_out = present.sum(0).cpu().double()
     counts = counts.cpu().double()
     if isinstance(synapse, nn.Linear):
-        return int(fan_out @ counts.flatten())
+        fan_out = present.sum(0).cpu().double()
+        # One row per input, or per map whose mean is an input.
+        return int(fan_out @ counts.reshape(synapse.in_features, -1).sum(1))
+    # Channels of a group share their fan-out: as one filter per group.
+    fan_out = present.unflatten(0, (synapse.groups, -1)).sum(1).cpu().double()
     maps = F.conv2d(
-        counts.unsqueeze(0), fan_out.unsqueeze(0), None, synapse.stride, synapse.padding
+        counts.unsqueeze(0),
+        fan_out,
+        None,
+        synapse.stride,
+        synapse.padding,
+        groups=synapse.groups,
     )
     return int(maps.sum())
 

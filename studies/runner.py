@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.nn.notation import write_out
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.evaluation import load_data
 from bsnn_tha.training.machine import Machine
@@ -215,8 +216,8 @@ def work_here(
 
 def _fitting(space: Space, config: RunConfig) -> Space:
     """Without rows for what a network does not have."""
-    convolutional = "C" in config.network.notation
-    return space if convolutional else space.without("network.batch_norm")
+    convolutional = "C" in write_out(config.network.notation)
+    return space if convolutional else space.without("network.norm")
 
 
 def _published(plan: Plan, space: Space, options: Options) -> dict[str, Any]:

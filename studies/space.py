@@ -10,7 +10,7 @@ is searched layer by layer becomes one parameter per layer, ``threshold.theta_0.
         Number("neuron.slope",         0.1, 30.0,      log=True),
         Number("threshold.theta_0",    0.5, 20.0,      log=True, per="layer"),
         Rise(  "threshold.theta_inf",  0.1, 30.0,      log=True, per="layer"),
-        Choice("network.batch_norm",   True, False),
+        Choice("network.norm",         "per-step", "none"),
     )
 
 A row works both ways: it turns a trial's parameters into settings, and the

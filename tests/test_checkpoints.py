@@ -69,7 +69,7 @@ def test_a_checkpoint_with_words_for_weights_is_refused(done, tmp_path):
     ("change", "difference"),
     [
         ({"network__notation": "6C3-AP2-10"}, r"has shape \[6, 1, 3, 3\], this run's \[4, 1, 3"),
-        ({"network__binary": False}, "it has no network.layers.0.synapse.latent_weight"),
+        ({"network__weights": "float"}, "it has no network.layers.0.synapse.latent_weight"),
         (
             {"network__notation": "4C3-AP2-10-10"} | {f"threshold__{k}": v for k, v in {
                 "theta_0": 1.0, "theta_inf": 2.0, "alpha": 0.1}.items()},

@@ -42,9 +42,9 @@ DENSE = {
 }
 NETWORKS = {
     "conv_and_batch_norm": CONV,
-    "conv": {**CONV, "batch_norm": False},
+    "conv": {**CONV, "norm": "none"},
     "dense": DENSE,
-    "float_weights": {**DENSE, "binary": False, "theta_0": [0.2, 0.1]},
+    "float_weights": {**DENSE, "weights": "float", "theta_0": [0.2, 0.1]},
     "learned_neurons": {**DENSE, "learn_beta": True, "rule": "learned", "per": "neuron"},
 }
 networks = pytest.mark.parametrize("settings", NETWORKS.values(), ids=NETWORKS.keys())

@@ -69,8 +69,8 @@ def test_a_preset_builds_its_network_and_loss(dataset, variant):
     network = config.build_network(INPUT_SHAPES[dataset])
     for layer in network.layers:
         assert layer.neuron.annealed == ANNEALED.get(variant, layer.neuron.annealed)
-        assert hasattr(layer.synapse, "latent_weight") == config.network.binary
-    assert config.network.binary == (variant != "flt32")
+        assert hasattr(layer.synapse, "latent_weight") == (config.network.weights != "float")
+    assert config.network.weights == ("float" if variant == "flt32" else "binary")
     loss = config.build_loss(network)
     assert isinstance(loss, MembraneLoss if dataset == "temporal-coding" else SpikeCountLoss)
 
@@ -212,8 +212,8 @@ def test_static_presets_are_table_4(dataset, variant):
 def test_what_the_static_presets_have_in_common(dataset, variant):
     config = load_preset(dataset, variant)
     assert config.network.notation == NETWORK
-    assert config.network.batch_norm
-    assert config.network.binary == (variant != "flt32")
+    assert config.network.norm == "per-step"
+    assert config.network.weights == ("float" if variant == "flt32" else "binary")
     assert (config.data.num_steps, config.data.batch_size) == (100, 128)
     assert (config.loss.correct_rate, config.loss.incorrect_rate) == (0.8, 0.2)
     sgd = (dataset, variant) == ("fashion-mnist", "tha")
@@ -291,7 +291,7 @@ def is_norm(module):
 @pytest.mark.parametrize(("dataset", "variant"), TABLE_6, ids=["-".join(key) for key in TABLE_6])
 def test_what_the_temporal_presets_have_in_common(dataset, variant):
     config = load_preset(dataset, variant)
-    assert config.network.binary == (variant != "flt32")
+    assert config.network.weights == ("float" if variant == "flt32" else "binary")
     assert (config.loss.name, config.loss.correct_rate, config.loss.incorrect_rate) == (
         "spike_count",
         0.8,
@@ -327,7 +327,7 @@ def test_presets_for_free_data_take_the_published_values(own, published, variant
     assert mine.threshold == theirs.threshold
     assert mine.optimizer == theirs.optimizer
     assert mine.network.dropout == theirs.network.dropout
-    assert mine.network.batch_norm == theirs.network.batch_norm
+    assert mine.network.norm == theirs.network.norm
     assert (mine.training.grad_clip, mine.training.weight_clip) == (
         theirs.training.grad_clip,
         theirs.training.weight_clip,
@@ -369,7 +369,7 @@ def test_temporal_coding_presets_are_table_3(variant):
     final = theta if annealing is None else annealing[1]
     assert config.data.options == {"peak": pytest.approx(1.1 * final)}
     assert config.network.notation == "100Dense1000Dense1"
-    assert config.network.binary == (variant != "flt32")
+    assert config.network.weights == ("float" if variant == "flt32" else "binary")
     optimizer = config.optimizer
     assert (optimizer.name, optimizer.lr, optimizer.momentum) == ("sgd", 1e-3, 0.9)
     assert optimizer.schedule == "none"
@@ -458,7 +458,9 @@ WRONG = {
     "data.subset": [0],
     "data.options": [3],
     "network.notation": [3],
-    "network.binary": ["perhaps", 3],
+    "network.weights": ["ternary", 3, True],
+    "network.weight_bits": ["four", 2.5],
+    "network.norm": ["layer", True],
     "network.init": ["zeros"],
     "neuron.beta": ["x", ["x"], {}],
     "neuron.slope": [math.nan, math.inf, [1.0, math.inf]],

@@ -131,7 +131,7 @@ def test_without_a_seed_the_order_stays(as_process):
 DENSE = {
     "data__subset": 79,  # the last batch has 15, so that shares differ
     "network__notation": "10",
-    "network__batch_norm": False,
+    "network__norm": "none",
     "threshold__theta_0": 0.5,
     "threshold__theta_inf": 1.5,
     "threshold__alpha": 0.05,

@@ -236,7 +236,7 @@ def test_weight_bits_of_the_shd_network():
 
 
 def test_weight_bits_of_full_precision_networks():
-    settings = {"beta": 0.9, "theta_0": 1.0, "slope": 5.0, "binary": False}
+    settings = {"beta": 0.9, "theta_0": 1.0, "slope": 5.0, "weights": "float"}
     network = SpikingNetwork("2C3-5", (1, 4, 4), **settings)
     parameters = 2 * 9 + 2 * 2 + 8 * 5 + 5
     assert weight_bits(network) == (0, 32 * parameters)

@@ -50,7 +50,7 @@ def make_network(**changes):
         "theta_0": THETA_0,
         "theta_inf": THETA_INF,
         "alpha": ALPHA,
-        "batch_norm": False,
+        "norm": "none",
     }
     return SpikingNetwork(LAYERS[0], SHAPE, **(settings | changes))
 
@@ -320,7 +320,7 @@ def test_the_gradient_norm_is_that_of_each_step_before_clipping(accumulate, tmp_
 
 
 def test_full_precision_weights_have_no_signs_to_flip(tmp_path):
-    table, monitor = fit(tmp_path, make_network(binary=False), make_data("images"))
+    table, monitor = fit(tmp_path, make_network(weights="float"), make_data("images"))
     assert not any(name.startswith("flipped") for name in table.rows[0])
     assert all("flipped_share" not in row for row in monitor.layers())
 
@@ -400,7 +400,7 @@ def test_membranes_are_shown_to_the_monitor_only(chunk_steps, tmp_path):
 def test_watching_changes_nothing(tmp_path):
     networks = []
     for watched in (False, True):
-        network = make_network(batch_norm=True, dropout=0.5)
+        network = make_network(norm="per-step", dropout=0.5)
         module, data = Module(network, optimizer=torch.optim.Adam, lr=0.05), make_data("spikes")
         seed_everything(3, verbose=False)
         if watched:
@@ -416,7 +416,7 @@ def test_watching_changes_nothing(tmp_path):
 def test_other_precisions_are_watched_exactly(precision, tmp_path):
     """Batch norm gives float32 under autocast, which would round a product to bfloat16."""
     data = torch.ones(300, *SHAPE), torch.zeros(300, dtype=torch.long)
-    network = make_network(theta_0=1e-3, theta_inf=2e-3, batch_norm=True, binary=True)
+    network = make_network(theta_0=1e-3, theta_inf=2e-3, norm="per-step", weights="binary")
     with torch.no_grad():
         network.layers[0].norm.weight.zero_()
         network.layers[0].norm.bias.fill_(5.0)
@@ -605,7 +605,7 @@ def fires(inputs, state, theta):
 
 SILENCING = {
     "plain": {},
-    "batch_norm": {"batch_norm": True},
+    "batch_norm": {"norm": "per-step"},
     "large_steps": {"alpha": [0.6, 0.6]},
 }
 
@@ -629,7 +629,7 @@ def test_silenced_neurons_are_those_of_the_traces(kind, changes, chunk_steps, cl
 
 def test_a_step_that_changes_nothing_silences_nobody(tmp_path):
     """With dropout on one side of the comparison only, it would."""
-    network = make_network(dropout=0.5, batch_norm=True, alpha=1e-12)
+    network = make_network(dropout=0.5, norm="per-step", alpha=1e-12)
     check = SilencingCheck()
     trainer = make_trainer(tmp_path, [ThresholdAnnealing(), check])
     trainer.fit(Module(network, lr=0.0), loader(make_data("images")))

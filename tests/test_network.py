@@ -13,11 +13,14 @@ from reference import binary_conv2d_avg_pool
 from torch import nn
 from torch.nn import functional as F
 
-from bsnn_tha import BinaryConv2d, BinaryLinear, SpikingNetwork, thresholds
+from bsnn_tha import BinaryConv2d, SpikingNetwork, thresholds
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.functional.binarize import Binary
 from bsnn_tha.functional.conv import conv_avg_pool2d
+from bsnn_tha.functional.sawb import SAWB
 from bsnn_tha.functional.surrogate import FastSigmoid, Sigmoid
 from bsnn_tha.nn.dropout import ByteDropout
+from bsnn_tha.nn.quantized import QuantizedConv2d, QuantizedLinear
 
 STEPS, BATCH = 6, 4
 
@@ -56,7 +59,7 @@ class StepByStep(nn.Module):
     def __init__(self, network: SpikingNetwork) -> None:
         super().__init__()
         self.synapses, self.norms, self.neurons = (nn.ModuleList() for _ in range(3))
-        self.pools = [layer.pool for layer in network.layers]
+        self.pools = [getattr(layer.spec, "pool", 1) for layer in network.layers]
         for layer in network.layers:
             synapse = layer.synapse
             plain = synapse.to_float() if hasattr(synapse, "to_float") else copy.deepcopy(synapse)
@@ -89,8 +92,8 @@ class StepByStep(nn.Module):
 
 CONFIGURATIONS = {
     "binary": {},
-    "float_weights": {"binary": False, "theta_0": [0.1, 0.15, 0.2, 0.1], "theta_inf": 0.5},
-    "without_batch_norm": {"batch_norm": False},
+    "float_weights": {"weights": "float", "theta_0": [0.1, 0.15, 0.2, 0.1], "theta_inf": 0.5},
+    "without_batch_norm": {"norm": "none"},
     "moving_centre": {"surrogate_centre": "moving"},
     "reset_to_zero": {"reset_mechanism": "zero"},
     "fixed_threshold": {"theta_0": 1.2, "theta_inf": None, "alpha": None},
@@ -233,7 +236,7 @@ def test_other_networks(notation, input_shape):
 def test_float32_spikes_are_those_of_the_loop_with_exact_arithmetic():
     # Spikes, ±1 weights, pooling by 4 and β = ½: every number is a binary fraction.
     network = SpikingNetwork(
-        "4C3-AP2-6C3-5", (2, 10, 9), beta=0.5, theta_0=[1.0, 2.0, 1.0], batch_norm=False
+        "4C3-AP2-6C3-5", (2, 10, 9), beta=0.5, theta_0=[1.0, 2.0, 1.0], norm="none"
     )
     frames = torch.rand(STEPS, BATCH, 2, 10, 9).round()
     spikes, membranes, _ = StepByStep(network)(frames)
@@ -277,12 +280,19 @@ def test_one_setting_for_all_layers_is_not_shared():
     assert second.beta.item() == 0.5 and second.threshold.item() == 1.0
 
 
-@pytest.mark.parametrize("binary", [True, False])
-def test_layers_are_binary_or_float(binary):
-    network = SpikingNetwork("4C3-6-5", (1, 8, 8), beta=0.9, binary=binary)
+@pytest.mark.parametrize(
+    ("weights", "quantizer"),
+    [("binary", Binary()), ("float", None), ("sawb", SAWB(4))],
+    ids=["binary", "float", "sawb"],
+)
+def test_weights_are_an_axis(weights, quantizer):
+    network = SpikingNetwork("4C3-6-5", (1, 8, 8), beta=0.9, weights=weights)
     kinds = [type(layer.synapse) for layer in network.layers]
-    conv, dense = (BinaryConv2d, BinaryLinear) if binary else (nn.Conv2d, nn.Linear)
+    conv, dense = (QuantizedConv2d, QuantizedLinear) if quantizer else (nn.Conv2d, nn.Linear)
     assert kinds == [conv, dense, dense]
+    assert [getattr(layer.synapse, "quantizer", None) for layer in network.layers] == [
+        quantizer
+    ] * 3
     assert network.layers[0].synapse.bias is None
     assert network.layers[1].synapse.bias is not None
 
@@ -296,7 +306,7 @@ def test_init_reaches_the_binary_layers():
 def test_batch_norm_follows_convolutions_only():
     network = SpikingNetwork("4C3-AP2-6-5", (1, 8, 8), beta=0.9)
     assert [layer.norm is not None for layer in network.layers] == [True, False, False]
-    network = SpikingNetwork("4C3-AP2-6-5", (1, 8, 8), beta=0.9, batch_norm=False)
+    network = SpikingNetwork("4C3-AP2-6-5", (1, 8, 8), beta=0.9, norm="none")
     assert [layer.norm for layer in network.layers] == [None] * 3
 
 

@@ -59,7 +59,7 @@ EVERYTHING = {
 STOPS_EARLY = {
     "training__epochs": 9,
     "training__patience": 2,
-    "network__batch_norm": False,
+    "network__norm": "none",
     "optimizer__lr": 1e-12,
     "threshold__theta_inf": None,
     "threshold__alpha": None,

@@ -65,7 +65,7 @@ def test_the_summary_equals_a_recomputation_from_the_best_checkpoint(wandering):
 
 def test_the_weight_bits_in_the_summary(wandering):
     # 4·9 and 36·10 binary weights; batch norm's 2·4 and ten biases at 32 bits.
-    assert wandering.summary["weight_bits"] == {"binary": 396, "full_precision": 32 * 18}
+    assert wandering.summary["weight_bits"] == {"quantized": 396, "full_precision": 32 * 18}
 
 
 @pytest.mark.parametrize("checkpoint", ["best", "last", "path"])
@@ -158,7 +158,7 @@ def test_training_stops_when_validation_no_longer_improves(tmp_path):
         tmp_path / "run",
         training__epochs=9,
         training__patience=2,
-        network__batch_norm=False,
+        network__norm="none",
         optimizer__lr=1e-12,
         **FIXED,
     )
@@ -258,7 +258,7 @@ def test_the_papers_protocol_stops_by_the_test_set(tmp_path):
         training__protocol="paper",
         training__epochs=9,
         training__patience=2,
-        network__batch_norm=False,
+        network__norm="none",
         optimizer__lr=1e-12,
         data__validation=0.0,
         **FIXED,

@@ -102,7 +102,7 @@ KINDS = {
     "dropout": {"network__dropout": 0.4},
     "accumulate": {"training__accumulate": 2, "network__dropout": 0.4},
     "chunks": {"training__chunk_steps": 2, "network__dropout": 0.4},
-    "no_batch_norm": {"network__batch_norm": False, "neuron__surrogate_centre": "moving"},
+    "no_batch_norm": {"network__norm": "none", "neuron__surrogate_centre": "moving"},
     "double": {"training__precision": "64-true", "network__dropout": 0.4},
     "bfloat16": {"training__precision": "bf16-mixed"},
     "learned": {"threshold__theta_inf": None, "threshold__alpha": None}
@@ -360,7 +360,7 @@ def test_snapshots_are_spread_over_the_run_and_its_epochs(epoch, epochs, count):
 def test_a_run_that_stops_early_has_a_snapshot_of_each_epoch(tmp_path):
     changes = {"training__epochs": 9, "training__patience": 2, "snapshots__count": 2}
     fixed = {"threshold__theta_inf": None, "threshold__alpha": None, "optimizer__lr": 1e-12}
-    folder = train_tiny(tmp_path / "run", **changes, **fixed, network__batch_norm=False).folder
+    folder = train_tiny(tmp_path / "run", **changes, **fixed, network__norm="none").folder
     assert [snapshot.epoch for snapshot in Recording.open(folder.path)] == [0, 1, 2]
 
 

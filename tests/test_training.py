@@ -358,7 +358,7 @@ def test_an_epoch_of_a_process_has_random_numbers_of_its_own():
 
 DENSE = {
     "network__notation": "10",
-    "network__batch_norm": False,
+    "network__norm": "none",
     "threshold__theta_0": 0.5,
     "threshold__theta_inf": 1.5,
     "threshold__alpha": 0.05,

@@ -30,16 +30,27 @@ def products(layer, frame, everything=False):
     """Products of one frame and the layer's weights, one by one."""
     weight, total = layer.weight, 0
     if weight.dim() == 2:
-        pairs = itertools.product(range(weight.shape[0]), range(weight.shape[1]))
+        # An input that is the mean of a map is a product for each place of the map.
+        places = frame.numel() // weight.shape[1]
+        pairs = itertools.product(range(weight.shape[0]), range(frame.numel()))
         return sum(
-            everything or bool(weight[o, i] != 0 and frame.flatten()[i] != 0) for o, i in pairs
+            everything or bool(weight[o, i // places] != 0 and frame.flatten()[i] != 0)
+            for o, i in pairs
         )
     outputs, channels, height, width = weight.shape
-    rows, columns = frame.shape[1] - height + 1, frame.shape[2] - width + 1
+    (stride, _), (padding, _) = layer.stride, layer.padding
+    rows, columns = (
+        (size + 2 * padding - kernel) // stride + 1
+        for size, kernel in zip(frame.shape[1:], (height, width), strict=True)
+    )
     for o, y, x, c, dy, dx in itertools.product(
         *map(range, (outputs, rows, columns, channels, height, width))
     ):
-        total += everything or bool(weight[o, c, dy, dx] != 0 and frame[c, y + dy, x + dx] != 0)
+        place = (y * stride + dy - padding, x * stride + dx - padding)
+        if min(place) < 0 or place[0] >= frame.shape[1] or place[1] >= frame.shape[2]:
+            continue  # padding
+        read = o // (outputs // layer.groups) * channels + c
+        total += everything or bool(weight[o, c, dy, dx] != 0 and frame[read, *place] != 0)
     return total
 
 
@@ -49,6 +60,11 @@ LAYERS = {
     "linear_with_zeros": (with_zeros(nn.Linear(8, 3)), (8,)),
     "binary_conv": (BinaryConv2d(2, 3, 2, bias=False), (2, 4, 5)),
     "conv_with_zeros": (with_zeros(nn.Conv2d(2, 3, 3, bias=False)), (2, 4, 5)),
+    "linear_of_means": (with_zeros(nn.Linear(3, 4)), (3, 2, 2)),
+    "padded": (with_zeros(nn.Conv2d(2, 3, 3, padding=1)), (2, 4, 5)),
+    "strided": (with_zeros(nn.Conv2d(2, 3, 3, padding=1, stride=2)), (2, 5, 4)),
+    "depthwise": (with_zeros(nn.Conv2d(3, 3, 3, padding=1, groups=3)), (3, 4, 4)),
+    "grouped": (with_zeros(nn.Conv2d(4, 6, 2, groups=2)), (4, 3, 3)),
 }
 
 

@@ -101,14 +101,15 @@ def from_preset(name: str) -> Workload:
     source = SOURCES[name]
     config = load_preset(source.preset, "tha")
     network, threshold, neuron = config.network, config.threshold, config.neuron
-    if not network.binary or neuron.reset_mechanism != "subtract" or neuron.learn_beta:
+    if network.weights != "binary" or neuron.reset_mechanism != "subtract" or neuron.learn_beta:
         raise ValueError(f"the peers are configured for other neurons than those of {name}")
     parsed = parse_network(network.notation, source.input_shape)
     thetas = np.broadcast_to(threshold.theta_0, len(parsed)).tolist()
-    dense = sum(not isinstance(spec, ConvSpec) for spec, _ in parsed)
+    dense = sum(not isinstance(plan.spec, ConvSpec) for plan in parsed)
     dropouts = np.broadcast_to(network.dropout, dense).tolist()
-    layers, shape = [], source.input_shape
-    for theta, (spec, output_shape) in zip(thetas, parsed, strict=True):
+    layers = []
+    for theta, plan in zip(thetas, parsed, strict=True):
+        spec, shape = plan.spec, plan.input_shape
         if isinstance(spec, ConvSpec):
             layers.append(
                 Layer(
@@ -117,7 +118,7 @@ def from_preset(name: str) -> Workload:
                     kernel=spec.kernel,
                     pool=spec.pool,
                     bias=False,
-                    norm=network.batch_norm,
+                    norm=network.norm == "per-step",
                     theta=theta,
                     dropout=0.0,
                 )
@@ -135,7 +136,6 @@ def from_preset(name: str) -> Workload:
                     dropout=dropouts.pop(0),
                 )
             )
-        shape = output_shape
     assert isinstance(neuron.beta, float) and isinstance(neuron.slope, float)
     return Workload(
         name=name,

@@ -25,6 +25,7 @@ LOADERS: dict[str, str] = {
     "digits": "bsnn_tha.data.images:load_digits",
     "mnist": "bsnn_tha.data.images:load_mnist",
     "fashion-mnist": "bsnn_tha.data.images:load_fashion_mnist",
+    "cifar10": "bsnn_tha.data.cifar:load_cifar10",
     "temporal-coding": "bsnn_tha.data.temporal_coding:load_temporal_coding",
     "dvs-gesture": "bsnn_tha.data.events:DVS_GESTURE.load",
     "shd": "bsnn_tha.data.events:SHD.load",

@@ -13,6 +13,10 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
         *("T-shirt", "trouser", "pullover", "dress", "coat"),
         *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
     ),
+    "cifar10": (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
     "shd": (
         *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
         *("null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"),

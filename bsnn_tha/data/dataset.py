@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -89,6 +89,10 @@ class Dataset:
     source: str
     test_groups: Mapping[str, Tensor] = field(default_factory=dict)
     step_ms: float | None = None
+
+    def with_train(self, train: Split, note: str) -> Dataset:
+        """The same with other training samples, which its source notes."""
+        return replace(self, train=train, source=f"{self.source}, {note}")
 
 
 def stratified_split(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """Still images: MNIST, FashionMNIST and scikit-learn's 8 × 8 digits.
 
+CIFAR-10 is in :mod:`bsnn_tha.data.cifar`.
+
 All loaders take ``(root, validation, seed)`` and return a static
 :class:`~bsnn_tha.data.dataset.Dataset` whose images are ``[samples, 1, height,
 width]``, kept in memory as bytes and scaled to [0, 1] batch by batch. The
@@ -131,7 +133,7 @@ def load_digits(root: Path, *, validation: float, seed: int) -> Dataset:
         >>> images.shape
         torch.Size([2, 1, 8, 8])
     """
-    _check_validation(validation)
+    check_validation(validation)
     try:
         from sklearn import datasets
     except ImportError as error:
@@ -143,11 +145,11 @@ def load_digits(root: Path, *, validation: float, seed: int) -> Dataset:
     whole = TensorSplit(images, torch.from_numpy(bunch.target).long(), scale=1 / 16)
     kept, held_out = stratified_split(whole.targets, _DIGITS_TEST_SHARE, _DIGITS_TEST_SEED)
     train, test = whole.select(kept), whole.select(held_out)
-    return _assemble("digits", "digits (scikit-learn)", train, test, validation, seed)
+    return assemble("digits", "digits (scikit-learn)", train, test, _CLASSES, validation, seed)
 
 
 def _load_idx(files: _IdxFiles, root: Path, validation: float, seed: int) -> Dataset:
-    _check_validation(validation)
+    check_validation(validation)
     folder = root / files.title / "raw"
 
     def locate(name: str, md5: str) -> Path:
@@ -166,8 +168,8 @@ def _load_idx(files: _IdxFiles, root: Path, validation: float, seed: int) -> Dat
         locate("t10k-images-idx3-ubyte", files.test_images),
         locate("t10k-labels-idx1-ubyte", files.test_labels),
     )
-    return _assemble(
-        files.name, files.title, _read_part(*train), _read_part(*test), validation, seed
+    return assemble(
+        files.name, files.title, _read_part(*train), _read_part(*test), _CLASSES, validation, seed
     )
 
 
@@ -196,15 +198,22 @@ def _shape(array: Tensor) -> str:
     return " × ".join(map(str, array.shape))
 
 
-def _check_validation(validation: float) -> None:
+def check_validation(validation: float) -> None:
+    """Raise InvalidValueError unless the share to hold out is in [0, 1)."""
     if not 0 <= validation < 1:
         raise InvalidValueError(f"validation must be in [0, 1), but got validation={validation:g}")
 
 
-def _assemble(
-    name: str, title: str, train: TensorSplit, test: TensorSplit, validation: float, seed: int
+def assemble(
+    name: str,
+    title: str,
+    train: TensorSplit,
+    test: TensorSplit,
+    num_classes: int,
+    validation: float,
+    seed: int,
 ) -> Dataset:
-    """Hold the validation part out of the training part and say so."""
+    """Still images with a validation part held out of the training part, which the source says."""
     held_out, note = None, ""
     if validation > 0:
         kept, held = stratified_split(train.targets, validation, seed)
@@ -213,7 +222,7 @@ def _assemble(
     return Dataset(
         name=name,
         input_shape=tuple(train.inputs.shape[1:]),
-        num_classes=_CLASSES,
+        num_classes=num_classes,
         static=True,
         train=train,
         validation=held_out,

@@ -7,6 +7,7 @@ every latent weight stands for one bit.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,3 +50,14 @@ def binarize(latent: Tensor) -> Tensor:
         tensor([1., 2., 3.])
     """
     return _StraightThroughSign.apply(latent)
+
+
+@dataclass(frozen=True)
+class Binary:
+    """:func:`binarize` as a quantizer (:mod:`bsnn_tha.functional.quantizers`)."""
+
+    bits = 1
+
+    def __call__(self, latent: Tensor) -> Tensor:
+        """Signs of the latent weights."""
+        return binarize(latent)

@@ -3,7 +3,9 @@
 Average pooling is itself a convolution with a box, so the two compose into one
 with a larger kernel, applied with the pooling's stride:
 
-    avg_pool_p(conv_k(x, W)) = conv_{k+p−1, stride p}(x, box_p(W) / p²).
+    avg_pool_p(conv_k(x, W)) = conv_{k+p−1, stride p}(x, box_p(W) / p²),
+
+whatever x is padded with.
 
 For 5 × 5 kernels and 2 × 2 pooling that is 36 products per pooled position
 instead of 100, and the unpooled map is never written.
@@ -15,8 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def conv_avg_pool2d(input: Tensor, weight: Tensor, pool: int) -> Tensor:
-    """``avg_pool2d(conv2d(input, weight), pool)`` in one convolution.
+def conv_avg_pool2d(
+    input: Tensor, weight: Tensor, pool: int, padding: int = 0, groups: int = 1
+) -> Tensor:
+    """``avg_pool2d(conv2d(input, weight, padding=padding), pool)`` in one convolution.
 
     Exact (bit-equal to the two steps) for spikes and weights of ±1 where
     pool² is a power of two: all sums are then multiples of 1 / pool². Equal up
@@ -24,12 +28,14 @@ def conv_avg_pool2d(input: Tensor, weight: Tensor, pool: int) -> Tensor:
 
     Args:
         input: ``[samples, in, height, width]``.
-        weight: ``[out, in, k, k]``.
+        weight: ``[out, in / groups, k, k]``.
         pool: pooling size p; windows do not overlap, an incomplete one at the
             border is dropped, as in ``avg_pool2d``.
+        padding: P zeros around each map, as in ``conv2d``.
+        groups: as in ``conv2d``.
 
     Returns:
-        ``[samples, out, ⌊(height − k + 1) / p⌋, ⌊(width − k + 1) / p⌋]``.
+        ``[samples, out, ⌊(height + 2P − k + 1) / p⌋, ⌊(width + 2P − k + 1) / p⌋]``.
 
     Example:
         >>> import torch
@@ -39,6 +45,6 @@ def conv_avg_pool2d(input: Tensor, weight: Tensor, pool: int) -> Tensor:
         True
     """
     if pool == 1:
-        return F.conv2d(input, weight)
+        return F.conv2d(input, weight, padding=padding, groups=groups)
     kernel = F.avg_pool2d(F.pad(weight, [pool - 1] * 4), pool, stride=1)
-    return F.conv2d(input, kernel, stride=pool)
+    return F.conv2d(input, kernel, stride=pool, padding=padding, groups=groups)

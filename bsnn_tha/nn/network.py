@@ -5,28 +5,35 @@ dropout see the time steps of a window as one large batch, in one call each.
 Only the neurons walk through time. A constant input (a static image) meets the
 first layer's weights once instead of T times.
 
+A network is a list of spiking layers. Each reads the spikes of the layers that it
+names, which come before it in the list; mostly of the one before it. Blocks of
+other shapes (residual, dense) are layers that name others: see
+:class:`~bsnn_tha.nn.notation.LayerPlan`.
+
 A window may also be run in chunks of time steps, which bounds the memory of a
 training step: see ``chunk_steps`` of :class:`SpikingNetwork`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.lif_reference import LIFWindow
-from bsnn_tha.functional.sparse_linear import sparse_linear
-from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear, WeightInit
+from bsnn_tha.functional.quantizers import Quantizer, Weights, choose_quantizer
+from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.dropout import ByteDropout
+from bsnn_tha.nn.moderate_dropout import ModerateDropout
 from bsnn_tha.nn.neuron import WindowNeuron
 from bsnn_tha.nn.neurons import make_neuron
-from bsnn_tha.nn.norm import BatchNormPerStep
-from bsnn_tha.nn.notation import ConvSpec, LayerSpec, parse_network
+from bsnn_tha.nn.norm import BatchNormPerStep, Norm, ThresholdDependentBatchNorm
+from bsnn_tha.nn.notation import ConvSpec, LayerPlan, Shortcut, parse_network
+from bsnn_tha.nn.quantized import WeightInit
 from bsnn_tha.nn.recompute import recompute_in_backward
 from bsnn_tha.nn.thresholds import ThresholdRule
 
@@ -48,69 +55,70 @@ class NetworkWindow(NamedTuple):
         return self.membranes
 
 
-class SpikingLayer(nn.Module):
+class LayerInput(NamedTuple):
+    """What a layer is called with for a window."""
+
+    input: Tensor
+    """Spikes it reads, ``[time, batch, *input_shape]``; or the network's constant input."""
+    num_steps: int | None
+    """For how many time steps a constant input is seen."""
+    skipped: Tensor | None
+    """Spikes that its shortcut reads, ``[time, batch, ...]``, if it has one."""
+
+
+class SpikingLayer(Connection):
     """Weights, what acts on their current, and the neurons that receive it.
 
-    Current: convolution, average pooling, batch norm per step; or a fully
-    connected layer and dropout with a new mask at every time step. A forward
-    hook on this module sees ``(inputs, LIFWindow)``: once per window, or, with
-    ``chunk_steps``, once per chunk, and again while a chunk is recomputed for
-    the backward pass. A hook that counts tests
+    Current: convolution, pooling, batch norm; or a fully connected layer and
+    dropout with a new mask at every time step. A shortcut's current is added to
+    it. A forward hook on this module sees ``(inputs, LIFWindow)``: once per
+    window, or, with ``chunk_steps``, once per chunk, and again while a chunk is
+    recomputed for the backward pass. A hook that counts tests
     :func:`~bsnn_tha.nn.recompute.recomputing`.
 
     Args:
-        spec: the layer in the papers' notation.
-        input_shape, output_shape: of one sample at one time step.
+        plan: the layer in the papers' notation, and what it reads.
         neuron: the neurons.
-        binary: weights in {−1, +1} rather than full precision.
-        batch_norm: normalise the current of a convolution, per time step.
+        quantizer: of the weights; None for full precision.
+        norm: of a convolution's current.
         dropout: probability to drop a fully connected layer's current.
-        init: latent weights' initialisation, for binary weights.
+        moderate_dropout: mean probability to drop a fully connected layer's neurons
+            (:mod:`bsnn_tha.nn.moderate_dropout`).
+        init: latent weights' initialisation, for quantized weights.
+
+    Attributes:
+        reads: indices of the layers whose spikes it takes; empty for the first.
+        shortcut: what else drives its neurons, or None.
     """
 
     def __init__(
         self,
-        spec: LayerSpec,
-        input_shape: tuple[int, ...],
-        output_shape: tuple[int, ...],
+        plan: LayerPlan,
         neuron: WindowNeuron,
         *,
-        binary: bool,
-        batch_norm: bool,
+        quantizer: Quantizer | None,
+        norm: Norm,
         dropout: float,
+        moderate_dropout: float,
         init: WeightInit,
     ) -> None:
-        super().__init__()
-        self.input_shape = input_shape
-        self.output_shape = output_shape
-        self.synapse: nn.Conv2d | nn.Linear
+        threshold = neuron.threshold.detach().mean().item()
+        # Zheng et al. (2021): two currents that are added share the variance.
+        scale = threshold / math.sqrt(2) if plan.shortcut else threshold
+        settings: dict[str, Any] = {
+            "quantizer": quantizer,
+            "norm": norm,
+            "norm_scale": scale,
+            "init": init,
+        }
+        super().__init__(plan.spec, plan.input_shape, **settings)
+        self.output_shape = plan.output_shape
+        self.reads = plan.reads
         self.show_membranes = False
         """Whether forward hooks see the membranes even if nobody records them."""
-        self.pool = 1
-        self.norm: BatchNormPerStep | None = None
-        self.dropout: nn.Module = nn.Identity()
-        if isinstance(spec, ConvSpec):
-            sizes = input_shape[0], spec.channels, spec.kernel
-            # As published: no bias, whether or not batch norm follows.
-            self.synapse = (
-                BinaryConv2d(*sizes, bias=False, init=init)
-                if binary
-                else nn.Conv2d(*sizes, bias=False)
-            )
-            self.pool = spec.pool
-            if batch_norm:
-                self.norm = BatchNormPerStep(spec.channels)
-        else:
-            features = 1
-            for length in input_shape:
-                features *= length
-            self.synapse = (
-                BinaryLinear(features, spec.outputs, init=init)
-                if binary
-                else nn.Linear(features, spec.outputs)
-            )
-            if dropout:
-                self.dropout = ByteDropout(dropout)
+        self.shortcut = _Shortcut(plan.shortcut, settings) if plan.shortcut else None
+        self.dropout: nn.Module = ByteDropout(dropout) if dropout else nn.Identity()
+        self.moderate_dropout = ModerateDropout(moderate_dropout) if moderate_dropout else None
         self.neuron = neuron
 
     def forward(
@@ -119,6 +127,7 @@ class SpikingLayer(nn.Module):
         num_steps: int | None = None,
         membrane: Tensor | None = None,
         record: bool = False,
+        skipped: Tensor | None = None,
     ) -> LIFWindow:
         """Run the layer over a window.
 
@@ -128,47 +137,83 @@ class SpikingLayer(nn.Module):
             num_steps: for how many time steps a constant input is seen.
             membrane: membranes to start from; zero if None.
             record: also return the membranes of every step.
+            skipped: spikes that the shortcut reads, for a layer that has one.
         """
-        current = self.dropout(self.drive(input, num_steps))
-        return self.neuron.window(current, membrane, record or self.show_membranes)
+        current = self.dropout(self.drive(input, num_steps, skipped))
+        moderating = self.moderate_dropout is not None and self.training
+        needed = record or self.show_membranes or moderating or self.neuron.emits == "membrane"
+        return self.neuron.window(current, membrane, needed)
 
-    def drive(self, input: Tensor, num_steps: int | None = None) -> Tensor:
+    def handed_on(self, window: LIFWindow) -> Tensor:
+        """What later layers read of a window: spikes, or membranes if the neurons emit those.
+
+        Moderate dropout comes here, for it drops neurons rather than currents.
+        """
+        outputs = window.spikes
+        if self.neuron.emits == "membrane":
+            assert window.membranes is not None
+            outputs = window.membranes
+        if self.moderate_dropout is not None and self.training:
+            assert window.membranes is not None
+            outputs = self.moderate_dropout(outputs, window.membranes)
+        return outputs
+
+    def drive(
+        self, input: Tensor, num_steps: int | None = None, skipped: Tensor | None = None
+    ) -> Tensor:
         """The current that reaches the neurons but for dropout, ``[time, batch, *output_shape]``.
 
         Args:
-            input, num_steps: as in :meth:`forward`.
+            input, num_steps, skipped: as in :meth:`forward`.
         """
-        if num_steps is None:
-            current = self.current(input.flatten(0, 1)).unflatten(0, input.shape[:2])
-            if self.norm is not None:
-                current = self.norm(current)
-        else:
-            current = self.current(input)
-            if self.norm is not None:
-                current = self.norm(current, repeats=num_steps)
-            current = current.expand(num_steps, *current.shape)
+        current = super().drive(input, num_steps)
+        if self.shortcut is not None:
+            assert skipped is not None
+            current = current + self.shortcut(skipped)
         return current
 
-    def current(self, input: Tensor) -> Tensor:
-        """The weights' current before normalisation, ``[samples, *output_shape]``."""
-        if isinstance(self.synapse, nn.Linear):
-            return sparse_linear(input.flatten(1), self.synapse.weight, self.synapse.bias)
-        return conv_avg_pool2d(input, self.synapse.weight, self.pool)
+    def connections(self) -> Iterator[tuple[Connection, tuple[int, ...]]]:
+        """Everything with weights that drives the neurons, and the layers that it reads."""
+        yield self, self.reads
+        if self.shortcut is not None and self.shortcut.connection is not None:
+            yield self.shortcut.connection, self.shortcut.reads
+
+
+class _Shortcut(nn.Module):
+    """A residual block's shortcut: spikes as they are, or through weights of their own."""
+
+    def __init__(self, shortcut: Shortcut, settings: dict[str, Any]) -> None:
+        super().__init__()
+        self.reads = shortcut.reads
+        self.connection = (
+            None
+            if shortcut.spec is None
+            else Connection(shortcut.spec, shortcut.input_shape, **settings)
+        )
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        return spikes if self.connection is None else self.connection.drive(spikes)
 
 
 class SpikingNetwork(nn.Module):
     """A feed-forward spiking network in the papers' notation.
 
     Args:
-        notation: layers, e.g. ``"16C5-AP2-64C5-AP2-10"``; the grammar is in
-            :mod:`bsnn_tha.nn.notation`.
+        notation: layers, e.g. ``"16C5-AP2-64C5-AP2-10"``, or a network's name, e.g.
+            ``"vgg9"``; the grammar is in :mod:`bsnn_tha.nn.notation`, the names
+            are in :mod:`bsnn_tha.nn.named`.
         input_shape: of one sample at one time step, ``(channels, height,
             width)`` or ``(features,)``.
-        binary: weights in {−1, +1} (default) or full precision.
-        batch_norm: batch norm per time step after each convolution.
+        weights: ``"binary"`` (−1 and +1), ``"sawb"`` (a few bits) or ``"float"``;
+            see :mod:`bsnn_tha.functional.quantizers`.
+        weight_bits: 2 to 8, for ``weights="sawb"``; 4 if None.
+        norm: batch norm after each convolution, ``"per-step"``, ``"tdbn"`` or
+            ``"none"``; see :mod:`bsnn_tha.nn.norm`.
         dropout: probability in [0, 1) for fully connected layers; a number,
             or one per fully connected layer.
-        init: ``"glorot"`` or ``"pytorch"``, for binary weights.
+        moderate_dropout: mean probability in [0, 1) to drop a neuron of a hidden fully
+            connected layer, the less the higher its potential (LTMD, Eq. 13).
+        init: ``"glorot"`` or ``"pytorch"``, for binary weights and SAWB.
         **neuron: settings of the neurons and of their threshold rule, as
             :func:`~bsnn_tha.nn.neurons.make_neuron` takes them; each a single
             value, or a list with one value per spiking layer.
@@ -203,43 +248,46 @@ class SpikingNetwork(nn.Module):
         notation: str,
         input_shape: Sequence[int],
         *,
-        binary: bool = True,
-        batch_norm: bool = True,
+        weights: Weights = "binary",
+        weight_bits: int | None = None,
+        norm: Norm = "per-step",
         dropout: float | Sequence[float] = 0.0,
+        moderate_dropout: float = 0.0,
         init: WeightInit = "glorot",
         **neuron: Any,
     ) -> None:
         super().__init__()
         self.notation = notation
         self.input_shape = tuple(input_shape)
-        parsed = parse_network(notation, input_shape)
-        dense = sum(not isinstance(spec, ConvSpec) for spec, _ in parsed)
+        plans = parse_network(notation, input_shape)
+        dense = sum(not isinstance(plan.spec, ConvSpec) for plan in plans)
         drop = iter(_per_layer("dropout", dropout, dense, "fully connected layer"))
         settings = {
-            name: _per_layer(name, value, len(parsed), "spiking layer")
+            name: _per_layer(name, value, len(plans), "spiking layer")
             for name, value in neuron.items()
         }
+        quantizer = choose_quantizer(weights, weight_bits)
         self.layers = nn.ModuleList()
-        shape = self.input_shape
-        for index, (spec, output_shape) in enumerate(parsed):
-            rate = 0.0 if isinstance(spec, ConvSpec) else next(drop)
+        for index, plan in enumerate(plans):
+            convolves, hidden = isinstance(plan.spec, ConvSpec), index < len(plans) - 1
+            rate = 0.0 if convolves else next(drop)
             if not 0 <= rate < 1:
                 raise InvalidValueError(f"dropout must be in [0, 1), but got dropout={rate}")
             layer = SpikingLayer(
-                spec,
-                shape,
-                output_shape,
+                plan,
                 make_neuron(
-                    output_shape, **{name: values[index] for name, values in settings.items()}
+                    plan.output_shape,
+                    **{name: values[index] for name, values in settings.items()},
                 ),
-                binary=binary,
-                batch_norm=batch_norm,
+                quantizer=quantizer,
+                norm=norm,
                 dropout=rate,
+                moderate_dropout=moderate_dropout if hidden and not convolves else 0.0,
                 init=init,
             )
             self.layers.append(layer)
-            shape = output_shape
-        self.output_shape = shape
+        self.output_shape = plans[-1].output_shape
+        self._last_reader = _last_readers(plans)
 
     def thresholds(self) -> list[Tensor]:
         """θ of every layer now, input side first; ``[]`` or one per neuron."""
@@ -275,8 +323,9 @@ class SpikingNetwork(nn.Module):
 
         Raises:
             InvalidValueError: the input has another shape, ``num_steps`` is
-                missing, given twice or below 1, or ``chunk_steps`` is below 1
-                or given to neurons with ``init_hidden=True``.
+                missing, given twice or below 1, or ``chunk_steps`` is below 1,
+                given to neurons with ``init_hidden=True``, or in training with
+                tdBN, whose statistics are those of the whole window.
         """
         self._check_input(input, num_steps)
         if state is not None and len(state) != len(self.layers):
@@ -291,6 +340,7 @@ class SpikingNetwork(nn.Module):
         steps = input.shape[0] if num_steps is None else num_steps
         if chunk_steps >= steps:
             return self._window(input, num_steps, membranes, record)
+        self._check_statistics(chunk_steps)
         return self._chunks(input, num_steps, membranes, record, chunk_steps)
 
     def _window(
@@ -300,12 +350,51 @@ class SpikingNetwork(nn.Module):
         membranes: Sequence[Tensor | None],
         record: bool,
     ) -> NetworkWindow:
-        spikes, final = input, []
-        for layer, membrane in zip(self.layers, membranes, strict=True):
-            window = layer(spikes, num_steps, membrane, record and layer is self.layers[-1])
-            spikes, num_steps = window.spikes, None
+        starts, final = iter(membranes), []
+
+        def run(layer: SpikingLayer, given: LayerInput) -> LIFWindow:
+            last = layer is self.layers[-1]
+            window = layer(
+                given.input, given.num_steps, next(starts), record and last, given.skipped
+            )
             final.append(window.membrane)
-        return NetworkWindow(spikes, window.membranes if record else None, tuple(final))
+            return window
+
+        output = self.walk(input, num_steps, run)
+        return NetworkWindow(output.spikes, output.membranes if record else None, tuple(final))
+
+    def walk(
+        self,
+        input: Tensor,
+        num_steps: int | None,
+        run: Callable[[SpikingLayer, LayerInput], LIFWindow],
+    ) -> LIFWindow:
+        """Take every layer in turn, with what it reads.
+
+        Args:
+            input, num_steps: as in :meth:`forward`.
+            run: gets a layer and its input, and returns what it did.
+
+        Returns:
+            What the last layer did.
+        """
+        spikes: dict[int, Tensor] = {}
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, SpikingLayer)
+            shortcut = layer.shortcut
+            window = run(
+                layer,
+                LayerInput(
+                    _joined(spikes, layer.reads) if layer.reads else input,
+                    None if layer.reads else num_steps,
+                    _joined(spikes, shortcut.reads) if shortcut is not None else None,
+                ),
+            )
+            # What no layer will read again need not be held.
+            for earlier in [i for i in spikes if self._last_reader[i] == index]:
+                del spikes[earlier]
+            spikes[index] = layer.handed_on(window)
+        return window
 
     def _chunks(
         self,
@@ -369,6 +458,14 @@ class SpikingNetwork(nn.Module):
                 "but got init_hidden=True; leave it out and pass state to continue a window"
             )
 
+    def _check_statistics(self, chunk_steps: int) -> None:
+        norms = (m for m in self.modules() if isinstance(m, ThresholdDependentBatchNorm))
+        if any(norm.training for norm in norms):
+            raise InvalidValueError(
+                "training with norm='tdbn' needs the whole window, whose statistics it takes, "
+                f"but got chunk_steps={chunk_steps}; leave it out, or choose norm='per-step'"
+            )
+
     def _check_input(self, input: Tensor, num_steps: int | None) -> None:
         lead = "[batch" if num_steps is not None else "[time, batch"
         dims = len(self.input_shape) + (1 if num_steps is not None else 2)
@@ -394,3 +491,19 @@ def _per_layer(name: str, value: Any, count: int, what: str) -> list[Any]:
             f"but got {len(value)}: {list(value)}"
         )
     return list(value)
+
+
+def _last_readers(plans: Sequence[LayerPlan]) -> list[int]:
+    """Index of the last layer that reads each layer; its own index if none does."""
+    last = list(range(len(plans)))
+    for index, plan in enumerate(plans):
+        for source in (*plan.reads, *(plan.shortcut.reads if plan.shortcut else ())):
+            last[source] = index
+    return last
+
+
+def _joined(spikes: dict[int, Tensor], reads: Sequence[int]) -> Tensor:
+    """Maps of several layers, ``[time, batch, channels, ...]``, one after the other."""
+    if len(reads) == 1:
+        return spikes[reads[0]]
+    return torch.cat([spikes[index] for index in reads], dim=2)

@@ -1,12 +1,23 @@
-"""Batch normalisation inside the time loop, without the loop.
+"""Batch normalisation of currents, between a convolution and its neurons.
 
-In the networks of Eshraghian and Lu (2022) batch norm stands between a
-convolution and its neurons and is called at every time step: each step is
-normalised by its own batch statistics, and one training iteration updates the
-running statistics T times. Both are done here for the whole window at once.
+``per-step``: in the networks of Eshraghian and Lu (2022) batch norm is called at
+every time step of the loop: each step is normalised by its own batch statistics,
+and one training iteration updates the running statistics T times. Both are done
+here for the whole window at once.
+
+``tdbn``: threshold-dependent batch normalisation (Zheng et al. 2021, "Going deeper
+with directly-trained larger spiking neural networks", Eq. 6 to 8), used by LT-SNN.
+The statistics of a channel are taken over time steps, samples and places jointly,
+and the result is on the scale of the threshold:
+
+    y = λ α V_th (x − μ) / √(σ² + ε) + b,
+
+with λ = 1 and b = 0 at first, and α = 1/√2 where two currents are added.
 """
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +25,26 @@ from torch.nn import functional as F
 
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.recompute import recomputing
+
+Norm = Literal["per-step", "tdbn", "none"]
+
+
+def make_norm(kind: Norm, num_features: int, scale: float) -> BatchNorm | None:
+    """The normalisation that a configuration names; None for none.
+
+    Args:
+        kind: ``"per-step"``, ``"tdbn"`` or ``"none"``.
+        num_features: channels C.
+        scale: α V_th, for ``"tdbn"``.
+
+    Raises:
+        InvalidValueError: there is no such kind.
+    """
+    if kind not in get_args(Norm):
+        raise InvalidValueError(f"norm must be 'per-step', 'tdbn' or 'none', but got norm={kind!r}")
+    if kind == "tdbn":
+        return ThresholdDependentBatchNorm(num_features, scale)
+    return BatchNormPerStep(num_features) if kind == "per-step" else None
 
 
 class BatchNormPerStep(nn.BatchNorm2d):
@@ -115,8 +146,90 @@ class BatchNormPerStep(nn.BatchNorm2d):
             self.num_batches_tracked.add_(steps)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() not in (4, 5):
-            raise ValueError(
-                "batch norm needs [time, batch, C, H, W] or [batch, C, H, W], "
-                f"but got {list(input.shape)}"
-            )
+        _check_maps(input)
+
+
+class ThresholdDependentBatchNorm(nn.BatchNorm2d):
+    """``nn.BatchNorm2d`` over time and batch, scaled to the threshold (tdBN).
+
+    Args:
+        num_features: channels C.
+        scale: α V_th > 0, a constant: the threshold that the layer starts with.
+        eps, momentum: as in ``nn.BatchNorm2d``.
+
+    The running statistics are updated once for each window.
+
+    Example:
+        >>> norm = ThresholdDependentBatchNorm(16, scale=0.5)
+        >>> normalised = norm(torch.rand(4, 8, 16, 12, 12))  # [time, batch, C, H, W]
+        >>> round(normalised.std().item(), 2)
+        0.5
+    """
+
+    momentum: float
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(
+        self, num_features: int, scale: float, eps: float = 1e-5, momentum: float = 0.1
+    ) -> None:
+        super().__init__(num_features, eps, momentum)
+        self.scale = scale
+
+    def forward(self, input: Tensor, repeats: int = 1) -> Tensor:
+        """Normalise a window, or one step that stands for several.
+
+        Args:
+            input: ``[time, batch, C, H, W]``; or ``[batch, C, H, W]`` for a
+                single step.
+            repeats: with a single step, how many time steps see this same input.
+
+        Returns:
+            A tensor of the same shape.
+        """
+        self._check_input_dim(input)
+        samples = input.flatten(0, 1) if input.dim() == 5 else input
+        mean, variance = self.running_mean, self.running_var
+        if self.training:
+            # With momentum 1 the library call hands back the statistics themselves.
+            mean, variance = torch.zeros_like(mean), torch.zeros_like(variance)
+        normalised = F.batch_norm(
+            samples,
+            mean,
+            variance,
+            self.weight * self.scale,
+            self.bias,
+            training=self.training,
+            momentum=1.0,
+            eps=self.eps,
+        )
+        if self.training and not recomputing():
+            self._update(mean, variance, samples.numel() // samples.shape[1], repeats)
+        return normalised.view(input.shape)
+
+    @torch.no_grad()
+    def _update(self, mean: Tensor, variance: Tensor, values: int, repeats: int) -> None:
+        # Bessel's correction counts the values of every step; that of one step was applied.
+        variance = variance * ((values - 1) / values) * (values * repeats / (values * repeats - 1))
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        _check_maps(input)
+
+    def extra_repr(self) -> str:
+        """The settings in one line, for ``print(network)``."""
+        return f"{super().extra_repr()}, scale={self.scale:.4g}"
+
+
+BatchNorm = BatchNormPerStep | ThresholdDependentBatchNorm
+
+
+def _check_maps(input: Tensor) -> None:
+    if input.dim() not in (4, 5):
+        raise ValueError(
+            "batch norm needs [time, batch, C, H, W] or [batch, C, H, W], "
+            f"but got {list(input.shape)}"
+        )

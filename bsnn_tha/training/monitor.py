@@ -12,8 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from bsnn_tha.metrics import Activity, ActivityMeter, SurrogateMeter
-from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear
 from bsnn_tha.nn.network import SpikingLayer
+from bsnn_tha.nn.quantized import QuantizedConv2d, QuantizedLinear
 from bsnn_tha.nn.recompute import recomputing
 from bsnn_tha.training.files import replace_atomically
 from bsnn_tha.workload import InputMeter, dense_operations, effective_operations
@@ -40,7 +40,7 @@ class ActivityMonitor(Callback):
     hooks, over the current epoch (or the current validation or test run):
 
     - firing rate, dead and saturated neurons: :class:`bsnn_tha.metrics.Activity`;
-    - operations: :mod:`bsnn_tha.workload`. Each layer is taken to feed the next;
+    - operations: :mod:`bsnn_tha.workload`, those of a shortcut's weights included;
 
     and, of training epochs only,
 
@@ -188,18 +188,23 @@ class ActivityMonitor(Callback):
             return []
         inputs = self._inputs[0].compute()
         activities: list[Activity] = [meter.compute() for meter in self.meters]
-        counts = [inputs.counts, *(activity.counts for activity in activities)]
         rows = []
-        for index, (layer, activity) in enumerate(zip(self._layers, activities, strict=True)):
-            seen = counts[index].reshape(layer.input_shape)
-            effective = effective_operations(layer.synapse, seen) / max(1, activity.samples)
+        for layer, activity in zip(self._layers, activities, strict=True):
+            effective, dense = 0, 0
+            for connection, reads in layer.connections():
+                counts = [activities[source].counts for source in reads] or [inputs.counts]
+                # Maps, or features, of the layers that are read lie one after the other.
+                seen = torch.cat(counts).reshape(connection.input_shape)
+                effective += effective_operations(connection.synapse, seen)
+                dense += dense_operations(connection.synapse, connection.input_shape)
+            graded = not layer.reads and inputs.graded
+            per_sample = effective / max(1, activity.samples)
             steps = activity.presentations / max(1, activity.samples)
-            graded = index == 0 and inputs.graded
             rows.append(
                 {
-                    "effective_macs": effective if graded else 0.0,
-                    "effective_acs": 0.0 if graded else effective,
-                    "dense_operations": steps * dense_operations(layer.synapse, layer.input_shape),
+                    "effective_macs": per_sample if graded else 0.0,
+                    "effective_acs": 0.0 if graded else per_sample,
+                    "dense_operations": steps * dense,
                 }
             )
         return rows
@@ -207,9 +212,7 @@ class ActivityMonitor(Callback):
     def _start_training(self, pl_module: LightningModule) -> None:
         self._start(pl_module)
         self._signs = {
-            index: _signs(layer)
-            for index, layer in enumerate(self._layers)
-            if isinstance(layer.synapse, BinaryLinear | BinaryConv2d)
+            index: _signs(layer) for index, layer in enumerate(self._layers) if _is_binary(layer)
         }
         self._gradient, self._steps = None, 0
 
@@ -262,6 +265,11 @@ _LAYER_COLUMNS = {
     "flipped": "flipped_share",
 }
 """Columns of the table, and the keys of :meth:`ActivityMonitor.layers` they show."""
+
+
+def _is_binary(layer: SpikingLayer) -> bool:
+    synapse = layer.synapse
+    return isinstance(synapse, QuantizedLinear | QuantizedConv2d) and synapse.quantizer.bits == 1
 
 
 def _signs(layer: SpikingLayer) -> Tensor:

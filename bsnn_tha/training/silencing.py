@@ -111,12 +111,15 @@ class SilencingCheck(Callback):
         """The highest membrane of each neuron, with the weights as they are now."""
         layer = self._layers[index]
         peaks, membrane = [], None
-        # A copy drives, whose running statistics are not the network's.
-        original, layer.norm = layer.norm, copy.deepcopy(layer.norm)
+        # Copies drive, whose running statistics are not the network's.
+        connections = [connection for connection, _ in layer.connections()]
+        originals = [connection.norm for connection in connections]
+        for connection in connections:
+            connection.norm = copy.deepcopy(connection.norm)
         try:
             with trainer.precision_plugin.train_step_context():
                 for call in self._calls[index]:
-                    current = layer.drive(call["input"], call["num_steps"])
+                    current = layer.drive(call["input"], call["num_steps"], call["skipped"])
                     # A chunk goes on where the one before ended without reset.
                     start = call["membrane"]
                     if start is not None and membrane is not None:
@@ -124,7 +127,8 @@ class SilencingCheck(Callback):
                     peak, membrane = free_peak(current, layer.neuron.beta.clamp(0, 1), start)
                     peaks.append(peak)
         finally:
-            layer.norm = original
+            for connection, original in zip(connections, originals, strict=True):
+                connection.norm = original
         return trainer.strategy.reduce(torch.stack(peaks).amax(0), reduce_op="max")
 
     def _forget(self) -> None:
@@ -137,4 +141,6 @@ class SilencingCheck(Callback):
 
 def _keep(calls: list[dict[str, Any]], arguments: dict[str, Any]) -> None:
     if not recomputing():
-        calls.append({name: arguments[name] for name in ("input", "num_steps", "membrane")})
+        calls.append(
+            {name: arguments[name] for name in ("input", "num_steps", "membrane", "skipped")}
+        )

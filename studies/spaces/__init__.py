@@ -33,7 +33,7 @@ def space_for(config: RunConfig, dataset: Dataset) -> Space:
         family = temporal_coding
     if config.threshold.theta_inf is not None:
         space = family.ANNEALED
-    elif not config.network.binary or config.threshold.theta_0 != 1.0:
+    elif config.network.weights != "binary" or config.threshold.theta_0 != 1.0:
         space = family.FIXED
     else:
         space = family.UNIT

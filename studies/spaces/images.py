@@ -10,7 +10,7 @@ UNIT = Space(
     Number("network.dropout",          0.0, 0.9,       per="dense layer"),
     Choice("training.grad_clip",       None, 1.0),
     Choice("training.weight_clip",     None, 1.0),
-    Choice("network.batch_norm",       True, False),
+    Choice("network.norm",             "per-step", "none"),
 )  # fmt: skip
 FIXED = Space(
     Number("threshold.theta_0",        0.5, 30.0,      log=True),

@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bsnn_tha import AnnealedLeaky, binarize, lif_sequence, threshold_at
+from bsnn_tha import AnnealedLeaky, lif_sequence, threshold_at
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data import load_dataset
+from bsnn_tha.functional.quantizers import Quantizer
 from bsnn_tha.metrics import SpikeTiming, spike_timing
 from bsnn_tha.training.schedule import cosine_factor
 
@@ -75,10 +76,11 @@ def train_ensemble(
     parameters = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
     momenta = [torch.zeros_like(tensor) for tensor in parameters]
     momentum = _per_run([config.optimizer.momentum for config in configs])
+    quantizer = first.network.quantizer()
     history: dict[str, list[Tensor]] = {"membranes": [], "spikes": [], "thresholds": [], "loss": []}
     for iteration in range(iterations):
         spikes, membranes, threshold = _forward(
-            layers, inputs, iteration, slopes, first.network.binary, configs
+            layers, inputs, iteration, slopes, quantizer, configs
         )
         losses = (membranes - target).square().mean(0)
         gradients = torch.autograd.grad(losses.sum(), parameters)
@@ -142,7 +144,7 @@ def _forward(
     inputs: Tensor,
     iteration: int,
     slopes: Tensor,
-    binary: bool,
+    quantizer: Quantizer | None,
     configs: Sequence[RunConfig],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output spikes and membranes ``[time, runs]`` and output threshold ``[runs]``."""
@@ -157,7 +159,7 @@ def _forward(
         threshold = threshold_at(
             torch.tensor(iteration), theta_0, layer.column("theta_inf"), layer.column("alpha")
         )
-        weight = binarize(layer.weight) if binary else layer.weight
+        weight = layer.weight if quantizer is None else quantizer(layer.weight)
         current = torch.baddbmm(layer.bias, spikes, weight).transpose(0, 1)
         window = lif_sequence(
             current,

@@ -1,0 +1,116 @@
+"""The way of spikes to neurons: weights, and what acts on their current.
+
+None of it has a memory: the time steps of a window are one large batch to it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bsnn_tha.functional.conv import conv_avg_pool2d
+from bsnn_tha.functional.quantizers import Quantizer
+from bsnn_tha.functional.sparse_linear import sparse_linear
+from bsnn_tha.nn.norm import BatchNorm, Norm, make_norm
+from bsnn_tha.nn.notation import ConvSpec, DenseSpec, LayerSpec
+from bsnn_tha.nn.quantized import QuantizedConv2d, QuantizedLinear, WeightInit
+
+
+class Connection(nn.Module):
+    """A convolution, pooling and batch norm; or a fully connected layer.
+
+    Args:
+        spec: the weights in the papers' notation.
+        input_shape: of one sample at one time step.
+        quantizer: of the weights; None for full precision.
+        norm: of a convolution's current; ``"none"`` for fully connected layers.
+        norm_scale: α V_th, for ``norm="tdbn"``.
+        init: latent weights' initialisation, for quantized weights.
+
+    Attributes:
+        synapse: the weights.
+        norm: the normalisation, or None.
+    """
+
+    def __init__(
+        self,
+        spec: LayerSpec,
+        input_shape: tuple[int, ...],
+        *,
+        quantizer: Quantizer | None,
+        norm: Norm,
+        norm_scale: float,
+        init: WeightInit,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.input_shape = input_shape
+        self.synapse: nn.Conv2d | nn.Linear
+        self.norm: BatchNorm | None = None
+        if isinstance(spec, ConvSpec):
+            self.synapse = _convolution(spec, input_shape[0], quantizer, init)
+            self.norm = make_norm(norm, spec.channels, norm_scale)
+        else:
+            self.synapse = _fully_connected(spec, input_shape, quantizer, init)
+
+    def drive(self, input: Tensor, num_steps: int | None = None) -> Tensor:
+        """The normalised current, ``[time, batch, *output_shape]``.
+
+        Args:
+            input: ``[time, batch, *input_shape]``; or, with ``num_steps``, a
+                constant input ``[batch, *input_shape]``.
+            num_steps: for how many time steps a constant input is seen.
+        """
+        if num_steps is None:
+            current = self.current(input.flatten(0, 1)).unflatten(0, input.shape[:2])
+            if self.norm is not None:
+                current = self.norm(current)
+        else:
+            current = self.current(input)
+            if self.norm is not None:
+                current = self.norm(current, repeats=num_steps)
+            current = current.expand(num_steps, *current.shape)
+        return current
+
+    def current(self, input: Tensor) -> Tensor:
+        """The weights' current before normalisation, ``[samples, *output_shape]``."""
+        spec, synapse = self.spec, self.synapse
+        if isinstance(spec, DenseSpec):
+            features = input.mean((2, 3)) if spec.of_means else input.flatten(1)
+            return sparse_linear(features, synapse.weight, synapse.bias)
+        groups = input.shape[1] if spec.depthwise else 1
+        if spec.pooling == "average" and spec.stride == 1:
+            return conv_avg_pool2d(input, synapse.weight, spec.pool, spec.padding, groups)
+        maps = F.conv2d(
+            input, synapse.weight, stride=spec.stride, padding=spec.padding, groups=groups
+        )
+        pool = F.avg_pool2d if spec.pooling == "average" else F.max_pool2d
+        return maps if spec.pool == 1 else pool(maps, spec.pool)
+
+
+def _convolution(
+    spec: ConvSpec, channels: int, quantizer: Quantizer | None, init: WeightInit
+) -> nn.Conv2d:
+    sizes = channels, spec.channels, spec.kernel
+    settings: dict[str, Any] = {
+        "stride": spec.stride,
+        "padding": spec.padding,
+        "groups": channels if spec.depthwise else 1,
+        # As published with THA: no bias, whether or not batch norm follows.
+        "bias": False,
+    }
+    if quantizer is None:
+        return nn.Conv2d(*sizes, **settings)
+    return QuantizedConv2d(*sizes, **settings, quantizer=quantizer, init=init)
+
+
+def _fully_connected(
+    spec: DenseSpec, input_shape: tuple[int, ...], quantizer: Quantizer | None, init: WeightInit
+) -> nn.Linear:
+    features = input_shape[0] if spec.of_means else math.prod(input_shape)
+    if quantizer is None:
+        return nn.Linear(features, spec.outputs)
+    return QuantizedLinear(features, spec.outputs, quantizer=quantizer, init=init)

@@ -1,0 +1,45 @@
+"""Networks of the papers by name, written out in the notation of :mod:`bsnn_tha.nn.notation`.
+
+A name stands for its layers wherever a notation is asked for. The networks have
+ten outputs; a slash and a number ask for others: ``vgg9/101``.
+
+=======================  ======================================================
+name                     from
+=======================  ======================================================
+``vgg7``, ``vgg9``       LT-SNN, Table 3
+``mobilenet-light``      LT-SNN, Table 3
+``vgg11``                LT-SNN, Tables 4 and 7, which name it without its layers:
+                         those of Deng et al. (2022), TET
+``resnet19``             LT-SNN, Table 4, and LTMD, Table 4: that of Zheng et al.
+                         (2021), for ``norm = "tdbn"``
+``vgg16``                LTMD, Table 4, which names it without its layers: the
+                         13 convolutions of Simonyan and Zisserman (2014), and
+                         fully connected layers as for images of 32 × 32
+``ltmd-mnist``           LTMD, Section 4.1; sizes as in its authors' code
+``densenet-static``      LTMD, Table 1; first layers, growth and the fully
+``densenet-neuromorphic``  connected layer as in its authors' code
+=======================  ======================================================
+
+In the papers' own convolutional networks other than THA's, convolutions keep the
+size of their maps (``P``), which their tables do not say: only so do the counts of
+parameters come out, at 48 × 48 for events (see ``tests/test_named_networks.py``).
+"""
+
+from __future__ import annotations
+
+NETWORKS: dict[str, str] = {
+    "vgg7": ("32C3P-32C3P-AP2-64C3P-64C3P-AP2-128C3P-128C3P-AP2-256C3P-256C3P-AP2-FC256-FC10"),
+    "vgg9": (
+        "32C3P-64C3P-64C3P-AP2-128C3P-128C3P-AP2-256C3P-256C3P-AP2-512C3P-512C3P-AP2-FC512-FC10"
+    ),
+    "vgg11": ("64C3P-128C3P-AP2-256C3P-256C3P-AP2-512C3P-512C3P-AP2-512C3P-512C3P-AP2-FC10"),
+    "vgg16": (
+        "64C3P-64C3P-AP2-128C3P-128C3P-AP2-256C3P-256C3P-256C3P-AP2-"
+        "512C3P-512C3P-512C3P-AP2-512C3P-512C3P-512C3P-AP2-FC512-FC512-FC10"
+    ),
+    "mobilenet-light": "32C3P-64DW-64DW-AP2-128DW-128DW-AP2-256DW-AP2-FC256-FC10",
+    "resnet19": "128C3P-128R-128R-128R-256RS2-256R-256R-512RS2-512R-GAP-FC256-FC10",
+    "ltmd-mnist": "256C3P-AP2-256C3P-AP2-256C3P-AP2-FC2048-FC10",
+    "densenet-static": "256C3P-256C3PS2-12DB32-T-12DB32-T-24DB32-GAP-FC256-FC10",
+    "densenet-neuromorphic": ("64C3P-64C3PS2-6DB32-T-12DB32-T-24DB32-T-16DB32-GAP-FC256-FC10"),
+}
