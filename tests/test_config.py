@@ -15,10 +15,16 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.data import LOADERS, load_dataset
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.surrogate import SURROGATES
-from bsnn_tha.losses import MembraneLoss, SpikeCountLoss
+from bsnn_tha.losses import (
+    MeanMembraneLoss,
+    MembraneLoss,
+    SpikeCountLoss,
+    TemporalEfficientLoss,
+)
 from bsnn_tha.presets import load_preset, preset_names
 
 INPUT_SHAPES = {
+    "cifar10": (3, 32, 32),
     "digits": (1, 8, 8),
     "mnist": (1, 28, 28),
     "fashion-mnist": (1, 28, 28),
@@ -30,6 +36,12 @@ INPUT_SHAPES = {
     "spoken-digits": (700,),
 }
 ANNEALED = {"tha": True, "solved": True, "bsnn": False, "bsnn-unit": False, "flt32": False}
+LOSSES = {
+    "spike_count": SpikeCountLoss,
+    "membrane": MembraneLoss,
+    "mean_membrane": MeanMembraneLoss,
+    "tet": TemporalEfficientLoss,
+}
 PRESETS = [(name, variant) for name, variants in preset_names().items() for variant in variants]
 all_presets = pytest.mark.parametrize(
     ("dataset", "variant"), PRESETS, ids=["-".join(preset) for preset in PRESETS]
@@ -70,9 +82,9 @@ def test_a_preset_builds_its_network_and_loss(dataset, variant):
     for layer in network.layers:
         assert layer.neuron.annealed == ANNEALED.get(variant, layer.neuron.annealed)
         assert hasattr(layer.synapse, "latent_weight") == (config.network.weights != "float")
-    assert config.network.weights == ("float" if variant == "flt32" else "binary")
-    loss = config.build_loss(network)
-    assert isinstance(loss, MembraneLoss if dataset == "temporal-coding" else SpikeCountLoss)
+    if variant in ANNEALED:
+        assert config.network.weights == ("float" if variant == "flt32" else "binary")
+    assert type(config.build_loss(network)) is LOSSES[config.loss.name]
 
 
 # The papers' tables, typed from PAPERS.md section 1

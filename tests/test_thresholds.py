@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import copy
+import csv
 import math
-import textwrap
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -330,32 +335,58 @@ def test_an_error_inside_a_rule_is_not_taken_for_a_missing_threshold():
         Leaky(0.9, Broken(1.0)).sequence(torch.ones(2, 1))
 
 
-OUTSIDE = textwrap.dedent('''
-    import torch
-    from bsnn_tha import ThresholdRule
+DOCS = Path(__file__).parents[1] / "docs" / "thresholds" / "README.md"
 
-    class Cyclic(ThresholdRule):
-        """A threshold that swings between θ0 and a higher one."""
 
-        def __init__(self, theta_0, highest, period=100, shape=()):
-            super().__init__(theta_0, shape)
-            self.highest, self.period = highest, period
+def documented_rule():
+    """The rule that the documentation shows, as it stands there."""
+    (code,) = re.findall(r"```python\n(# my_rules\.py\n.*?)```", DOCS.read_text("utf-8"), re.S)
+    return code
 
-        def forward(self):
-            phase = torch.pi * self.iteration / self.period
-            return self.theta_0 + (self.highest - self.theta_0) * torch.sin(phase) ** 2
-''')  # fmt: skip
+
+def test_the_documented_rule_is_short():
+    assert len(documented_rule().splitlines()) < 30
 
 
 def test_a_rule_from_outside_the_package(tmp_path, monkeypatch):
-    (tmp_path / "my_rules.py").write_text(OUTSIDE, encoding="utf-8")
+    (tmp_path / "my_rules.py").write_text(documented_rule(), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     network = SpikingNetwork(
-        "4-3", (5,), beta=0.9, rule="my_rules:Cyclic", theta_0=1.0, highest=[3.0, 5.0], period=4
+        "4-3", (5,), beta=0.9, rule="my_rules:Rising", per="neuron", theta_0=1.0, period=[2, 4]
     )
-    for _ in range(2):
+    for _ in range(4):
         anneal(network)
-    assert [theta.item() for theta in network.thresholds()] == [3.0, 5.0]
+    thetas = network.thresholds()
+    assert [theta.shape for theta in thetas] == [(4,), (3,)]
+    rise = math.log(2.0)  # softplus(0)
+    assert [theta[0].item() for theta in thetas] == pytest.approx([1 + 2 * rise, 1 + rise])
+    network(torch.rand(6, 3, 5) * 4).spikes.sum().backward()
+    for layer in network.layers:
+        assert layer.neuron.rule.r.grad.abs().sum() > 0
+    assert len(parameter_groups(network, 1e-3, None)[1]["params"]) == 2
+
+
+def test_it_trains_from_the_command_line_and_goes_on(tmp_path):
+    """From a folder outside the package, by a process that knows of it only by its name."""
+    (tmp_path / "my_rules.py").write_text(documented_rule(), encoding="utf-8")
+    options = [
+        "threshold.rule=my_rules:Rising", "threshold.period=20", "threshold.theta_inf=none",
+        "threshold.alpha=none", "threshold.theta_0=0.5", "network.notation=10", "data.subset=64",
+        "data.num_steps=4", "snapshots.count=0",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "bsnn_tha.cli", "train"]
+    first = [*command, "digits", "--epochs", "1", "--threads", "1", "--output", "run"]
+    for option in options:
+        first += ["--set", option]
+    second = [*command, "--resume", "run", "--epochs", "2", "--threads", "1"]
+    root = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root}
+    for call in (first, second):
+        done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    with (tmp_path / "run" / "metrics.csv").open(encoding="utf-8") as file:
+        thetas = [float(row["threshold_1"]) for row in csv.DictReader(file)]
+    assert len(thetas) == 2 and 0.5 < thetas[0] < thetas[1]
 
 
 def test_surrogates_of_the_papers_are_there():
