@@ -371,7 +371,7 @@ def test_it_trains_from_the_command_line_and_goes_on(tmp_path):
     (tmp_path / "my_rules.py").write_text(documented_rule(), encoding="utf-8")
     options = [
         "threshold.rule=my_rules:Rising", "threshold.period=20", "threshold.theta_inf=none",
-        "threshold.alpha=none", "threshold.theta_0=0.5", "network.notation=10", "data.subset=64",
+        "threshold.alpha=none", "threshold.theta_0=0.5", "network.notation=8-10", "data.subset=64",
         "data.num_steps=4", "snapshots.count=0",
     ]  # fmt: skip
     command = [sys.executable, "-m", "bsnn_tha.cli", "train"]
