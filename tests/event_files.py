@@ -45,6 +45,13 @@ def bin_bytes(events: Iterable[Event]) -> bytes:
     return b"".join((x << 32 | y << 24 | p << 23 | t).to_bytes(5, "big") for x, y, p, t in events)
 
 
+def dat_bytes(events: Iterable[Event], header: str = "% Version 2\n", size: int = 8) -> bytes:
+    """N-Cars' layout, little-endian: 32 bits µs; 14 bits x, 14 bits y, 4 bits polarity."""
+    words = (t | (x | y << 14 | p << 28) << 32 for x, y, p, t in events)
+    body = b"".join(word.to_bytes(8, "little") for word in words)
+    return header.encode() + bytes([0, size]) + body
+
+
 def npy_bytes(events: Any, dtype: Any = np.float64) -> bytes:
     """DVS Gesture's layout: the columns x, y, polarity, ms."""
     buffer = io.BytesIO()

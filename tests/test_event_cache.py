@@ -130,7 +130,7 @@ def test_a_second_run_reads_no_recordings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"bin_us": 2000}, {"downsample": 2}, {"origin": "first"}, {"invalid": "drop"}],
+    [{"bin_us": 2000}, {"downsample": 2}, {"size": 4}, {"origin": "first"}, {"invalid": "drop"}],
     ids=lambda change: next(iter(change)),
 )
 def test_each_field_of_the_binning_has_a_cache_of_its_own(
@@ -154,7 +154,8 @@ def test_other_recordings_have_a_cache_of_their_own(tmp_path: Path, change: dict
 
 
 def test_every_field_of_the_binning_is_tried_above() -> None:
-    assert set(Binning.__dataclass_fields__) == {"bin_us", "downsample", "origin", "invalid"}
+    fields = {"bin_us", "downsample", "size", "origin", "invalid"}
+    assert set(Binning.__dataclass_fields__) == fields
 
 
 def test_another_format_of_the_cache_is_another_cache(

@@ -30,6 +30,9 @@ LOADERS: dict[str, str] = {
     "dvs-gesture": "bsnn_tha.data.events:DVS_GESTURE.load",
     "shd": "bsnn_tha.data.events:SHD.load",
     "nmnist": "bsnn_tha.data.events:NMNIST.load",
+    "dvs-cifar10": "bsnn_tha.data.events:DVS_CIFAR10.load",
+    "n-caltech101": "bsnn_tha.data.events:N_CALTECH101.load",
+    "n-cars": "bsnn_tha.data.events:N_CARS.load",
     "spoken-digits": "bsnn_tha.data.events:SPOKEN_DIGITS.load",
     "saccade-digits": "bsnn_tha.data.events:SACCADE_DIGITS.load",
 }

@@ -36,13 +36,19 @@ class BinnedRecording(NamedTuple):
     """Invalid events that were left out."""
 
 
-def binned_sensor(sensor: tuple[int, ...], downsample: int) -> tuple[int, ...]:
+def binned_sensor(
+    sensor: tuple[int, ...], downsample: int, size: int | None = None
+) -> tuple[int, ...]:
     """Shape of a frame after spatial downsampling; the first axis of a camera stays.
 
     Example:
         >>> binned_sensor((2, 128, 128), 4), binned_sensor((700,), 1)
         ((2, 32, 32), (700,))
+        >>> binned_sensor((2, 180, 240), 1, size=48)
+        (2, 48, 48)
     """
+    if size is not None:
+        return (size,) if len(sensor) == 1 else (*sensor[:-2], size, size)
     *rest, height, width = (1, *sensor) if len(sensor) == 1 else sensor
     small = tuple(-(-length // downsample) for length in (height, width))
     return small[1:] if len(sensor) == 1 else (*rest, *small)
@@ -55,6 +61,7 @@ def bin_recording(
     *,
     bin_us: int,
     downsample: int = 1,
+    size: int | None = None,
     origin: Origin = "zero",
     invalid: Invalid = "refuse",
     where: str = "the recording",
@@ -69,6 +76,8 @@ def bin_recording(
         microseconds: one unit of their times, in µs.
         bin_us: width of a bin, in µs.
         downsample: so many neighbouring rows and columns become one.
+        size: scale to so many rows and columns (or units) instead: of n places,
+            place p goes to ⌊p · size / n⌋.
         origin: where bins are counted from.
         invalid: what to do about events with a time that is not a number or
             negative, or a coordinate outside the sensor.
@@ -90,13 +99,15 @@ def bin_recording(
         dropped = int(len(valid) - valid.sum())
         events = RawEvents(events.times[valid], tuple(c[valid] for c in events.coordinates))
     times = _whole_microseconds(events.times, microseconds)
-    shape = binned_sensor(sensor, downsample)
-    places = tuple(
-        # Not the polarity, the first of a camera's three axes.
-        c.astype(np.int64) // (1 if axis < len(sensor) - 2 else downsample)
-        for axis, c in enumerate(events.coordinates)
-    )
-    units: np.ndarray = np.ravel_multi_index(places, shape).astype(_unit_type(shape))
+    shape = binned_sensor(sensor, downsample, size)
+    places = [c.astype(np.int64) for c in events.coordinates]
+    # Not the polarity, the first of a camera's three axes.
+    for axis in range(max(0, len(sensor) - 2), len(sensor)):
+        if size is None:
+            places[axis] //= downsample
+        else:
+            places[axis] = places[axis] * size // sensor[axis]
+    units: np.ndarray = np.ravel_multi_index(tuple(places), shape).astype(_unit_type(shape))
     if not len(times):
         return BinnedRecording(np.zeros(0, np.uint32), units, dropped)
     bins = (times - times.min() if origin == "first" else times) // bin_us

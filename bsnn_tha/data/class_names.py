@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 _DIGITS = tuple("0123456789")
+_CIFAR10 = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 
 CLASS_NAMES: dict[str, tuple[str, ...]] = {
     "digits": _DIGITS,
@@ -13,10 +17,9 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
         *("T-shirt", "trouser", "pullover", "dress", "coat"),
         *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
     ),
-    "cifar10": (
-        *("airplane", "automobile", "bird", "cat", "deer"),
-        *("dog", "frog", "horse", "ship", "truck"),
-    ),
+    "cifar10": _CIFAR10,
+    "dvs-cifar10": _CIFAR10,
+    "n-cars": ("background", "car"),
     "shd": (
         *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
         *("null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"),

@@ -49,6 +49,8 @@ class Binning:
     """Width of a time bin in µs."""
     downsample: int = 1
     """So many neighbouring rows and columns of a camera become one."""
+    size: int | None = None
+    """Rows and columns (or units) that the sensor is scaled to instead."""
     origin: Origin = "zero"
     invalid: Invalid = "refuse"
 
@@ -244,7 +246,7 @@ def _write(recordings: Recordings, name: str, binning: Binning, folder: Path) ->
             writer.write(np.asarray(values, dtype=np.int64))
         files[key] = writer.facts()
     meta = {
-        "shape": binned_sensor(recordings.sensor, binning.downsample),
+        "shape": binned_sensor(recordings.sensor, binning.downsample, binning.size),
         "units": unit_type,
         "dropped": dropped,
         "files": files,

@@ -5,14 +5,17 @@ file's own unit and coordinates as stored, in the order of the sensor's axes.
 Whether they make sense is checked in one place, by
 :func:`bsnn_tha.data.binning.bin_recording`.
 
-==========  =========================================  ====================
-layout      files                                      reader
-==========  =========================================  ====================
-SHD         one HDF5 file per part                     :class:`HDF5Recordings`
-N-MNIST     ``CLASS/NNNNN.bin``                        :class:`BinRecordings`
-DVS128      ``userNN_lighting/CLASS.npy``              :class:`NpyRecordings`
-any other   a data set of :mod:`tonic`                 :class:`TonicRecordings`
-==========  =========================================  ====================
+=============  ======================================  ====================
+layout         files                                   reader
+=============  ======================================  ====================
+SHD            one HDF5 file per part                  :class:`HDF5Recordings`
+N-MNIST        ``CLASS/NNNNN.bin``                     :class:`BinRecordings`
+DVS128         ``userNN_lighting/CLASS.npy``           :class:`NpyRecordings`
+N-Caltech101   ``CLASS/image_NNNN.bin``                :class:`NamedBinRecordings`
+DVS-CIFAR10    ``CLASS/*.aedat4``                      :class:`AedatRecordings`
+N-Cars         ``CLASS/*.dat``                         :class:`DatRecordings`
+any other      a data set of :mod:`tonic`              :class:`TonicRecordings`
+=============  ======================================  ====================
 """
 
 from __future__ import annotations
@@ -181,22 +184,29 @@ class BinRecordings(_FolderRecordings):
         return np.array([_class_number(path.parent.name, path) for path in self.paths])
 
     def __getitem__(self, index: int) -> RawEvents:
-        path = self.paths[index]
-        try:
-            data = np.fromfile(path, np.uint8)
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-        if len(data) % 5:
-            raise DataError(
-                f"{path} must hold five bytes for each event, but has {len(data):,} bytes: "
-                "it is cut off; replace it"
-            )
-        x, y, high, middle, low = data.reshape(-1, 5).T.astype(np.int64)
-        # Not an event of a pixel: from here on the clock is 2^13 µs further.
-        overflow = y == 240
-        times = (high & 127) << 16 | middle << 8 | low
-        times += np.cumsum(overflow) << 13
-        return RawEvents(times[~overflow], tuple(c[~overflow] for c in (high >> 7, y, x)))
+        return _read_bin(self.paths[index])
+
+
+def _read_bin(path: Path) -> RawEvents:
+    data = _bytes(path)
+    if len(data) % 5:
+        raise DataError(
+            f"{path} must hold five bytes for each event, but has {len(data):,} bytes: "
+            "it is cut off; replace it"
+        )
+    x, y, high, middle, low = data.reshape(-1, 5).T.astype(np.int64)
+    # Not an event of a pixel: from here on the clock is 2^13 µs further.
+    overflow = y == 240
+    times = (high & 127) << 16 | middle << 8 | low
+    times += np.cumsum(overflow) << 13
+    return RawEvents(times[~overflow], tuple(c[~overflow] for c in (high >> 7, y, x)))
+
+
+def _bytes(path: Path) -> np.ndarray:
+    try:
+        return np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 class NpyRecordings(_FolderRecordings):
@@ -234,6 +244,111 @@ class NpyRecordings(_FolderRecordings):
             )
         x, y, polarity, times = events.T
         return RawEvents(times, (polarity, y, x))
+
+
+class _NamedFolders(_FolderRecordings):
+    """One folder for each class, with its name; classes are numbered in alphabetical order."""
+
+    microseconds = 1.0
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        return sorted({path.parent.name for path in self.paths})
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        numbers = {name: number for number, name in enumerate(self.class_names)}
+        return np.array([numbers[path.parent.name] for path in self.paths])
+
+
+class NamedBinRecordings(_NamedFolders):
+    """N-Caltech101's layout: ``CLASS/*.bin``, files as N-MNIST's.
+
+    Args:
+        folder: ``Caltech101``, with one folder for each class.
+    """
+
+    sensor: tuple[int, ...] = (2, 180, 240)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "*/*.bin")
+
+    def __getitem__(self, index: int) -> RawEvents:
+        return _read_bin(self.paths[index])
+
+
+class AedatRecordings(_NamedFolders):
+    """DVS-CIFAR10 as tonic unpacks it: ``CLASS/*.aedat4``, microseconds.
+
+    Args:
+        folder: with one folder for each class.
+    """
+
+    sensor: tuple[int, ...] = (2, 128, 128)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "*/*.aedat4")
+
+    def __getitem__(self, index: int) -> RawEvents:
+        from tonic.io import read_aedat4
+
+        path = self.paths[index]
+        try:
+            events = read_aedat4(str(path))
+            times, x, y, polarity = (events[name] for name in events.dtype.names)
+        except ImportError as error:
+            raise DataError(
+                f"reading {path} needs the package aedat, which is not installed; pip install aedat"
+            ) from error
+        except Exception as error:  # of the decoder, for a damaged file
+            raise DataError(
+                f"{path} is not a readable AEDAT 4 file ({' '.join(str(error).split())}); "
+                "replace it"
+            ) from error
+        return RawEvents(times, (polarity, y, x))
+
+
+class DatRecordings(_NamedFolders):
+    """N-Cars' layout: ``CLASS/*.dat``, Prophesee's event files of version 2.
+
+    After lines of text that start with ``%``, two bytes (an event's type and size),
+    then eight bytes an event, little-endian: 32 bits time in µs, 14 bits x, 14 bits
+    y, 4 bits polarity.
+
+    Args:
+        folder: ``n-cars_train`` or ``n-cars_test``.
+    """
+
+    sensor: tuple[int, ...] = (2, 100, 120)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "*/*.dat")
+
+    def __getitem__(self, index: int) -> RawEvents:
+        path = self.paths[index]
+        version, size, events = _dat_parts(_bytes(path).tobytes())
+        if version != "2" or size != 8 or len(events) % 8:
+            raise DataError(
+                f"{path} must be an event file of version 2 with eight bytes for each event, but "
+                f"has version {version}, {size} bytes for each event and {len(events):,} bytes of "
+                "events; replace it"
+            )
+        times, places = np.frombuffer(events, "<u4").reshape(-1, 2).T.astype(np.int64)
+        x, y, polarity = places & 0x3FFF, places >> 14 & 0x3FFF, places >> 28
+        return RawEvents(times, (polarity, y, x))
+
+
+def _dat_parts(data: bytes) -> tuple[str, int, bytes]:
+    """Version, bytes of an event, and the bytes of all events."""
+    start, version = 0, ""
+    while data[start : start + 1] == b"%":
+        end = data.find(b"\n", start) + 1 or len(data)
+        words = data[start + 1 : end].decode("ascii", "replace").split()
+        if len(words) == 2 and words[0].lower() == "version":
+            version = words[1]
+        start = end
+    size = data[start + 1] if len(data) > start + 1 else 0
+    return version, size, data[start + 2 :]
 
 
 class TonicRecordings:
