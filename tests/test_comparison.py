@@ -44,7 +44,9 @@ def digits():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_builds_on_every_data_set(name):
-    for dataset in preset_names():
+    for dataset, variants in preset_names().items():
+        if "tha" not in variants:
+            continue
         config = load_preset(dataset, "tha")
         if config.threshold.theta_inf is not None:
             changed = find_recipe(name)(config)

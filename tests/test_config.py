@@ -25,6 +25,9 @@ from bsnn_tha.presets import load_preset, preset_names
 
 INPUT_SHAPES = {
     "cifar10": (3, 32, 32),
+    "dvs-cifar10": (2, 48, 48),
+    "n-caltech101": (2, 48, 48),
+    "n-cars": (2, 48, 48),
     "digits": (1, 8, 8),
     "mnist": (1, 28, 28),
     "fashion-mnist": (1, 28, 28),
