@@ -39,7 +39,7 @@ class Overview:
         rows = [
             (
                 snapshot.loss,
-                [layer.trace.threshold for layer in snapshot.layers],
+                [np.mean(layer.trace.threshold) for layer in snapshot.layers],
                 [layer.rates.mean() for layer in snapshot.layers],
                 [layer.dead_share for layer in snapshot.layers],
                 [layer.surrogate_mass for layer in snapshot.layers],

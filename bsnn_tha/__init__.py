@@ -15,11 +15,17 @@ from bsnn_tha.functional.anneal import threshold_at
 from bsnn_tha.functional.binarize import binarize
 from bsnn_tha.functional.lif import lif_sequence
 from bsnn_tha.functional.sawb import SAWB
+from bsnn_tha.functional.threshold_gradient import ThresholdGradient
 from bsnn_tha.losses import spike_count_loss
+from bsnn_tha.nn import thresholds
 from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear
-from bsnn_tha.nn.leaky import AnnealedLeaky, reset
+from bsnn_tha.nn.lateral import LateralLeaky
+from bsnn_tha.nn.leaky import AnnealedLeaky, Leaky
 from bsnn_tha.nn.network import SpikingNetwork
+from bsnn_tha.nn.neuron import reset
 from bsnn_tha.nn.quantized import QuantizedConv2d, QuantizedLinear
+from bsnn_tha.nn.synaptic import Synaptic
+from bsnn_tha.nn.thresholds import ThresholdRule
 
 __version__ = "0.1.0"
 
@@ -30,12 +36,18 @@ __all__ = [
     "BinaryLinear",
     "BsnnThaError",
     "InvalidValueError",
+    "LateralLeaky",
+    "Leaky",
     "QuantizedConv2d",
     "QuantizedLinear",
     "SpikingNetwork",
+    "Synaptic",
+    "ThresholdGradient",
+    "ThresholdRule",
     "binarize",
     "lif_sequence",
     "reset",
     "spike_count_loss",
     "threshold_at",
+    "thresholds",
 ]

@@ -16,6 +16,7 @@ import typer
 
 import animations.cli
 import studies.cli
+import studies.comparison.cli
 from bsnn_tha.commands import (
     CacheRoot,
     DataRoot,
@@ -227,6 +228,7 @@ def evaluate(
 
 
 app.add_typer(studies.cli.app, name="study")
+app.command()(studies.comparison.cli.compare)
 app.add_typer(animations.cli.app, name="animate")
 app.command()(animations.cli.figure)
 

@@ -17,12 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.quantizers import Quantizer, Weights, choose_quantizer
-from bsnn_tha.losses import Loss, MembraneLoss, SpikeCountLoss
+from bsnn_tha.losses import (
+    Loss,
+    MeanMembraneLoss,
+    MembraneLoss,
+    SpikeCountLoss,
+    TemporalEfficientLoss,
+    mean_threshold,
+)
 from bsnn_tha.nn.network import SpikingNetwork
 from bsnn_tha.nn.norm import Norm
 from bsnn_tha.suggest import broken_rule, did_you_mean
 
 PerLayer = float | list[float]
+Emission = Literal["spikes", "membrane"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -52,6 +60,7 @@ class NetworkSection(Section):
     weight_bits: int | None = None
     norm: Norm = "per-step"
     dropout: PerLayer = 0.0
+    moderate_dropout: float = 0.0
     init: Literal["glorot", "pytorch"] = "glorot"
 
     def quantizer(self) -> Quantizer | None:
@@ -67,39 +76,67 @@ class NetworkSection(Section):
 
 
 class NeuronSection(Section):
-    """``[neuron]``: see :class:`bsnn_tha.AnnealedLeaky`; values per layer or for all."""
+    """``[neuron]``: see :func:`bsnn_tha.nn.neurons.make_neuron`; values per layer or for all."""
 
+    model: Literal["leaky", "synaptic"] = "leaky"
     beta: PerLayer
+    synaptic_decay: PerLayer | None = None
     surrogate: str = "fast_sigmoid"
     slope: PerLayer
+    surrogate_scale: PerLayer | None = None
     surrogate_centre: Literal["clamped", "moving"] = "clamped"
     reset_mechanism: Literal["subtract", "zero", "none"] = "subtract"
     learn_beta: bool = False
-    learn_threshold: bool = False
+    lateral_width: int | list[int] = 0
+    emits: Emission | list[Emission] = "spikes"
 
 
 class ThresholdSection(Section):
-    """``[threshold]``: θ0, θ∞ and α per layer; without the last two θ stays at θ0."""
+    """``[threshold]``: the rule (:mod:`bsnn_tha.nn.thresholds`) and its numbers per layer.
 
+    Without a rule θ is annealed if θ∞ and α are given, else it stays at θ0.
+    ``per`` gives each neuron a threshold of its own; ``penalty_window`` and
+    ``fired_only`` shape the gradient of a learned one
+    (:mod:`bsnn_tha.functional.threshold_gradient`). Other keys are arguments of
+    the rule, which checks them.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    rule: str | None = None
     theta_0: PerLayer
     theta_inf: PerLayer | None = None
     alpha: PerLayer | None = None
+    per: Literal["layer", "neuron"] = "layer"
+    penalty_window: Literal["none", "sigmoid", "arctan", "triangle", "piecewise"] = "none"
+    fired_only: bool = False
 
 
 class LossSection(Section):
-    """``[loss]``: ``spike_count`` (Eq. 30) or ``membrane`` (Eq. 29)."""
+    """``[loss]``, see :mod:`bsnn_tha.losses`.
 
-    name: Literal["spike_count", "membrane"] = "spike_count"
+    ``spike_count`` (Eq. 30), ``membrane`` (Eq. 29), ``mean_membrane`` (LTMD) or
+    ``tet`` (LT-SNN, Eq. 12). With ``divergence`` γ > 0 each batch makes two
+    passes, and γ times their symmetric divergence is added (LTMD, Eq. 12).
+    """
+
+    name: Literal["spike_count", "membrane", "mean_membrane", "tet"] = "spike_count"
     correct_rate: float = 0.8
     incorrect_rate: float = 0.2
     reduction: Literal["mean", "sum"] = "mean"
+    beta: float = 0.45
+    divergence: float = Field(default=0.0, ge=0)
 
 
 class OptimizerSection(Section):
-    """``[optimizer]``: Adam or SGD, and the cosine schedule of Eq. 28."""
+    """``[optimizer]``: Adam or SGD, and the cosine schedule of Eq. 28.
+
+    ``threshold_lr`` is for learned thresholds; without it they share ``lr``.
+    """
 
     name: Literal["adam", "sgd"] = "adam"
     lr: float = Field(gt=0, le=1e37)
+    threshold_lr: float | None = Field(None, ge=0, le=1e37)
     betas: tuple[Share, Share] = Field((0.9, 0.999), strict=False)
     momentum: Share = 0.0
     schedule: Literal["cosine", "none"] = "cosine"
@@ -236,11 +273,21 @@ class RunConfig(Section):
             **self.threshold.model_dump(),
         )
 
-    def build_loss(self) -> Loss:
-        """The loss that ``[loss]`` names."""
-        if self.loss.name == "membrane":
-            return MembraneLoss(self.loss.reduction)
-        return SpikeCountLoss(self.loss.correct_rate, self.loss.incorrect_rate)
+    def build_loss(self, network: SpikingNetwork) -> Loss:
+        """The loss that ``[loss]`` names, on what this network gives."""
+        settings = self.loss
+        match settings.name:
+            case "spike_count":
+                return SpikeCountLoss(settings.correct_rate, settings.incorrect_rate)
+            case "membrane":
+                return MembraneLoss(settings.reduction)
+            case "mean_membrane":
+                return MeanMembraneLoss()
+            case "tet":
+                return TemporalEfficientLoss(
+                    lambda: mean_threshold(network.thresholds()),
+                    settings.beta,
+                )
 
 
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:

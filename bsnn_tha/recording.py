@@ -42,6 +42,8 @@ so that :func:`numpy.load` reads them without this package:
 ``loss``                   of the iteration's batch
 ``thresholds``, ``centres``  θ and the surrogate's centre, ``[L]``, as the
                            iteration ran with
+``thresholds_1``, ``centres_1``, ...  of each recorded neuron, ``[n]``, where it
+                           has its own; ``[L]`` has their mean
 ``membranes_1``, ...       of the probe, in eval mode with the iteration's
                            weights, ``[time, samples, n]``, float32
 ``spikes_1``, ...          likewise, uint8
@@ -517,8 +519,8 @@ def _snapshot(arrays: dict[str, np.ndarray], probe: Probe) -> Snapshot:
                 arrays[f"membranes_{i}"],
                 arrays[f"spikes_{i}"],
                 layer.neurons,
-                float(arrays["thresholds"][i - 1]),
-                float(arrays["centres"][i - 1]),
+                arrays.get(f"thresholds_{i}", float(arrays["thresholds"][i - 1])),
+                arrays.get(f"centres_{i}", float(arrays["centres"][i - 1])),
             ),
             arrays["histograms"][i - 1],
             arrays["edges"][i - 1],

@@ -81,7 +81,8 @@ def _groups(values: dict[str, Any]) -> list[str]:
 def presets(configs: list[RunConfig]) -> str:
     """A table of presets, and below it the tables of the papers they come from."""
     sources = list(dict.fromkeys(config.source for config in configs))
-    table = Table("data set", "variant", "weights", "θ0 → θ∞", "from", box=None, padding=(0, 1))
+    columns = "data set", "variant", "weights", "rule", "θ0 → θ∞", "from"
+    table = Table(*columns, box=None, padding=(0, 1))
     before = ""
     for config in configs:
         final = _numbers(config.threshold.theta_inf)
@@ -89,6 +90,7 @@ def presets(configs: list[RunConfig]) -> str:
             "" if config.data.name == before else config.data.name,
             config.variant,
             config.network.weights_in_words(),
+            config.threshold.rule or ("annealed" if final else "fixed"),
             _numbers(config.threshold.theta_0) + (f" → {final}" if final else ""),
             f"\\[{sources.index(config.source) + 1}]",
         )

@@ -51,14 +51,66 @@ def lif_forward(
     return membranes, spikes
 
 
-def fast_sigmoid_derivative(u: float, centre: float, k: float) -> float:
+def fast_sigmoid_derivative(u: float, centre: float, k: float, s: float = 1.0) -> float:
     """Eq. 8."""
-    return 1.0 / (1.0 + k * math.fabs(centre - u)) ** 2
+    return s / (1.0 + k * math.fabs(centre - u)) ** 2
 
 
 def fast_sigmoid_integral(u: float, centre: float, k: float) -> float:
     """The function of u whose derivative is Eq. 8."""
     return (u - centre) / (1.0 + k * math.fabs(u - centre))
+
+
+def sigmoid_derivative(u: float, centre: float, k: float, s: float = 1.0) -> float:
+    """σ′ of k (u − centre), by cosh, which cannot cancel."""
+    return s * k / (2.0 * math.cosh(min(k * math.fabs(u - centre) / 2.0, 350.0))) ** 2
+
+
+def arctan_derivative(u: float, centre: float, k: float, s: float = 1.0) -> float:
+    """(1/π) arctan′ of π/2 k (u − centre)."""
+    return s * k / 2.0 / (1.0 + (math.pi / 2.0 * k * (u - centre)) ** 2)
+
+
+def exponential_derivative(u: float, centre: float, k: float, s: float = 1.0) -> float:
+    """Takaghaj and Sampson, Eq. 2, with τ = 1/k."""
+    tau = 1.0 / k
+    return s / tau * math.exp(-math.fabs(u - centre) / tau)
+
+
+def rectangle_derivative(u: float, centre: float, k: float, s: float = 1.0) -> float:
+    """Wang, Cheng and Lim (2022), Eq. 4, on the scale of 1/k."""
+    return s if math.fabs(u - centre) * k < 0.5 else 0.0
+
+
+def triangle_derivative(u: float, centre: float, k: float, s: float = 1.0) -> float:
+    """LT-SNN, Eq. 5, on the scale of 1/k."""
+    return s * max(0.0, 1.0 - k * math.fabs(u - centre))
+
+
+DERIVATIVES: dict[str, Callable[..., float]] = {
+    "fast_sigmoid": fast_sigmoid_derivative,
+    "sigmoid": sigmoid_derivative,
+    "arctan": arctan_derivative,
+    "exponential": exponential_derivative,
+    "rectangle": rectangle_derivative,
+    "triangle": triangle_derivative,
+}
+
+PENALTY_WINDOWS: dict[str, Callable[[float], float]] = {
+    "none": lambda x: 1.0,
+    "sigmoid": lambda x: 0.5 * (1.0 + math.tanh(x / 2.0)),  # LT-SNN, Eq. 10
+    "arctan": lambda x: 0.5 + math.atan2(x, 1.0) / math.pi,
+    "triangle": lambda x: max(0.0, 1.0 - math.fabs(x)),
+    "piecewise": lambda x: min(max(x + 0.5, 0.0), 1.0),
+}
+"""p(x) of LT-SNN, Table 11; all but the sigmoid are the toolkit's own choice."""
+
+
+def threshold_factor(u: float, theta: float, window: str, fired_only: bool) -> float:
+    """What multiplies −s in ∂z/∂θ: LT-SNN, Eq. 9 and 11."""
+    if fired_only and not spike(u, theta):
+        return 0.0
+    return PENALTY_WINDOWS[window](u - theta)
 
 
 class LIFGradients(NamedTuple):
@@ -80,6 +132,9 @@ def lif_backward(
     gm: Sequence[float],
     reset: str = "subtract",
     u0: float = 0.0,
+    surrogate: str = "fast_sigmoid",
+    window: str = "none",
+    fired_only: bool = False,
 ) -> LIFGradients:
     """Gradients of Σ gz[t] z[t] + gm[t] u[t], by the chain rule forward in time.
 
@@ -89,14 +144,15 @@ def lif_backward(
 
     where r[t] is the part of u[t−1] that the (detached) reset leaves, and d[t]
     is how x enters step t itself. A spike then moves by s(u[t]) du[t]/dx, and
-    by −s(u[t]) with θ.
+    with θ by −s(u[t]) times the factor of LT-SNN's separate path, or 1.
     """
     steps = range(len(currents))
     membranes, _ = lif_forward(currents, beta, theta, reset, u0)
     before = [u0, *membranes[:-1]]
     reset_spikes = [spike(u, theta) for u in before]
     left = [1.0 - z if reset == "zero" else 1.0 for z in reset_spikes]
-    slopes = [fast_sigmoid_derivative(u, centre, k) for u in membranes]
+    slopes = [DERIVATIVES[surrogate](u, centre, k) for u in membranes]
+    factors = [threshold_factor(u, theta, window, fired_only) for u in membranes]
 
     def derivative(sensitivity: float, direct: Sequence[float]) -> float:
         total = 0.0
@@ -109,7 +165,7 @@ def lif_backward(
     return LIFGradients(
         currents=[derivative(0.0, [1.0 if t == s else 0.0 for t in steps]) for s in steps],
         beta=derivative(0.0, [left[t] * before[t] for t in steps]),
-        theta=derivative(0.0, by_subtraction) - sum(gz[t] * slopes[t] for t in steps),
+        theta=derivative(0.0, by_subtraction) - sum(gz[t] * slopes[t] * factors[t] for t in steps),
         u0=derivative(1.0, [0.0 for _ in steps]),
     )
 

@@ -45,7 +45,7 @@ NETWORKS = {
     "conv": {**CONV, "norm": "none"},
     "dense": DENSE,
     "float_weights": {**DENSE, "weights": "float", "theta_0": [0.2, 0.1]},
-    "learned_neurons": {**DENSE, "learn_beta": True, "learn_threshold": True},
+    "learned_neurons": {**DENSE, "learn_beta": True, "rule": "learned", "per": "neuron"},
 }
 networks = pytest.mark.parametrize("settings", NETWORKS.values(), ids=NETWORKS.keys())
 inputs = pytest.mark.parametrize("constant", [False, True], ids=["sequence", "constant"])

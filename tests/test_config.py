@@ -17,10 +17,19 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.binarize import Binary
 from bsnn_tha.functional.sawb import SAWB
 from bsnn_tha.functional.surrogate import SURROGATES
-from bsnn_tha.losses import MembraneLoss, SpikeCountLoss
+from bsnn_tha.losses import (
+    MeanMembraneLoss,
+    MembraneLoss,
+    SpikeCountLoss,
+    TemporalEfficientLoss,
+)
 from bsnn_tha.presets import load_preset, preset_names
 
 INPUT_SHAPES = {
+    "cifar10": (3, 32, 32),
+    "dvs-cifar10": (2, 48, 48),
+    "n-caltech101": (2, 48, 48),
+    "n-cars": (2, 48, 48),
     "digits": (1, 8, 8),
     "mnist": (1, 28, 28),
     "fashion-mnist": (1, 28, 28),
@@ -32,6 +41,12 @@ INPUT_SHAPES = {
     "spoken-digits": (700,),
 }
 ANNEALED = {"tha": True, "solved": True, "bsnn": False, "bsnn-unit": False, "flt32": False}
+LOSSES = {
+    "spike_count": SpikeCountLoss,
+    "membrane": MembraneLoss,
+    "mean_membrane": MeanMembraneLoss,
+    "tet": TemporalEfficientLoss,
+}
 PRESETS = [(name, variant) for name, variants in preset_names().items() for variant in variants]
 all_presets = pytest.mark.parametrize(
     ("dataset", "variant"), PRESETS, ids=["-".join(preset) for preset in PRESETS]
@@ -72,9 +87,9 @@ def test_a_preset_builds_its_network_and_loss(dataset, variant):
     for layer in network.layers:
         assert layer.neuron.annealed == ANNEALED.get(variant, layer.neuron.annealed)
         assert hasattr(layer.synapse, "latent_weight") == (config.network.weights != "float")
-    assert config.network.weights == ("float" if variant == "flt32" else "binary")
-    loss = config.build_loss()
-    assert isinstance(loss, MembraneLoss if dataset == "temporal-coding" else SpikeCountLoss)
+    if variant in ANNEALED:
+        assert config.network.weights == ("float" if variant == "flt32" else "binary")
+    assert type(config.build_loss(network)) is LOSSES[config.loss.name]
 
 
 # The papers' tables, typed from PAPERS.md section 1
@@ -424,7 +439,7 @@ def test_a_configuration_cannot_be_changed_in_place(digits):
         ("thresold.theta_0", "the configuration has no key 'thresold'; did you mean 'threshold'?"),
         ("neuron.beat", "neuron has no key 'beat'; did you mean 'beta'?"),
         ("training.grad_clp", "training has no key 'grad_clp'; did you mean 'grad_clip'?"),
-        ("loss.zzzzzz", "loss has no key 'zzzzzz'; known are correct_rate, incorrect_rate, name"),
+        ("loss.zzzzzz", "loss has no key 'zzzzzz'; known are beta, correct_rate, "),
     ],
 )
 def test_an_unknown_key_names_the_nearest(digits, key, message):
@@ -673,13 +688,17 @@ def test_an_unknown_surrogate_names_the_nearest(digits):
     assert one_line(refusal) == text
 
 
+def built_loss(config):
+    return config.build_loss(config.build_network(INPUT_SHAPES["digits"]))
+
+
 def test_the_loss_takes_its_settings(digits):
     rates = {"loss.correct_rate": 0.7, "loss.incorrect_rate": 0.1}
-    assert digits.with_changes(rates).build_loss() == SpikeCountLoss(0.7, 0.1)
+    assert built_loss(digits.with_changes(rates)) == SpikeCountLoss(0.7, 0.1)
     membrane = {"loss.name": "membrane", "loss.reduction": "sum"}
-    assert digits.with_changes(membrane).build_loss() == MembraneLoss("sum")
+    assert built_loss(digits.with_changes(membrane)) == MembraneLoss("sum")
     with pytest.raises(InvalidValueError, match="correct_rate"):
-        digits.with_changes({"loss.correct_rate": 1.5}).build_loss()
+        built_loss(digits.with_changes({"loss.correct_rate": 1.5}))
 
 
 # Names of data sets, variants and options

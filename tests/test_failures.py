@@ -72,7 +72,7 @@ def test_an_interrupt_leaves_the_finished_epochs_and_says_how_to_go_on(
     assert len(table(folder)) == finished
     last = torch.load(folder.last, weights_only=True)
     assert last["global_step"] == finished * PER_EPOCH
-    assert last["state_dict"]["network.layers.0.neuron.iteration"] == finished * PER_EPOCH
+    assert last["state_dict"]["network.layers.0.neuron.rule.iteration"] == finished * PER_EPOCH
     monkeypatch.undo()
     result = evaluate(folder.path, checkpoint="last", machine=MACHINE)
     assert_alike(result, measure(folder.last, digits().test))

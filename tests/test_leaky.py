@@ -330,7 +330,8 @@ def test_the_schedule_is_in_the_state_dict_and_the_membrane_is_not():
     lif = AnnealedLeaky(0.9, **SCHEDULE, init_hidden=True)
     lif(torch.ones(2, 3))
     stored = set(lif.state_dict())
-    assert {"theta_0", "theta_inf", "alpha", "threshold", "iteration", "beta"} <= stored
+    schedule = ("theta_0", "theta_inf", "alpha", "threshold", "iteration")
+    assert {"beta", *(f"rule.{name}" for name in schedule)} <= stored
     assert "mem" not in stored
 
 
@@ -499,7 +500,7 @@ def test_beta_and_theta_learn(way, centre, reset_mechanism):
 
 def test_learned_values_are_parameters_and_annealing_leaves_them():
     lif = AnnealedLeaky(0.8, 1.3, learn_beta=True, learn_threshold=True)
-    assert set(dict(lif.named_parameters())) == {"beta", "threshold"}
+    assert set(dict(lif.named_parameters())) == {"beta", "rule.threshold"}
     lif.anneal(5)
     assert lif.threshold.item() == pytest.approx(1.3)
     assert not list(AnnealedLeaky(0.8, **SCHEDULE).parameters())
@@ -537,12 +538,12 @@ REFUSED = [
     (
         {"inhibition": True},
         "inhibition must be False, but got inhibition=True: "
-        "Eq. 2 lets every neuron at its threshold fire; use snntorch.Leaky",
+        "Eq. 2 lets every neuron at its threshold fire; use snntorch's own",
     ),
     (
         {"state_quant": True},
         "state_quant must be False, but got state_quant=True: "
-        "the membrane potential is kept in full precision; use snntorch.Leaky",
+        "the membrane potential is kept in full precision; use snntorch's own",
     ),
     (
         {"graded_spikes_factor": 2.0},
@@ -557,7 +558,7 @@ REFUSED = [
     (
         {"reset_delay": False},
         "reset_delay must be True, but got reset_delay=False: "
-        "Eq. 1 resets one step after the spike; use snntorch.Leaky",
+        "Eq. 1 resets one step after the spike; use snntorch's own",
     ),
     (
         {"threshold": 2.0},
@@ -576,8 +577,8 @@ REFUSED = [
     ),
     (
         {**SCHEDULE, "learn_threshold": True},
-        "learn_threshold=True needs a fixed rule: a threshold cannot follow its "
-        "schedule and its gradient at once; leave out theta_inf and alpha",
+        "learn_threshold=True needs a fixed rule: a threshold that follows its schedule and its "
+        "gradient is Leaky(beta, AnnealedLearned(theta_0, theta_inf, alpha))",
     ),
     (
         {"theta_0": 5.0, "theta_inf": 5.0, "alpha": 0.1},
@@ -606,7 +607,7 @@ REFUSED = [
     ({"slope": math.nan}, "slope must be a finite number above 0, but got slope=nan"),
     (
         {"surrogate_centre": "fixed"},
-        "surrogate_centre must be 'clamped' or 'moving', but got 'fixed'",
+        "surrogate_centre must be one of clamped, moving, but got 'fixed'",
     ),
     (
         {"reset_mechanism": "soft"},
@@ -614,7 +615,8 @@ REFUSED = [
     ),
     (
         {"slope": 5.0, "surrogate": Sigmoid(2.0)},
-        "a surrogate given as a shape has its own slope, but got slope=5.0",
+        "a surrogate given as a shape has its own slope and scale, but got slope=5.0, "
+        "surrogate_scale=None",
     ),
 ]
 
@@ -725,10 +727,12 @@ def test_shows_its_settings():
     lif.anneal()
     theta = threshold_at(1, *SCHEDULE.values())
     assert repr(lif) == (
-        f"AnnealedLeaky(beta=0.9, theta={theta:.4g}, theta_0=0.7, theta_inf=1.9, alpha=0.1, "
-        "iteration=1, surrogate=FastSigmoid(slope=3.0) clamped, reset=subtract)"
+        "AnnealedLeaky(\n"
+        "  beta=0.9, surrogate=FastSigmoid(slope=3.0, scale=1.0) clamped, reset=subtract\n"
+        f"  (rule): Annealed(theta={theta:.4g}, theta_0=0.7, theta_inf=1.9, alpha=0.1, "
+        "iteration=1)\n)"
     )
-    assert repr(AnnealedLeaky(torch.ones(3), 2.0)) == (
-        "AnnealedLeaky(beta per neuron, theta=2, "
-        "surrogate=FastSigmoid(slope=25.0) clamped, reset=subtract)"
+    assert repr(AnnealedLeaky(torch.ones(3), 2.0)).startswith(
+        "AnnealedLeaky(\n  beta per neuron, surrogate=FastSigmoid(slope=25.0, scale=1.0) clamped, "
+        "reset=subtract\n  (rule): Fixed(theta=2)"
     )

@@ -19,7 +19,8 @@ from bsnn_tha import AnnealedLeaky
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif import lif_sequence
 from bsnn_tha.functional.lif_reference import lif_sequence_reference
-from bsnn_tha.functional.surrogate import FastSigmoid
+from bsnn_tha.functional.surrogate import SURROGATES, FastSigmoid
+from bsnn_tha.functional.threshold_gradient import WINDOWS, ThresholdGradient
 
 
 def with_record(backend: str):
@@ -117,6 +118,11 @@ def scalar_gradients(differentiate, case: Case, reset: str):
         )
         for n, neuron in enumerate(neurons(case))
     ]
+    return stacked(each, case)
+
+
+def stacked(each: list[LIFGradients], case: Case):
+    """Gradients of single neurons, in the shapes of the case."""
     return (
         float64([g.currents for g in each]).T,
         float64([g.beta for g in each]).sum_to_size(case.beta.shape),
@@ -177,6 +183,72 @@ def test_gradients_equal_finite_differences_of_the_surrogates_integral(implement
     expected = scalar_gradients(lif_smooth_gradients, case, reset)
     for got, differences in zip(actual, expected, strict=True):
         torch.testing.assert_close(got, differences, rtol=1e-5, atol=1e-6)
+
+
+# Surrogate, reset, and which part of θ's gradient: all values, not all of their combinations.
+AXES = {
+    "Rouser": ("exponential", "none", ("none", False)),
+    "LTMD": ("rectangle", "zero", ("none", False)),
+    "LT-SNN": ("triangle", "zero", ("sigmoid", True)),
+    "LT-SNN, subtracting": ("triangle", "subtract", ("sigmoid", True)),
+    "arctan": ("sigmoid", "subtract", ("arctan", False)),
+    "triangle": ("arctan", "zero", ("triangle", False)),
+    "piecewise": ("fast_sigmoid", "none", ("piecewise", True)),
+    "fired": ("exponential", "subtract", ("none", True)),
+}
+axes = pytest.mark.parametrize(("surrogate", "reset", "path"), AXES.values(), ids=AXES.keys())
+
+
+def test_axes_hold_every_surrogate_window_and_reset():
+    surrogates, used_resets, paths = zip(*AXES.values(), strict=True)
+    assert set(surrogates) == set(SURROGATES) and set(used_resets) == set(RESETS)
+    assert {window for window, _ in paths} == set(WINDOWS)
+
+
+@implementations
+@cases
+@axes
+@pytest.mark.parametrize("centre", ["clamped", "moving"])
+def test_gradients_of_every_surrogate_and_path_equal_the_chain_rule(
+    implementation, name, surrogate, reset, path, centre
+):
+    case, slope = make_case(name), 0.6
+    # A moving centre is θ itself. It has no gradient of its own either way.
+    peak = float64(CENTRE) if centre == "clamped" else case.theta
+    leaves = [
+        tensor.clone().requires_grad_()
+        for tensor in (case.current, case.beta, case.theta, case.start)
+    ]
+    current, beta, theta, start = leaves
+    window = implementation(
+        current, beta, theta, peak, SURROGATES[surrogate](slope, 1.0), reset, start,
+        threshold_gradient=ThresholdGradient(*path),
+    )  # fmt: skip
+    loss = (case.gz * window.spikes).sum() + (case.gm * window.membranes).sum()
+    actual = torch.autograd.grad(loss, leaves)
+    each = [
+        lif_backward(
+            **neuron, centre=peak.expand(5)[n].item(), k=slope, gz=case.gz[:, n].tolist(),
+            gm=case.gm[:, n].tolist(), reset=reset, surrogate=surrogate, window=path[0],
+            fired_only=path[1],
+        )
+        for n, neuron in enumerate(neurons(case))
+    ]  # fmt: skip
+    for got, expected in zip(actual, stacked(each, case), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+
+
+@implementations
+def test_a_neuron_at_its_threshold_has_fired_one_below_has_not(implementation):
+    # With β = 0 the membrane is the current: one bit below θ, at θ, one bit above.
+    theta = float64(1.5).expand(3).clone().requires_grad_()
+    current = float64([[math.nextafter(1.5, 0), 1.5, math.nextafter(1.5, 2)]])
+    window = implementation(
+        current, float64(0.0), theta, float64(1.5), FastSigmoid(), "subtract",
+        threshold_gradient=ThresholdGradient("sigmoid", fired_only=True),
+    )  # fmt: skip
+    (gradient,) = torch.autograd.grad(window.spikes.sum(), theta)
+    assert gradient.tolist() == pytest.approx([0, -0.5, -0.5])
 
 
 @implementations
@@ -511,6 +583,20 @@ def test_nan_stays_visible_and_in_its_neuron(implementation, reset):
     (gradient,) = torch.autograd.grad(window.spikes.sum(), current)
     assert bool(gradient[:, 0].isnan().any())
     assert bool(gradient[:, 1].isfinite().all()) and bool((gradient[:, 1] > 0).all())
+
+
+@implementations
+@axes
+def test_nan_does_not_vanish_from_the_gradient_of_theta(implementation, surrogate, reset, path):
+    current = torch.full((3, 2), 0.75)
+    current[1, 0] = math.nan
+    theta = torch.ones(2, requires_grad=True)
+    window = implementation(
+        current, torch.tensor(1.0), theta, torch.tensor(0.5), SURROGATES[surrogate](0.6), reset,
+        threshold_gradient=ThresholdGradient(*path),
+    )  # fmt: skip
+    (gradient,) = torch.autograd.grad(window.spikes.sum(), theta)
+    assert gradient.isnan().tolist() == [True, False]
 
 
 @backends

@@ -16,7 +16,8 @@ from torch import Tensor
 from bsnn_tha import AnnealedLeaky, SpikingNetwork, lif_sequence
 from bsnn_tha.functional.lif_operator import described, lif, lif_backward, memory_order
 from bsnn_tha.functional.lif_reference import lif_sequence_reference
-from bsnn_tha.functional.surrogate import SURROGATES, ArcTan, FastSigmoid, FromSnnTorch, Sigmoid
+from bsnn_tha.functional.surrogate import SURROGATES, ArcTan, FastSigmoid, FromSnnTorch, Triangle
+from bsnn_tha.functional.threshold_gradient import ThresholdGradient
 
 ONE = torch.tensor(1.0)
 LAYOUTS = {
@@ -46,7 +47,7 @@ def window(*shape, dtype=torch.float32):
 def arguments(current, backend, keep=True, surrogate="fast_sigmoid"):
     start = torch.rand_like(current[0])
     scalars = (torch.tensor(value, dtype=current.dtype) for value in (0.9, 1.2, 1.0))
-    return current, start, *scalars, surrogate, [2.0], "subtract", keep, backend
+    return current, start, *scalars, surrogate, [2.0], "none", False, "subtract", keep, backend
 
 
 # Registered rightly: schema, fake version (shapes, strides, dtypes), autograd
@@ -79,7 +80,8 @@ def test_forward_of_odd_shapes_is_registered_rightly(backend, shape):
 @pytest.mark.parametrize("learned", [(False, False), (True, False), (True, True)], ids=str)
 def test_backward_is_registered_rightly(backend, shape, order, learned):
     upstream, membranes = window(*shape), window(*shape)
-    settings = ONE, ONE, ONE, membranes, "sigmoid" if learned[1] else "arctan", [2.0], "zero"
+    axes = ("sigmoid", [2.0], "arctan", True) if learned[1] else ("arctan", [2.0], "none", False)
+    settings = ONE, ONE, ONE, membranes, *axes, "zero"
     for used in ((upstream, None, None), (None, upstream, upstream[0])):
         torch.library.opcheck(
             lif_backward, (*used, membranes[0], *settings, order, *learned, backend)
@@ -114,8 +116,8 @@ def test_memory_order(tensor, order):
 
 @pytest.mark.parametrize("name", SURROGATES)
 def test_surrogates_travel_by_name(name):
-    shape = SURROGATES[name](3.5)
-    assert described(shape) == (name, [3.5])
+    shape = SURROGATES[name](3.5, 1.5)
+    assert described(shape) == (name, [3.5, 1.5])
     assert SURROGATES[name](*described(shape)[1]) == shape
 
 
@@ -163,6 +165,23 @@ def test_surrogates_without_a_name_have_their_own_way(backend, monkeypatch):
     assert "bsnn_tha_lif" in name and not torch.equal(before, actual)
     monkeypatch.delitem(SURROGATES, "box")
     assert torch.equal(gradient(Box(0.7, 0.2), backend)[1], actual)
+
+
+@backends
+@pytest.mark.parametrize("surrogate", [Triangle(0.7), Box()], ids=["named", "of_the_user"])
+def test_a_path_for_theta_reaches_the_scans_both_ways(backend, surrogate):
+    results = []
+    for path in (ThresholdGradient(), ThresholdGradient("triangle", fired_only=True)):
+        for implementation in (lif_sequence, lif_sequence_reference):
+            theta = ONE.clone().requires_grad_()
+            chosen = {"backend": backend} if implementation is lif_sequence else {}
+            spikes = implementation(
+                window(), 0.9 * ONE, theta, ONE, surrogate, threshold_gradient=path, **chosen
+            ).spikes
+            results += torch.autograd.grad(spikes.sum(), theta)
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(results[2], results[3], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(results[0], results[2])
 
 
 # Compilers and exporters
@@ -223,12 +242,16 @@ def test_a_layer_is_one_node_whatever_the_steps():
     assert seen == [2]
 
 
-@pytest.mark.parametrize("surrogate", [Sigmoid(2.0), Box()], ids=["named", "of_the_user"])
-def test_any_surrogate_is_compiled(surrogate):
+@pytest.mark.parametrize("surrogate", [Triangle(2.0), Box()], ids=["named", "of_the_user"])
+def test_any_surrogate_is_compiled_with_a_path_for_theta(surrogate):
+    separate = ThresholdGradient("sigmoid", fired_only=True)
+
     def gradients(run):
-        current = window(4, 3).requires_grad_()
-        spikes = run(current, 0.9 * ONE, ONE, ONE.clone(), surrogate).spikes
-        return spikes.detach(), *torch.autograd.grad(spikes.sum(), current)
+        current, theta = window(4, 3).requires_grad_(), ONE.clone().requires_grad_()
+        spikes = run(
+            current, 0.9 * ONE, theta, ONE.clone(), surrogate, threshold_gradient=separate
+        ).spikes
+        return spikes.detach(), *torch.autograd.grad(spikes.sum(), (current, theta))
 
     compiled = torch.compile(lif_sequence, fullgraph=True, backend="aot_eager")
     for got, wanted in zip(gradients(compiled), gradients(lif_sequence), strict=True):
@@ -305,7 +328,7 @@ def test_inference_keeps_no_membranes(monkeypatch):
     kept = []
 
     def look(*arguments):
-        kept.append(arguments[8])
+        kept.append(arguments[10])
         return lif(*arguments)
 
     monkeypatch.setattr("bsnn_tha.functional.lif.lif", look)

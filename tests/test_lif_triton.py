@@ -52,9 +52,15 @@ forward = dict(SUBTRACT=True, ZERO=False, KEEP=True)
 backward = dict(SPIKES=True, MEMBRANES=True, BETA=True, THRESHOLD=True, SUBTRACT=False, ZERO=True)
 cases = [("fp32", "fp32", kernels._forward_scan, forward)]
 cases += [("bf16", "fp32", kernels._forward_scan, {**forward, "SUBTRACT": False, "ZERO": True})]
-for shape, dtype in enumerate(("fp32", "bf16", "fp64")):
+axes = [
+    ("fast_sigmoid", "none", False, "fp32"), ("arctan", "sigmoid", True, "bf16"),
+    ("sigmoid", "arctan", False, "fp64"), ("exponential", "triangle", True, "fp32"),
+    ("rectangle", "piecewise", False, "bf16"), ("triangle", "arctan", True, "fp32"),
+]
+for shape, window, fired_only, dtype in axes:
     real = "fp64" if dtype == "fp64" else "fp32"
-    cases += [(dtype, real, kernels._backward_scan, {**backward, "SURROGATE": shape})]
+    chosen = {"SURROGATE": shape, "WINDOW": window, "FIRED_ONLY": fired_only}
+    cases += [(dtype, real, kernels._backward_scan, {**backward, **chosen})]
 for dtype, real, kernel, constants in cases:
     constants = {**constants, "HALF": dtype == "bf16", "BLOCK": 128}
     signature = {
@@ -76,7 +82,7 @@ print("compiled", len(cases))
 @needs_triton
 def test_kernels_compile_for_a_gpu(tmp_path):
     result = python("-c", COMPILE, TRITON_CACHE_DIR=str(tmp_path))
-    assert result.stdout == "compiled 5\n", result.stderr[-4000:]
+    assert result.stdout == "compiled 8\n", result.stderr[-4000:]
 
 
 def test_asking_for_it_without_a_gpu_says_why():

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
 from snntorch.functional import mse_count_loss
 
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.losses import MembraneLoss, SpikeCountLoss
+from bsnn_tha.losses import (
+    MeanMembraneLoss,
+    MembraneLoss,
+    SpikeCountLoss,
+    TemporalEfficientLoss,
+    mean_threshold,
+    symmetric_divergence,
+)
 from bsnn_tha.nn.network import NetworkWindow
 
 
@@ -134,3 +142,67 @@ def test_the_ends_of_the_range_are_allowed(rate):
 def test_an_unknown_reduction_is_refused():
     with pytest.raises(InvalidValueError, match="reduction"):
         MembraneLoss("median")  # type: ignore[arg-type]
+
+
+# The losses of LTMD and LT-SNN
+
+
+def softmax(values):
+    exponentials = [math.exp(value) for value in values]
+    return [value / sum(exponentials) for value in exponentials]
+
+
+def test_tet_loss_equals_the_loop():
+    """LT-SNN, Eq. 12: β mean_t CE(O(t), y) + (1 − β) mean_t MSE(O(t), Ω)."""
+    spikes, targets, omega, beta = make_spikes(7), [2, 0, 3], 0.6, 0.45
+    entropy = distance = 0.0
+    for t in range(7):
+        for i in range(3):
+            outputs = spikes[t, i].tolist()
+            entropy -= math.log(softmax(outputs)[targets[i]]) / (7 * 3)
+            distance += sum((value - omega) ** 2 for value in outputs) / (7 * 3 * 4)
+    loss = TemporalEfficientLoss(lambda: torch.tensor(omega, dtype=torch.float64))
+    window = NetworkWindow(spikes, None, ())
+    expected = beta * entropy + (1 - beta) * distance
+    assert loss(window, torch.tensor(targets)).item() == pytest.approx(expected, rel=1e-6)
+    assert torch.equal(loss.scores(window), spikes.mean(0))
+
+
+def test_omega_is_the_mean_over_layers_and_gets_no_gradient():
+    """Eq. 13, with thresholds per neuron averaged within their layer first."""
+    layers = [torch.tensor(1.0, requires_grad=True), torch.tensor([2.0, 6.0], requires_grad=True)]
+    omega = mean_threshold(layers)
+    assert omega.item() == 2.5 and not omega.requires_grad
+
+
+def test_mean_membrane_loss_equals_the_loop():
+    membranes = torch.randn(5, 3, 4, dtype=torch.float64)
+    targets, expected = [1, 3, 0], 0.0
+    for i in range(3):
+        means = [sum(membranes[t, i, j].item() for t in range(5)) / 5 for j in range(4)]
+        expected -= math.log(softmax(means)[targets[i]]) / 3
+    window = NetworkWindow(torch.zeros(5, 3, 4), membranes, ())
+    loss = MeanMembraneLoss()
+    assert loss(window, torch.tensor(targets)).item() == pytest.approx(expected, rel=1e-9)
+    assert loss.needs_membranes
+    with pytest.raises(ValueError, match="record=True"):
+        loss.scores(NetworkWindow(torch.zeros(5, 3, 4), None, ()))
+
+
+def test_symmetric_divergence_equals_the_sums():
+    """LTMD, Eq. 11 both ways round, as Eq. 12 adds them."""
+    p_scores, q_scores = torch.randn(2, 3, 4, dtype=torch.float64)
+    expected = 0.0
+    for p_row, q_row in zip(p_scores.tolist(), q_scores.tolist(), strict=True):
+        p, q = softmax(p_row), softmax(q_row)
+        expected += sum(
+            a * math.log(a / b) + b * math.log(b / a) for a, b in zip(p, q, strict=True)
+        )
+    divergence = symmetric_divergence(p_scores, q_scores)
+    assert divergence.item() == pytest.approx(expected / 3, rel=1e-9)
+    torch.testing.assert_close(symmetric_divergence(q_scores, p_scores), divergence)
+
+
+def test_tet_beta_must_be_a_share():
+    with pytest.raises(InvalidValueError, match=r"beta must be in \[0, 1\], but got beta=1.5"):
+        TemporalEfficientLoss(lambda: torch.tensor(1.0), beta=1.5)

@@ -578,8 +578,8 @@ def silenced_by_hand(network, data, optimizer, weight_clip):
     counts = {}
     for index, layer in enumerate(network.layers):
         old, new = before[index], layer.state_dict()
-        fired = fires(seen[index], old, old["neuron.threshold"].item())
-        for name, theta in (("next", "neuron.threshold"), ("final", "neuron.theta_inf")):
+        fired = fires(seen[index], old, old["neuron.rule.threshold"].item())
+        for name, theta in (("next", "neuron.rule.threshold"), ("final", "neuron.rule.theta_inf")):
             fire = fires(seen[index], new, new[theta].item())
             lost = [a and not b for a, b in zip(fired, fire, strict=True)]
             counts[f"silenced_{name}_{index + 1}"] = sum(lost)

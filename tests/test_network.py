@@ -13,7 +13,7 @@ from reference import binary_conv2d_avg_pool
 from torch import nn
 from torch.nn import functional as F
 
-from bsnn_tha import AnnealedLeaky, BinaryConv2d, SpikingNetwork
+from bsnn_tha import BinaryConv2d, SpikingNetwork, thresholds
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.binarize import Binary
 from bsnn_tha.functional.conv import conv_avg_pool2d
@@ -261,7 +261,7 @@ def test_settings_by_layer():
         dropout=[0.1, 0.2],
     )
     neurons = [layer.neuron for layer in network.layers]
-    assert all(type(neuron) is AnnealedLeaky for neuron in neurons)
+    assert all(type(neuron.rule) is thresholds.Annealed for neuron in neurons)
     assert [neuron.beta.item() for neuron in neurons] == pytest.approx([0.9, 0.8, 0.7])
     assert [neuron.threshold.item() for neuron in neurons] == [1, 2, 3]
     assert [neuron.theta_inf.item() for neuron in neurons] == [4, 5, 6]
@@ -272,7 +272,7 @@ def test_settings_by_layer():
 
 def test_one_setting_for_all_layers_is_not_shared():
     beta = torch.tensor(0.5)
-    network = SpikingNetwork("4-3", (5,), beta=beta, learn_beta=True, learn_threshold=True)
+    network = SpikingNetwork("4-3", (5,), beta=beta, learn_beta=True, rule="learned")
     first, second = (layer.neuron for layer in network.layers)
     with torch.no_grad():
         first.beta.fill_(0.25)

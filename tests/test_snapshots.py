@@ -106,7 +106,7 @@ KINDS = {
     "double": {"training__precision": "64-true", "network__dropout": 0.4},
     "bfloat16": {"training__precision": "bf16-mixed"},
     "learned": {"threshold__theta_inf": None, "threshold__alpha": None}
-    | {"neuron__learn_threshold": True, "neuron__learn_beta": True},
+    | {"threshold__rule": "learned", "threshold__per": "neuron", "neuron__learn_beta": True},
     "checked": {"training__check_silencing": True, "training__record_output": True}
     | {"data__subset": 64},
 }

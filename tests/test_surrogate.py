@@ -8,22 +8,23 @@ import re
 
 import pytest
 import torch
-from reference import central_difference, fast_sigmoid_integral
+from reference import DERIVATIVES, central_difference, fast_sigmoid_integral
 from snntorch import surrogate as snn_surrogate
 
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.surrogate import (
     SURROGATES,
     ArcTan,
+    Exponential,
     FastSigmoid,
     FromSnnTorch,
+    Rectangle,
     Sigmoid,
+    Triangle,
 )
 
 SHAPES = {
-    "fast_sigmoid": FastSigmoid(slope=3.0),
-    "sigmoid": Sigmoid(slope=3.0),
-    "arctan": ArcTan(slope=3.0),
+    **{name: shape(slope=3.0) for name, shape in SURROGATES.items()},
     "from_snntorch": FromSnnTorch(snn_surrogate.fast_sigmoid(slope=3.0)),
 }
 shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
@@ -52,10 +53,49 @@ def test_fast_sigmoid_is_equation_8(slope, centre, membrane, expected):
     assert actual.item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_default_slope_is_25():
-    assert FastSigmoid() == FastSigmoid(slope=25.0)
-    assert Sigmoid() == Sigmoid(slope=25.0)
-    assert ArcTan() == ArcTan(slope=2.0)  # snnTorch's default alpha
+def test_defaults():
+    assert FastSigmoid() == FastSigmoid(slope=25.0, scale=1.0)
+    assert Sigmoid() == Sigmoid(slope=25.0, scale=1.0)
+    assert ArcTan() == ArcTan(slope=2.0, scale=1.0)  # snnTorch's default alpha
+    # The papers': τ = 3.75 and s = 1.5; |u − θ| < 0.5; 1 − |u − θ|.
+    assert Exponential() == Exponential(slope=1 / 3.75, scale=1.5)
+    assert Rectangle() == Rectangle(slope=1.0, scale=1.0)
+    assert Triangle() == Triangle(slope=1.0, scale=1.0)
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+@pytest.mark.parametrize(("slope", "scale"), [(1.0, 1.0), (0.2, 1.5), (7.0, 0.3)])
+def test_is_the_papers_formula(name, slope, scale):
+    centre = 1.25
+    # On the centre, on both edges of triangle and rectangle, beside and far off them.
+    distances = [0.0, 0.5, 0.499, 0.501, 1.0, 0.999, 3.0, 600.0]
+    membranes = [centre + side * d / slope for d in distances for side in (1, -1)]
+    actual = SURROGATES[name](slope, scale)(float64(membranes), float64(centre))
+    expected = [DERIVATIVES[name](u, centre, slope, scale) for u in membranes]
+    assert actual.tolist() == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        (Exponential(), [0.4, 0.4 / math.e, 0.4 / math.e**2]),  # u − θ = 0, τ and 2τ
+        (Rectangle(slope=1 / 7.5), [1.0, 0.0, 0.0]),  # τ is its edge, which is outside
+        (Triangle(slope=1 / 7.5), [1.0, 0.5, 0.0]),
+    ],
+    ids=["exponential", "rectangle", "triangle"],
+)
+def test_hand_computed(shape, expected):
+    actual = shape(float64([1.25, 5.0, 8.75]), float64(1.25))
+    assert actual.tolist() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_twice_the_scale_is_twice_every_bit(name, dtype):
+    torch.manual_seed(0)
+    membrane, centre = torch.randn(500, dtype=dtype), torch.tensor(0.3, dtype=dtype)
+    once, twice = (SURROGATES[name](2.5, scale)(membrane, centre) for scale in (1.0, 2.0))
+    assert torch.equal(twice, 2 * once)
 
 
 INTEGRALS = {
@@ -137,23 +177,38 @@ def test_nan_stays_nan(shape):
     assert shape(torch.tensor([math.nan]), torch.tensor(1.0)).isnan().all()
 
 
-@pytest.mark.parametrize("shape", [FastSigmoid, Sigmoid, ArcTan])
-@pytest.mark.parametrize("slope", [0.0, -1.0, math.nan, math.inf])
-def test_bad_slope(shape, slope):
-    message = f"slope must be a finite number above 0, but got slope={slope:g}"
+@shapes
+def test_nothing_is_left_at_infinity(shape):
+    far = torch.tensor([math.inf, -math.inf])
+    assert shape(far, torch.tensor(1.0)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("shape", SURROGATES.values(), ids=SURROGATES.keys())
+@pytest.mark.parametrize("field", ["slope", "scale"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_bad_slope_and_scale(shape, field, value):
+    message = f"{field} must be a finite number above 0, but got {field}={value:g}"
     with pytest.raises(InvalidValueError, match=f"^{re.escape(message)}$"):
-        shape(slope=slope)
+        shape(**{field: value})
 
 
 @pytest.mark.parametrize("name", SURROGATES)
 def test_named_shapes_are_frozen_comparable_and_pickle(name):
-    shape = SURROGATES[name](slope=1.5)
+    shape = SURROGATES[name](slope=1.5, scale=0.5)
     assert pickle.loads(pickle.dumps(shape)) == shape
-    assert hash(shape) == hash(SURROGATES[name](slope=1.5))
-    assert shape != SURROGATES[name](slope=1.6)
+    assert hash(shape) == hash(SURROGATES[name](slope=1.5, scale=0.5))
+    assert shape != SURROGATES[name](slope=1.6, scale=0.5)
+    assert shape != SURROGATES[name](slope=1.5, scale=0.6)
     with pytest.raises(AttributeError):
         shape.slope = 2.0
 
 
 def test_names_a_configuration_can_use():
-    assert {"fast_sigmoid": FastSigmoid, "sigmoid": Sigmoid, "arctan": ArcTan} == SURROGATES
+    assert {
+        "fast_sigmoid": FastSigmoid,
+        "sigmoid": Sigmoid,
+        "arctan": ArcTan,
+        "exponential": Exponential,
+        "rectangle": Rectangle,
+        "triangle": Triangle,
+    } == SURROGATES

@@ -116,9 +116,9 @@ def test_thresholds_advance_once_per_iteration_in_every_layer(done):
         )
         neuron = f"layers.{index}.neuron"
         last = network_weights(done.folder.last)
-        assert last[f"{neuron}.iteration"] == PER_EPOCH * EPOCHS
-        assert last[f"{neuron}.threshold"].item() == pytest.approx(thetas[-1], rel=1e-6)
-        assert last[f"{neuron}.theta_0"].item() == pytest.approx(THETA_0[index])
+        assert last[f"{neuron}.rule.iteration"] == PER_EPOCH * EPOCHS
+        assert last[f"{neuron}.rule.threshold"].item() == pytest.approx(thetas[-1], rel=1e-6)
+        assert last[f"{neuron}.rule.theta_0"].item() == pytest.approx(THETA_0[index])
         for row in table(done.folder):
             expected = thetas[int(row["iteration"])]
             assert row[f"threshold_{index + 1}"] == pytest.approx(expected, rel=1e-5)
@@ -208,7 +208,7 @@ class DetachMembrane(nn.Module):
 def test_a_fixed_threshold_stays(tmp_path):
     result = train_tiny(tmp_path / "run", training__epochs=1, **FIXED)
     last = network_weights(result.folder.last)
-    assert [last[f"layers.{i}.neuron.threshold"].item() for i in range(2)] == THETA_0
+    assert [last[f"layers.{i}.neuron.rule.theta_0"].item() for i in range(2)] == THETA_0
 
 
 # The surrogate
@@ -394,9 +394,9 @@ def test_accumulated_batches_are_one_iteration_of_annealing_and_of_the_schedule(
     expected = [LR / 2 * (1 + math.cos(math.pi * gamma / (PERIOD * 3))) for gamma in range(9)]
     assert [found["lr"] for found in steps] == pytest.approx(expected, rel=1e-9, abs=1e-12)
     last = network_weights(result.folder.last)
-    assert last["layers.0.neuron.iteration"] == 9
+    assert last["layers.0.neuron.rule.iteration"] == 9
     theta = threshold_recurrence(9, 0.5, 1.5, 0.05)[-1]
-    assert last["layers.0.neuron.threshold"].item() == pytest.approx(theta, rel=1e-6)
+    assert last["layers.0.neuron.rule.threshold"].item() == pytest.approx(theta, rel=1e-6)
 
 
 # Threads

@@ -178,7 +178,7 @@ def interrupt(loss):
 
 def fail_after(monkeypatch, iterations, action):
     loss = FailingLoss().after(iterations, action)
-    monkeypatch.setattr(RunConfig, "build_loss", lambda self: loss)
+    monkeypatch.setattr(RunConfig, "build_loss", lambda self, network: loss)
 
 
 # Comparing runs

@@ -16,11 +16,15 @@ from hypothesis import strategies as st
 from bsnn_tha import AnnealedLeaky, lif_sequence
 from bsnn_tha.functional import lif_operator, lif_tensors
 from bsnn_tha.functional.lif_layout import empty
-from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid, Sigmoid
+from bsnn_tha.functional.surrogate import SURROGATES, FastSigmoid
+from bsnn_tha.functional.threshold_gradient import SHARED, WINDOWS, ThresholdGradient
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 RESETS = ["subtract", "zero", "none"]
-SURROGATES = [FastSigmoid(2.5), ArcTan(2.0), Sigmoid(3.0)]
+SHAPES = [shape(0.8, 1.3) for shape in SURROGATES.values()]
+THRESHOLD_GRADIENTS = [
+    ThresholdGradient(window, fired_only) for window in WINDOWS for fired_only in (False, True)
+]
 LAYOUTS = {
     "contiguous": lambda x: x.contiguous(),
     "batch_first": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
@@ -36,7 +40,7 @@ def same_bits(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
 
 
-def compare(current, beta, theta, centre, start, surrogate, reset, upstream, order):
+def compare(current, beta, theta, centre, start, surrogate, path, reset, upstream, order):
     """Both scans against tensor operations; gradients against float32 at least."""
     triton = lif_operator.choose("triton", current)
     dtype = current.dtype
@@ -55,7 +59,7 @@ def compare(current, beta, theta, centre, start, surrogate, reset, upstream, ord
 
     wide = torch.promote_types(dtype, torch.float32)
     tensors = start, beta, theta, centre, expected[1]
-    settings = surrogate, reset, order, True, True
+    settings = surrogate, path, reset, order, True, True
     actual = triton.backward(upstream, *tensors, *settings)
     expected = lif_tensors.backward(
         [g if g is None else g.to(wide) for g in upstream],
@@ -72,7 +76,7 @@ def compare(current, beta, theta, centre, start, surrogate, reset, upstream, ord
         assert got.dtype == dtype and got.shape == wanted.shape
         torch.testing.assert_close(got.to(wide), wanted, equal_nan=True, **tolerance)
     assert actual[0].stride() == empty(current, order).stride()
-    without = triton.backward(upstream, *tensors, surrogate, reset, order, False, False)
+    without = triton.backward(upstream, *tensors, surrogate, path, reset, order, False, False)
     assert without[2] is without[3] is None
     same_bits(without[0], actual[0])
 
@@ -106,11 +110,37 @@ def windows(draw):
     return current, beta, theta, centre, values(shape[1:]), upstream, order
 
 
-@given(window=windows(), reset=st.sampled_from(RESETS), surrogate=st.sampled_from(SURROGATES))
-@settings(max_examples=40)
-def test_any_window_is_that_of_the_tensor_operations(window, reset, surrogate):
+@given(
+    window=windows(),
+    reset=st.sampled_from(RESETS),
+    surrogate=st.sampled_from(SHAPES),
+    path=st.sampled_from(THRESHOLD_GRADIENTS),
+)
+@settings(max_examples=60)
+def test_any_window_is_that_of_the_tensor_operations(window, reset, surrogate, path):
     *tensors, upstream, order = window
-    compare(*tensors, surrogate, reset, upstream, order)
+    compare(*tensors, surrogate, path, reset, upstream, order)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("path", THRESHOLD_GRADIENTS, ids=str)
+def test_every_window_near_and_far_from_the_threshold(path, dtype):
+    values = [0.0, 0.5, -0.5, 1e-3, 3.0, -40.0, 1e4, -1e4, math.inf, -math.inf, math.nan]
+    current = torch.tensor([[1 + value for value in values]], dtype=dtype)
+    scalars = (torch.tensor(value, dtype=dtype) for value in (0.0, 1.0, 0.9))
+    upstream = [torch.ones_like(current), None, None]
+    # A broad surrogate, so that the window is what counts.
+    compare(current, *scalars, current[0], FastSigmoid(1e-6), path, "none", upstream, [0, 1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("surrogate", SHAPES, ids=str)
+def test_surrogates_far_from_their_centre_and_not_a_number(surrogate, dtype):
+    values = [0.0, 1.0, 1.625, 0.375, 1e4, -1e4, 3e38, math.inf, -math.inf, math.nan]
+    current = torch.tensor([values], dtype=dtype)
+    scalars = (torch.tensor(value, dtype=dtype) for value in (0.0, 1.0, 1.0))
+    upstream = [torch.ones_like(current), None, None]
+    compare(current, *scalars, current[0], surrogate, SHARED, "none", upstream, [0, 1])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -122,7 +152,7 @@ def test_more_neurons_than_a_block(dtype, reset):
     upstream = [torch.randn(5, 3, 101).to(dtype) for _ in range(2)]
     upstream.append(upstream[0][0])
     start = torch.randn(3, 101).to(dtype)
-    compare(current, *scalars, start, FastSigmoid(2.5), reset, upstream, [1, 0, 2])
+    compare(current, *scalars, start, FastSigmoid(2.5), SHARED, reset, upstream, [1, 0, 2])
 
 
 def test_a_layer_trains_and_a_user_s_surrogate_works():

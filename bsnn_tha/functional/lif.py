@@ -11,7 +11,9 @@ membranes, and κ[t] = ∂u[t+1]/∂u[t] with the reset detached: β for reset b
 subtraction and for no reset, β (1 − z[t]) for reset to zero. β and θ get
 
     g_β = Σ_t g_u[t] u[t−1] (1 − z[t−1] if reset to zero),
-    g_θ = −Σ_t (g_z[t] s(u[t]) + g_u[t] z[t−1] if reset by subtraction).
+    g_θ = −Σ_t (g_z[t] s(u[t]) f(u[t] − θ) + g_u[t] z[t−1] if reset by subtraction),
+
+where f is 1 or a choice of :mod:`bsnn_tha.functional.threshold_gradient`.
 
 Only the membranes are kept for it: spikes are a comparison away.
 
@@ -31,6 +33,7 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif_operator import BACKENDS, Backend, LIFScan, described, lif
 from bsnn_tha.functional.lif_reference import RESETS, LIFWindow, Reset
 from bsnn_tha.functional.surrogate import Surrogate
+from bsnn_tha.functional.threshold_gradient import SHARED, ThresholdGradient
 
 
 def lif_sequence(
@@ -43,6 +46,7 @@ def lif_sequence(
     membrane: Tensor | None = None,
     record: bool = False,
     backend: Backend = "auto",
+    threshold_gradient: ThresholdGradient = SHARED,
 ) -> LIFWindow:
     """Spikes of a layer for a window of input current (Eq. 1, 2, 8 and 15).
 
@@ -67,9 +71,13 @@ def lif_sequence(
             ``"reference"``, tensor operations; ``"auto"``, the compiled one
             that fits the device if it works, else the reason is logged once. Spikes and membranes
             are the same bits. So is the current's gradient by numba, but for
-            bfloat16, which is rounded once instead of at every operation.
-            Surrogates of the user's (and by numba the sigmoid) go backward in
-            tensor operations.
+            bfloat16, which is rounded once instead of at every operation, and
+            for surrogates with an exponential, see
+            :mod:`bsnn_tha.functional.lif_numba`. Surrogates of the user's go
+            backward in tensor operations.
+        threshold_gradient: which part of a spike's gradient reaches θ. The
+            default is −s, one path for u and θ; LT-SNN's separate one is
+            ``ThresholdGradient("sigmoid", fired_only=True)``.
 
     Raises:
         InvalidValueError: no time step, an unknown reset or backend, a
@@ -117,9 +125,13 @@ def lif_sequence(
     name = described(surrogate)
     if name is None:
         run = LIFScan.apply(
-            current, start, beta, threshold, centre, surrogate, reset, keep, backend
-        )
+            current, start, beta, threshold, centre, surrogate, threshold_gradient, reset, keep,
+            backend,
+        )  # fmt: skip
     else:
-        run = lif(current, start, beta, threshold, centre, *name, reset, keep, backend)
+        run = lif(
+            current, start, beta, threshold, centre, *name, threshold_gradient.window,
+            threshold_gradient.fired_only, reset, keep, backend,
+        )  # fmt: skip
     spikes, membranes, last = run
     return LIFWindow(spikes, membranes if record else None, last)

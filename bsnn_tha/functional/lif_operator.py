@@ -9,7 +9,8 @@ Operators take numbers and strings but no functions: a surrogate travels as its
 name in :data:`~bsnn_tha.functional.surrogate.SURROGATES` and its fields. Any
 other one (a function, snnTorch's, a class of the user's) takes
 :class:`LIFScan`, an ordinary ``autograd.Function``. A dataclass of float fields
-that is entered in ``SURROGATES`` under a name takes the operators.
+that is entered in ``SURROGATES`` under a name takes the operators. A
+:class:`~bsnn_tha.functional.threshold_gradient.ThresholdGradient` travels as its two fields.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional import lif_tensors
 from bsnn_tha.functional.lif_reference import Reset
 from bsnn_tha.functional.surrogate import SURROGATES, Surrogate
+from bsnn_tha.functional.threshold_gradient import ThresholdGradient
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ def described(surrogate: Surrogate) -> tuple[str, list[float]] | None:
     Example:
         >>> from bsnn_tha.functional.surrogate import ArcTan
         >>> described(ArcTan(3.0)), described(lambda membrane, centre: membrane)
-        (('arctan', [3.0]), None)
+        (('arctan', [3.0, 1.0]), None)
     """
     for name, shape in SURROGATES.items():
         # Not isinstance: a derived class may compute something else.
@@ -87,6 +89,8 @@ def lif(
     centre: Tensor,
     surrogate: str,
     parameters: Sequence[float],
+    window: str,
+    fired_only: bool,
     reset: str,
     keep: bool,
     backend: str,
@@ -107,6 +111,8 @@ def _(
     centre: Tensor,
     surrogate: str,
     parameters: Sequence[float],
+    window: str,
+    fired_only: bool,
     reset: str,
     keep: bool,
     backend: str,
@@ -131,6 +137,8 @@ def lif_backward(
     membranes: Tensor,
     surrogate: str,
     parameters: Sequence[float],
+    window: str,
+    fired_only: bool,
     reset: str,
     order: Sequence[int],
     learn_beta: bool,
@@ -140,7 +148,9 @@ def lif_backward(
     """Gradients of current (laid out in ``order``), start, β and θ (empty unless learned)."""
     return _backward(
         (g_spikes, g_membranes, g_last), start, beta, threshold, centre, membranes,
-        SURROGATES[surrogate](*parameters), reset, order, learn_beta, learn_threshold, backend,
+        SURROGATES[surrogate](*parameters),
+        ThresholdGradient(window, fired_only),  # type: ignore[arg-type]
+        reset, order, learn_beta, learn_threshold, backend,
     )  # fmt: skip
 
 
@@ -156,6 +166,8 @@ def _(
     membranes: Tensor,
     surrogate: str,
     parameters: Sequence[float],
+    window: str,
+    fired_only: bool,
     reset: str,
     order: Sequence[int],
     learn_beta: bool,
@@ -181,7 +193,7 @@ def _like_step(window: Tensor) -> Tensor:
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    current, start, beta, threshold, centre, *ctx.surrogate, ctx.reset, ctx.keep, ctx.backend = (
+    current, start, beta, threshold, centre, *ctx.gradient, ctx.reset, ctx.keep, ctx.backend = (
         inputs
     )
     ctx.save_for_backward(start, beta, threshold, centre, output[1])
@@ -198,7 +210,7 @@ def _differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]
     g_spikes, g_membranes, g_last = grads
     _, _, learn_beta, learn_threshold, *_ = ctx.needs_input_grad
     g_current, g_start, g_beta, g_threshold = lif_backward(
-        g_spikes, g_membranes, g_last, *ctx.saved_tensors, *ctx.surrogate, ctx.reset, ctx.order,
+        g_spikes, g_membranes, g_last, *ctx.saved_tensors, *ctx.gradient, ctx.reset, ctx.order,
         learn_beta, learn_threshold, ctx.backend,
     )  # fmt: skip
     return (
@@ -206,7 +218,7 @@ def _differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]
         g_start,
         g_beta if learn_beta else None,
         g_threshold if learn_threshold else None,
-        *[None] * 6,
+        *[None] * 8,
     )
 
 
@@ -225,13 +237,17 @@ class LIFScan(Function):
         threshold: Tensor,
         centre: Tensor,
         surrogate: Surrogate,
+        threshold_gradient: ThresholdGradient,
         reset: Reset,
         keep: bool,
         backend: Backend,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        output = lif(current, start, beta, threshold, centre, "", [], reset, keep, backend)
+        output = lif(
+            current, start, beta, threshold, centre, "", [], "none", False, reset, keep, backend
+        )
         ctx.save_for_backward(start, beta, threshold, centre, output[1])
-        ctx.surrogate, ctx.reset, ctx.order = surrogate, reset, memory_order(current)
+        ctx.surrogate, ctx.threshold_gradient = surrogate, threshold_gradient
+        ctx.reset, ctx.order = reset, memory_order(current)
         ctx.set_materialize_grads(False)
         return output
 
@@ -241,10 +257,10 @@ class LIFScan(Function):
         learn_beta, learn_threshold = ctx.needs_input_grad[2:4]
         start, beta, threshold, centre, membranes = ctx.saved_tensors
         gradients = lif_tensors.backward(
-            grads, start, beta, threshold, centre, membranes, ctx.surrogate, ctx.reset, ctx.order,
-            learn_beta, learn_threshold,
+            grads, start, beta, threshold, centre, membranes, ctx.surrogate,
+            ctx.threshold_gradient, ctx.reset, ctx.order, learn_beta, learn_threshold,
         )  # fmt: skip
-        return *gradients, *[None] * 5
+        return *gradients, *[None] * 6
 
 
 # What they run
@@ -349,6 +365,7 @@ def _backward(
     centre: Tensor,
     membranes: Tensor,
     surrogate: Surrogate,
+    threshold_gradient: ThresholdGradient,
     reset: str,
     order: Sequence[int],
     learn_beta: bool,
@@ -359,8 +376,8 @@ def _backward(
     if not scans.differentiates(surrogate):
         scans = lif_tensors
     g_current, g_start, g_beta, g_threshold = scans.backward(
-        grads, start, beta, threshold, centre, membranes, surrogate, reset, list(order),
-        learn_beta, learn_threshold,
+        grads, start, beta, threshold, centre, membranes, surrogate, threshold_gradient, reset,
+        list(order), learn_beta, learn_threshold,
     )  # fmt: skip
     return (
         g_current,

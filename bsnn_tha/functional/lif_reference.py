@@ -7,9 +7,10 @@ Written to be read beside the paper (Eshraghian and Lu 2022). One step is
 
 and in the backward pass
 
-    ∂z/∂u ← s(u, centre),   ∂z/∂θ ← −s(u, centre),                (Eq. 8)
+    ∂z/∂u ← s(u, centre),   ∂z/∂θ ← −s(u, centre) f(u − θ),       (Eq. 8)
 
-with the reset term z[t] detached: no gradient flows from the reset into u.
+with the reset term z[t] detached: no gradient flows from the reset into u. f is
+1, or what :mod:`bsnn_tha.functional.threshold_gradient` makes of it.
 
 ======  =============================================  ==================
 symbol  meaning                                        unit, range
@@ -37,6 +38,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from bsnn_tha.functional.surrogate import Surrogate
+from bsnn_tha.functional.threshold_gradient import SHARED, ThresholdGradient
 
 Reset = Literal["subtract", "zero", "none"]
 RESETS: tuple[Reset, ...] = ("subtract", "zero", "none")
@@ -58,22 +60,33 @@ class _Fire(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, membrane: Tensor, threshold: Tensor, centre: Tensor, surrogate: Surrogate
+        ctx: Any,
+        membrane: Tensor,
+        threshold: Tensor,
+        centre: Tensor,
+        surrogate: Surrogate,
+        threshold_gradient: ThresholdGradient,
     ) -> Tensor:
-        ctx.save_for_backward(membrane, centre.to(membrane.dtype))
-        ctx.surrogate = surrogate
-        ctx.threshold_shape, ctx.threshold_dtype = threshold.shape, threshold.dtype
+        ctx.save_for_backward(membrane, threshold, centre.to(membrane.dtype))
+        ctx.surrogate, ctx.threshold_gradient = surrogate, threshold_gradient
         return (membrane >= threshold.to(membrane.dtype)).to(membrane.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
-        membrane, centre = ctx.saved_tensors
+        membrane, threshold, centre = ctx.saved_tensors
         through = grad[0] * ctx.surrogate(membrane, centre)
-        to_threshold = -through.sum_to_size(ctx.threshold_shape).to(ctx.threshold_dtype)
-        return through, to_threshold, None, None
+        reaching = through * ctx.threshold_gradient(membrane - threshold.to(membrane.dtype))
+        to_threshold = -reaching.sum_to_size(threshold.shape).to(threshold.dtype)
+        return through, to_threshold, None, None, None
 
 
-def fire(membrane: Tensor, threshold: Tensor, centre: Tensor, surrogate: Surrogate) -> Tensor:
+def fire(
+    membrane: Tensor,
+    threshold: Tensor,
+    centre: Tensor,
+    surrogate: Surrogate,
+    threshold_gradient: ThresholdGradient = SHARED,
+) -> Tensor:
     """Spikes where u ≥ θ (Eq. 2), with s(u, centre) as their gradient (Eq. 8).
 
     Args:
@@ -81,6 +94,7 @@ def fire(membrane: Tensor, threshold: Tensor, centre: Tensor, surrogate: Surroga
         threshold: θ, broadcasts against ``membrane``.
         centre: where the surrogate is centred, broadcasts likewise.
         surrogate: a shape from :mod:`bsnn_tha.functional.surrogate`.
+        threshold_gradient: which part of it reaches θ.
 
     Example:
         >>> from bsnn_tha.functional.surrogate import FastSigmoid
@@ -88,7 +102,7 @@ def fire(membrane: Tensor, threshold: Tensor, centre: Tensor, surrogate: Surroga
         >>> fire(torch.tensor([0.9, 1.0, 1.1]), one, one, FastSigmoid())
         tensor([0., 1., 1.])
     """
-    return _Fire.apply(membrane, threshold, centre, surrogate)
+    return _Fire.apply(membrane, threshold, centre, surrogate, threshold_gradient)
 
 
 def integrate(
@@ -126,6 +140,7 @@ def lif_sequence_reference(
     surrogate: Surrogate,
     reset: Reset = "subtract",
     membrane: Tensor | None = None,
+    threshold_gradient: ThresholdGradient = SHARED,
 ) -> LIFWindow:
     """A window of T time steps, one after the other, differentiated by autograd.
 
@@ -136,6 +151,7 @@ def lif_sequence_reference(
         surrogate: a shape from :mod:`bsnn_tha.functional.surrogate`.
         reset: ``"subtract"``, ``"zero"`` or ``"none"``.
         membrane: u before the first step, ``[batch, ...]``; zero if None.
+        threshold_gradient: which part of a spike's gradient reaches θ.
 
     Returns:
         :class:`LIFWindow` with the membranes of every step.
@@ -144,6 +160,6 @@ def lif_sequence_reference(
     spikes, membranes = [], []
     for step_current in current:
         u = integrate(step_current, u, beta, threshold, reset)
-        spikes.append(fire(u, threshold, centre, surrogate))
+        spikes.append(fire(u, threshold, centre, surrogate, threshold_gradient))
         membranes.append(u)
     return LIFWindow(torch.stack(spikes), torch.stack(membranes), u)

@@ -13,6 +13,7 @@ from torch import Tensor
 from bsnn_tha.functional.lif_layout import empty
 from bsnn_tha.functional.lif_reference import Reset, integrate
 from bsnn_tha.functional.surrogate import Surrogate
+from bsnn_tha.functional.threshold_gradient import SHARED, ThresholdGradient
 
 Upstream = tuple[Tensor | None, Tensor | None, Tensor | None]
 """Gradients that reach spikes, membranes and last membrane; None where none does."""
@@ -61,6 +62,7 @@ def backward(
     centre: Tensor,
     membranes: Tensor,
     surrogate: Surrogate,
+    threshold_gradient: ThresholdGradient,
     reset: Reset,
     order: list[int],
     learn_beta: bool,
@@ -73,6 +75,7 @@ def backward(
         start, beta, threshold, membranes, reset: of the forward pass.
         centre: where the surrogate is centred, broadcast against ``start``.
         surrogate: s(u, centre).
+        threshold_gradient: which part of a spike's gradient reaches θ.
         order: dimensions of the current's gradient as they lie in memory.
         learn_beta, learn_threshold: whether β and θ want a gradient.
     """
@@ -94,6 +97,8 @@ def backward(
             through = surrogate(u, centre) * g_spikes[t]
             g_u += through
             if g_threshold is not None:
+                if threshold_gradient != SHARED:
+                    through = through * threshold_gradient(u - threshold)
                 g_threshold -= through.sum_to_size(threshold.shape)
         carried = beta * g_u
         decayed = before

@@ -29,19 +29,15 @@ from triton import language as tl
 
 from bsnn_tha.functional.lif_layout import Layout, empty
 from bsnn_tha.functional.lif_reference import Reset
+from bsnn_tha.functional.lif_shapes import curve_of, differentiates
 from bsnn_tha.functional.lif_tensors import Upstream
-from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid, Sigmoid, Surrogate
+from bsnn_tha.functional.surrogate import Surrogate
+from bsnn_tha.functional.threshold_gradient import ThresholdGradient
+
+__all__ = ["backward", "differentiates", "forward"]
 
 _BLOCK = 128
 """Neurons per program."""
-
-# Not isinstance below: a derived class may compute something else.
-_SHAPES: dict[type, int] = {FastSigmoid: 0, ArcTan: 1, Sigmoid: 2}
-
-
-def differentiates(surrogate: Surrogate) -> bool:
-    """Whether :func:`backward` knows the surrogate."""
-    return type(surrogate) in _SHAPES
 
 
 def forward(
@@ -80,7 +76,8 @@ def backward(
     threshold: Tensor,
     centre: Tensor,
     membranes: Tensor,
-    surrogate: FastSigmoid | ArcTan | Sigmoid,
+    surrogate: Surrogate,
+    threshold_gradient: ThresholdGradient,
     reset: Reset,
     order: list[int],
     learn_beta: bool,
@@ -93,7 +90,7 @@ def backward(
     carried = layout.step(torch.zeros_like(start) if g_last is None else g_last).clone()
     g_beta = torch.empty_like(carried) if learn_beta else None
     g_threshold = torch.empty_like(carried) if learn_threshold else None
-    slope = surrogate.slope
+    curve = curve_of(surrogate)
     _launch(
         _backward_scan,
         layout,
@@ -102,13 +99,15 @@ def backward(
         *(layout.step(tensor) for tensor in (start, beta, threshold, centre)),
         *_strided(membranes, layout),
         # In memory: numbers given to a kernel are float32, whatever it computes in.
-        carried.new_full((), math.pi / 2 * slope if isinstance(surrogate, ArcTan) else slope),
-        carried.new_full((), slope / 2 if isinstance(surrogate, ArcTan) else slope),
+        carried.new_full((), curve.narrowness),
+        carried.new_full((), curve.height),
         *_strided(g_current, layout),
         carried,
         carried if g_beta is None else g_beta,
         carried if g_threshold is None else g_threshold,
-        SURROGATE=_SHAPES[type(surrogate)],
+        SURROGATE=curve.name,
+        WINDOW=threshold_gradient.window,
+        FIRED_ONLY=threshold_gradient.fired_only,
         SUBTRACT=reset == "subtract",
         ZERO=reset == "zero",
         SPIKES=g_spikes is not None,
@@ -130,7 +129,7 @@ def _strided(window: Tensor, layout: Layout) -> tuple[Tensor, int, int]:
     return split, split.stride(0), split.stride(1)
 
 
-def _launch(kernel: Any, layout: Layout, *arguments: Any, **constants: bool | int) -> None:
+def _launch(kernel: Any, layout: Layout, *arguments: Any, **constants: bool | str) -> None:
     if layout.neurons == 0:
         return
     device = arguments[0].device
@@ -161,6 +160,66 @@ def _rounded(value, like, HALF: tl.constexpr):  # type: ignore[no-untyped-def]  
             return tl.where(value == value, bits.to(tl.float32, bitcast=True), value)
         return value.to(like.dtype.element_ty).to(tl.float32)
     return value
+
+
+@triton.jit
+def _curve(y, SURROGATE: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+    # Those of `lif_shapes`, at a height of 1.
+    size = tl.abs(y)
+    if SURROGATE == "fast_sigmoid":
+        return 1 / ((1 + size) * (1 + size))
+    elif SURROGATE == "sigmoid":
+        # From the side where the exponential cannot overflow.
+        small = tl.exp(-size)
+        return small / ((1 + small) * (1 + small))
+    elif SURROGATE == "arctan":
+        return 1 / (1 + y * y)
+    elif SURROGATE == "exponential":
+        return tl.exp(-size)
+    elif SURROGATE == "rectangle":
+        # What is on neither side is a NaN, and stays.
+        return tl.where(size < 0.5, 1.0, tl.where(size >= 0.5, 0.0, y))
+    else:
+        tl.static_assert(SURROGATE == "triangle")
+        return tl.where(size > 1, 0.0, 1 - size)
+
+
+@triton.jit
+def _window(x, WINDOW: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+    # Those of `threshold_gradient`.
+    if WINDOW == "sigmoid":
+        small = tl.exp(-tl.abs(x))
+        return tl.where(x < 0, small, 1.0) / (1 + small)
+    elif WINDOW == "arctan":
+        return 0.5 + _half_turns(x)
+    elif WINDOW == "triangle":
+        return _curve(x, "triangle")
+    elif WINDOW == "piecewise":
+        raised = x + 0.5
+        return tl.where(raised < 0, 0.0, tl.where(raised > 1, 1.0, raised))
+    else:
+        tl.static_assert(WINDOW == "none")
+        return tl.full(x.shape, 1.0, x.dtype)
+
+
+_PI: tl.constexpr = tl.constexpr(math.pi)
+_TAN: tl.constexpr = tl.constexpr(math.tan(math.pi / 8))
+
+
+@triton.jit
+def _half_turns(x):  # type: ignore[no-untyped-def]
+    # arctan(x) / π, which neither Triton's own language nor its interpreter has.
+    size = tl.abs(x)
+    tangent = tl.where(size > 1, 1 / size, size)
+    # Taylor's series of the angle to π/8: |t| ≤ tan(π/8), the next term is below rounding.
+    t = (tangent - _TAN) / (1 + tangent * _TAN)
+    terms: tl.constexpr = 20 if x.dtype == tl.float64 else 9
+    series = tl.zeros_like(t)
+    for back in tl.static_range(terms):
+        series = 1 / (2 * (terms - back) - 1) - t * t * series
+    turns = 0.125 + t * series / _PI
+    turns = tl.where(size > 1, 0.5 - turns, turns)
+    return tl.where(x < 0, -turns, turns)
 
 
 @triton.jit(do_not_specialize=["steps"])  # a single step stays a number to calculate with
@@ -203,11 +262,12 @@ def _backward_scan(  # type: ignore[no-untyped-def]
     g_membranes, membranes_time_stride, membranes_row_stride,
     start, beta, threshold, centre,
     membranes, kept_time_stride, kept_row_stride,
-    scale, height,
+    narrowness, height,
     g_current, time_stride, row_stride,
     carried, g_beta, g_threshold,
     steps, neurons, length,
-    SURROGATE: tl.constexpr, SUBTRACT: tl.constexpr, ZERO: tl.constexpr,  # noqa: N803
+    SURROGATE: tl.constexpr, WINDOW: tl.constexpr, FIRED_ONLY: tl.constexpr,  # noqa: N803
+    SUBTRACT: tl.constexpr, ZERO: tl.constexpr,  # noqa: N803
     SPIKES: tl.constexpr, MEMBRANES: tl.constexpr,  # noqa: N803
     BETA: tl.constexpr, THRESHOLD: tl.constexpr,  # noqa: N803
     HALF: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
@@ -226,7 +286,7 @@ def _backward_scan(  # type: ignore[no-untyped-def]
     initial = tl.load(start + of, mask=inside, other=0.0)
     carry = tl.load(carried + of, mask=inside, other=0.0)
     real = carry.dtype
-    factor, top = tl.load(scale), tl.load(height)
+    narrow, top = tl.load(narrowness), tl.load(height)
     u = tl.load(membranes + kept_at, mask=inside, other=0.0).to(real)
     g_decay = tl.zeros([BLOCK], dtype=real)
     g_theta = tl.zeros([BLOCK], dtype=real)
@@ -241,19 +301,14 @@ def _backward_scan(  # type: ignore[no-untyped-def]
         if MEMBRANES:
             g += tl.load(g_membranes + g_m_at, mask=inside, other=0.0).to(real)
         if SPIKES:
-            if SURROGATE == 0:
-                width = tl.abs(u - peak) * factor + 1
-                slope = 1 / (width * width)
-            elif SURROGATE == 1:
-                angle = (u - peak) * factor
-                slope = top / (1 + angle * angle)
-            else:
-                # σ(x) σ(−x), from the side where the exponential cannot overflow.
-                small = tl.exp(-tl.abs((u - peak) * factor))
-                slope = top * small / ((1 + small) * (1 + small))
+            slope = _curve((u - peak) * narrow, SURROGATE) * top
             through = slope * tl.load(g_spikes + g_z_at, mask=inside, other=0.0).to(real)
             g += through
-            g_theta -= through
+            if THRESHOLD:
+                factor = _window(u - theta, WINDOW)
+                if FIRED_ONLY:
+                    factor *= tl.where(u >= theta, 1.0, 0.0).to(real)
+                g_theta -= through * factor
         rounded = _rounded(g, g_current, HALF)
         tl.store(g_current + at, rounded.to(g_current.dtype.element_ty), mask=inside)
         z = tl.where(before >= theta, 1.0, 0.0).to(real)

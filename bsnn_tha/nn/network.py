@@ -28,11 +28,14 @@ from bsnn_tha.functional.lif_reference import LIFWindow
 from bsnn_tha.functional.quantizers import Quantizer, Weights, choose_quantizer
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.dropout import ByteDropout
-from bsnn_tha.nn.leaky import AnnealedLeaky
+from bsnn_tha.nn.moderate_dropout import ModerateDropout
+from bsnn_tha.nn.neuron import WindowNeuron
+from bsnn_tha.nn.neurons import make_neuron
 from bsnn_tha.nn.norm import BatchNormPerStep, Norm, ThresholdDependentBatchNorm
 from bsnn_tha.nn.notation import ConvSpec, LayerPlan, Shortcut, parse_network
 from bsnn_tha.nn.quantized import WeightInit
 from bsnn_tha.nn.recompute import recompute_in_backward
+from bsnn_tha.nn.thresholds import ThresholdRule
 
 
 class NetworkWindow(NamedTuple):
@@ -43,7 +46,13 @@ class NetworkWindow(NamedTuple):
     membranes: Tensor | None
     """Like ``spikes``; None unless recorded."""
     state: tuple[Tensor, ...]
-    """Final membrane of every layer: pass it on to continue the window."""
+    """Final state of every layer: pass it on to continue the window."""
+
+    def recorded_membranes(self) -> Tensor:
+        """The output membranes, which must have been recorded."""
+        if self.membranes is None:
+            raise ValueError("the membranes are needed, run the network with record=True")
+        return self.membranes
 
 
 class LayerInput(NamedTuple):
@@ -73,6 +82,8 @@ class SpikingLayer(Connection):
         quantizer: of the weights; None for full precision.
         norm: of a convolution's current.
         dropout: probability to drop a fully connected layer's current.
+        moderate_dropout: mean probability to drop a fully connected layer's neurons
+            (:mod:`bsnn_tha.nn.moderate_dropout`).
         init: latent weights' initialisation, for quantized weights.
 
     Attributes:
@@ -83,11 +94,12 @@ class SpikingLayer(Connection):
     def __init__(
         self,
         plan: LayerPlan,
-        neuron: AnnealedLeaky,
+        neuron: WindowNeuron,
         *,
         quantizer: Quantizer | None,
         norm: Norm,
         dropout: float,
+        moderate_dropout: float,
         init: WeightInit,
     ) -> None:
         threshold = neuron.threshold.detach().mean().item()
@@ -106,6 +118,7 @@ class SpikingLayer(Connection):
         """Whether forward hooks see the membranes even if nobody records them."""
         self.shortcut = _Shortcut(plan.shortcut, settings) if plan.shortcut else None
         self.dropout: nn.Module = ByteDropout(dropout) if dropout else nn.Identity()
+        self.moderate_dropout = ModerateDropout(moderate_dropout) if moderate_dropout else None
         self.neuron = neuron
 
     def forward(
@@ -127,7 +140,23 @@ class SpikingLayer(Connection):
             skipped: spikes that the shortcut reads, for a layer that has one.
         """
         current = self.dropout(self.drive(input, num_steps, skipped))
-        return self.neuron.window(current, membrane, record or self.show_membranes)
+        moderating = self.moderate_dropout is not None and self.training
+        needed = record or self.show_membranes or moderating or self.neuron.emits == "membrane"
+        return self.neuron.window(current, membrane, needed)
+
+    def handed_on(self, window: LIFWindow) -> Tensor:
+        """What later layers read of a window: spikes, or membranes if the neurons emit those.
+
+        Moderate dropout comes here, for it drops neurons rather than currents.
+        """
+        outputs = window.spikes
+        if self.neuron.emits == "membrane":
+            assert window.membranes is not None
+            outputs = window.membranes
+        if self.moderate_dropout is not None and self.training:
+            assert window.membranes is not None
+            outputs = self.moderate_dropout(outputs, window.membranes)
+        return outputs
 
     def drive(
         self, input: Tensor, num_steps: int | None = None, skipped: Tensor | None = None
@@ -166,11 +195,6 @@ class _Shortcut(nn.Module):
         return spikes if self.connection is None else self.connection.drive(spikes)
 
 
-def make_neuron(settings: dict[str, Any]) -> AnnealedLeaky:
-    """The neurons of one layer from its settings."""
-    return AnnealedLeaky(**settings)
-
-
 class SpikingNetwork(nn.Module):
     """A feed-forward spiking network in the papers' notation.
 
@@ -187,8 +211,11 @@ class SpikingNetwork(nn.Module):
             ``"none"``; see :mod:`bsnn_tha.nn.norm`.
         dropout: probability in [0, 1) for fully connected layers; a number,
             or one per fully connected layer.
+        moderate_dropout: mean probability in [0, 1) to drop a neuron of a hidden fully
+            connected layer, the less the higher its potential (LTMD, Eq. 13).
         init: ``"glorot"`` or ``"pytorch"``, for binary weights and SAWB.
-        **neuron: settings of :class:`~bsnn_tha.AnnealedLeaky`; each a single
+        **neuron: settings of the neurons and of their threshold rule, as
+            :func:`~bsnn_tha.nn.neurons.make_neuron` takes them; each a single
             value, or a list with one value per spiking layer.
 
     Attributes:
@@ -225,6 +252,7 @@ class SpikingNetwork(nn.Module):
         weight_bits: int | None = None,
         norm: Norm = "per-step",
         dropout: float | Sequence[float] = 0.0,
+        moderate_dropout: float = 0.0,
         init: WeightInit = "glorot",
         **neuron: Any,
     ) -> None:
@@ -241,20 +269,29 @@ class SpikingNetwork(nn.Module):
         quantizer = choose_quantizer(weights, weight_bits)
         self.layers = nn.ModuleList()
         for index, plan in enumerate(plans):
-            rate = 0.0 if isinstance(plan.spec, ConvSpec) else next(drop)
+            convolves, hidden = isinstance(plan.spec, ConvSpec), index < len(plans) - 1
+            rate = 0.0 if convolves else next(drop)
             if not 0 <= rate < 1:
                 raise InvalidValueError(f"dropout must be in [0, 1), but got dropout={rate}")
             layer = SpikingLayer(
                 plan,
-                make_neuron({name: values[index] for name, values in settings.items()}),
+                make_neuron(
+                    plan.output_shape,
+                    **{name: values[index] for name, values in settings.items()},
+                ),
                 quantizer=quantizer,
                 norm=norm,
                 dropout=rate,
+                moderate_dropout=moderate_dropout if hidden and not convolves else 0.0,
                 init=init,
             )
             self.layers.append(layer)
         self.output_shape = plans[-1].output_shape
         self._last_reader = _last_readers(plans)
+
+    def thresholds(self) -> list[Tensor]:
+        """θ of every layer now, input side first; ``[]`` or one per neuron."""
+        return [rule() for rule in self.modules() if isinstance(rule, ThresholdRule)]
 
     def forward(
         self,
@@ -356,7 +393,7 @@ class SpikingNetwork(nn.Module):
             # What no layer will read again need not be held.
             for earlier in [i for i in spikes if self._last_reader[i] == index]:
                 del spikes[earlier]
-            spikes[index] = window.spikes
+            spikes[index] = layer.handed_on(window)
         return window
 
     def _chunks(

@@ -22,7 +22,7 @@ def preset_names() -> dict[str, list[str]]:
     """Variants by data set, both sorted. Reads no file.
 
     Example:
-        >>> preset_names()["mnist"]
+        >>> preset_names()["fashion-mnist"]
         ['bsnn', 'bsnn-unit', 'flt32', 'tha']
     """
     names = {

@@ -1,4 +1,4 @@
-"""What the method adds to a training loop: annealing and weight clipping."""
+"""What the method adds to a training loop: threshold rules and weight clipping."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from bsnn_tha.nn.leaky import AnnealedLeaky
+from bsnn_tha.nn.thresholds import ThresholdRule
 
 
 class ThresholdAnnealing(Callback):
-    """Advance every :class:`AnnealedLeaky` once per training iteration (Eq. 4).
+    """Advance every threshold rule once per training iteration.
 
-    Layers are found by type, so names, depth and wrapping do not matter; in
+    Annealing goes on by Eq. 4, learned thresholds are held in their bounds.
+    Rules are found by type, so names, depth and wrapping do not matter; in
     any Lightning loop this one callback is all that annealing needs. With
     gradient accumulation an iteration is an optimizer step, as it would be
     with the larger batch that is accumulated.
@@ -37,10 +38,10 @@ class ThresholdAnnealing(Callback):
 
 
 def anneal(network: nn.Module) -> None:
-    """One training iteration of annealing for every layer of a network."""
+    """One training iteration for the threshold rule of every layer of a network."""
     for module in network.modules():
-        if isinstance(module, AnnealedLeaky):
-            module.anneal()
+        if isinstance(module, ThresholdRule):
+            module.advance()
 
 
 class WeightClipping(Callback):

@@ -12,9 +12,10 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.data.dataset import Dataset
 from bsnn_tha.data.event_batch import EventBatch
 from bsnn_tha.errors import InvalidValueError, TrainingError
-from bsnn_tha.losses import Loss
-from bsnn_tha.metrics import SampleMean, predict
+from bsnn_tha.losses import Loss, symmetric_divergence
+from bsnn_tha.metrics import SampleMean
 from bsnn_tha.nn.network import NetworkWindow, SpikingNetwork
+from bsnn_tha.nn.thresholds import ThresholdRule
 from bsnn_tha.training.schedule import cosine_factor
 
 Batch = tuple[Tensor, Tensor]
@@ -25,15 +26,20 @@ _CALM_DOWN = "lower optimizer.lr or clip gradients, e.g. --set training.grad_cli
 def _check_task(config: RunConfig, dataset: Dataset, loss: Loss, network: SpikingNetwork) -> None:
     """Raise unless loss, outputs and targets fit each other."""
     classes = dataset.num_classes
-    if loss.needs_membranes and classes is not None:
+    if loss.classifies and classes is None:
+        raise InvalidValueError(
+            f"loss.name = {config.loss.name!r} needs classes, but {dataset.name} has a target "
+            "trace; use membrane"
+        )
+    if not loss.classifies and classes is not None:
         raise InvalidValueError(
             f"loss.name = {config.loss.name!r} needs a target trace, but {dataset.name} has "
             "classes; use spike_count"
         )
-    if not loss.needs_membranes and classes is None:
+    if config.loss.divergence and classes is None:
         raise InvalidValueError(
-            f"loss.name = {config.loss.name!r} needs classes, but {dataset.name} has a target "
-            "trace; use membrane"
+            "loss.divergence compares the classes two passes see, but "
+            f"{dataset.name} has a target trace; set it to 0"
         )
     outputs = network.output_shape
     if classes is not None and outputs != (classes,):
@@ -41,6 +47,33 @@ def _check_task(config: RunConfig, dataset: Dataset, loss: Loss, network: Spikin
             f"the network must end in {classes} outputs, one for each class of {dataset.name}, "
             f"but {config.network.notation} ends in {' × '.join(map(str, outputs))}"
         )
+
+
+def parameter_groups(
+    network: nn.Module, lr: float, threshold_lr: float | None
+) -> list[dict[str, Any]]:
+    """Learned thresholds apart from all else, for an optimizer.
+
+    Args:
+        network: any, with threshold rules inside.
+        lr: learning rate of the weights.
+        threshold_lr: of the thresholds' parameters; None for the same.
+
+    Example:
+        >>> from bsnn_tha import SpikingNetwork
+        >>> network = SpikingNetwork("4-2", (3,), beta=0.9, rule="learned", theta_0=1.0)
+        >>> groups = parameter_groups(network, 1e-3, 1e-2)
+        >>> [(len(group["params"]), group["lr"]) for group in groups]
+        [(4, 0.001), (2, 0.01)]
+    """
+    rules = [m for m in network.modules() if isinstance(m, ThresholdRule)]
+    thresholds = [parameter for rule in rules for parameter in rule.parameters()]
+    learned = {id(parameter) for parameter in thresholds}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in learned]
+    groups = [{"params": rest, "lr": lr}]
+    if thresholds:
+        groups.append({"params": thresholds, "lr": lr if threshold_lr is None else threshold_lr})
+    return groups
 
 
 class SpikingModule(LightningModule):
@@ -58,7 +91,7 @@ class SpikingModule(LightningModule):
         super().__init__()
         self.config = config
         self.network = config.build_network(dataset.input_shape)
-        self.loss = config.build_loss()
+        self.loss = config.build_loss(self.network)
         _check_task(config, dataset, self.loss, self.network)
         self.num_steps = config.data.num_steps if dataset.static else None
         self.classifies = dataset.num_classes is not None
@@ -90,14 +123,25 @@ class SpikingModule(LightningModule):
         )
 
     def training_step(self, batch: Batch, batch_index: int) -> dict[str, Any]:
+        if self.config.loss.divergence:
+            batch = self._twice(batch)
         window = self(batch[0])
         loss = self._log("train", window, batch)
+        if self.config.loss.divergence:
+            passes = self.loss.scores(window).chunk(2)
+            loss = loss + self.config.loss.divergence * symmetric_divergence(*passes)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss must be finite, but is {loss.item()} at iteration {self.global_step}; "
                 + _CALM_DOWN
             )
         return {"loss": self._share_of_joint_loss(loss, window), "window": window}
+
+    def _twice(self, batch: Batch) -> Batch:
+        """Each sample in two passes, which drop other neurons (LTMD, Eq. 12)."""
+        inputs, targets = batch
+        along = 0 if self.num_steps is not None else 1
+        return torch.cat([inputs, inputs], along), torch.cat([targets, targets])
 
     def _share_of_joint_loss(self, loss: Tensor, window: NetworkWindow) -> Tensor:
         """Weigh a process by its samples, so that the mean over processes is the joint loss."""
@@ -108,6 +152,10 @@ class SpikingModule(LightningModule):
         joint = torch.tensor(own, device=self.device)
         torch.distributed.all_reduce(joint)
         return loss * (own * processes / joint.item())
+
+    def predict(self, window: NetworkWindow) -> Tensor:
+        """The classes a window stands for, ``[batch]``: as its loss reads it."""
+        return self.loss.scores(window).argmax(-1)
 
     def on_train_epoch_end(self) -> None:
         # NaN membranes never fire, so a spike-count loss can stay finite over them.
@@ -128,7 +176,7 @@ class SpikingModule(LightningModule):
         window = self(batch[0])
         self._log("test", window, batch)
         if self.classifies:
-            self.predictions.append(predict(window.spikes).cpu())
+            self.predictions.append(self.predict(window).cpu())
 
     def _log(self, split: str, window: NetworkWindow, batch: Batch) -> Tensor:
         targets = batch[1]
@@ -136,7 +184,7 @@ class SpikingModule(LightningModule):
         loss = self.loss(window, targets)
         values = {"loss": loss.detach()}
         if self.classifies:
-            values["accuracy"] = (predict(window.spikes) == targets).float().mean()
+            values["accuracy"] = (self.predict(window) == targets).float().mean()
         for name, value in values.items():
             # Means over an epoch weigh every sample equally, whatever its batch or process.
             mean = self.means[f"{split}_{name}"]
@@ -149,14 +197,13 @@ class SpikingModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.config.optimizer
+        groups = parameter_groups(self.network, settings.lr, settings.threshold_lr)
         if settings.name == "adam":
             optimizer: torch.optim.Optimizer = torch.optim.Adam(
-                self.parameters(), lr=settings.lr, betas=settings.betas
+                groups, lr=settings.lr, betas=settings.betas
             )
         else:
-            optimizer = torch.optim.SGD(
-                self.parameters(), lr=settings.lr, momentum=settings.momentum
-            )
+            optimizer = torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
         if settings.schedule == "none":
             return optimizer
         # All processes' steps, so that the period stays what it is in epochs.

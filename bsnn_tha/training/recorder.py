@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from bsnn_tha.metrics import spike_timing
-from bsnn_tha.nn.leaky import AnnealedLeaky
+from bsnn_tha.nn.thresholds import ThresholdRule
 from bsnn_tha.training.files import replace_atomically
 
 TOLERANCE = 2
@@ -67,8 +67,8 @@ class OutputRecorder(Callback):
         self.spikes.append(window.spikes.detach().to(torch.uint8).cpu())
         self.loss.append(float(outputs["loss"]))
         self.target = batch[1]
-        neurons = (m for m in pl_module.modules() if isinstance(m, AnnealedLeaky))
-        self.thresholds.append(torch.stack([n.threshold.detach().mean() for n in neurons]).cpu())
+        rules = (m for m in pl_module.modules() if isinstance(m, ThresholdRule))
+        self.thresholds.append(torch.stack([rule().detach().mean() for rule in rules]).cpu())
         # All of it each time: by doubling, in twice the time of writing it once.
         if len(self.loss) & (len(self.loss) - 1) == 0:
             self._write()

@@ -127,8 +127,8 @@ class Snapshots(Callback):
             "iteration": trainer.global_step,
             "epoch": trainer.current_epoch,
             "loss": np.float32(pl_module.live["loss"].item()),
-            "thresholds": np.array([trace.threshold for trace in traces], dtype=np.float32),
-            "centres": np.array([trace.centre for trace in traces], dtype=np.float32),
+            "thresholds": np.array([np.mean(t.threshold) for t in traces], dtype=np.float32),
+            "centres": np.array([np.mean(t.centre) for t in traces], dtype=np.float32),
         }
         batch = [layer.figures() for layer in self._layers]
         for name in ("histograms", "edges", "dead_shares", "surrogate_masses"):
@@ -137,6 +137,9 @@ class Snapshots(Callback):
             arrays[f"membranes_{number}"] = trace.membranes
             arrays[f"spikes_{number}"] = trace.spikes
             arrays[f"rates_{number}"] = figures.rates
+            for name, value in (("thresholds", trace.threshold), ("centres", trace.centre)):
+                if isinstance(value, np.ndarray):
+                    arrays[f"{name}_{number}"] = value
         target = self.folder.snapshot(trainer.global_step)
         # Waiting for the disk each time would take longer than the rest.
         with replace_atomically(target, durable=False) as path, path.open("wb") as file:
@@ -192,7 +195,7 @@ class Snapshots(Callback):
             "slopes": np.array(slopes, dtype=np.float32),
         }
         for name in ("theta_0", "theta_inf", "alpha"):
-            values = [getattr(layer.neuron, name).item() for layer in layers]
+            values = [getattr(layer.neuron, name).mean().item() for layer in layers]
             arrays[name] = np.array(values, dtype=np.float32)
         for number, (layer, neurons) in enumerate(zip(layers, self._neurons, strict=True), start=1):
             size = int(np.prod(layer.output_shape))
@@ -344,6 +347,7 @@ class _BatchLayer:
 
     def reset(self) -> None:
         self._membranes: list[Tensor] = []
+        self._neurons: list[Tensor] = []
         self._counts = torch.zeros(())
         self._chances = 0
         self._step = 0
@@ -361,13 +365,17 @@ class _BatchLayer:
         membranes = window.membranes.detach().flatten(2)
         chosen = membranes[tuple(torch.from_numpy(place).to(spikes.device) for place in places)]
         self._membranes.append(chosen.float().cpu())
+        self._neurons.append(torch.from_numpy(neuron[part]))
 
     def figures(self) -> _Figures:
         neuron, values = self.layer.neuron, torch.cat(self._membranes)
         theta = [getattr(neuron, name).mean().item() for name in ("theta_0", "threshold")]
-        histogram, edges = membrane_histogram(values, [*theta, neuron.theta_inf.item()])
+        histogram, edges = membrane_histogram(values, [*theta, neuron.theta_inf.mean().item()])
         rates = self._counts.flatten()[spread(self.size, RATE_NEURONS)] / self._chances
-        mass = surrogate_mass(values.unsqueeze(0), neuron.centre.cpu(), neuron.surrogate)
+        centre = neuron.centre.float().cpu().flatten()
+        if len(centre) > 1:
+            centre = centre[torch.cat(self._neurons)]
+        mass = surrogate_mass(values.unsqueeze(0), centre, neuron.surrogate)
         return _Figures(
             histogram,
             edges,

@@ -1,14 +1,9 @@
-"""Losses on what the output neurons do over a window.
-
-The functions take tensors and serve any training loop. The frozen dataclasses
-beside them are what a configuration builds: called with the network's window
-and the targets, each returns a scalar.
-"""
+"""Squared error of spike counts: the papers on annealing and, as rates, on Rouser."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,7 +25,8 @@ def spike_count_loss(
         L = 1 / (T · batch · classes) Σ_batch Σ_j (c_j − Σ_t z_j[t])².
 
     The paper sums; the published code (and this) divides by batch, classes and
-    T, which the published learning rates were searched with.
+    T, which the published learning rates were searched with. It is T times the
+    mean squared error of spike rates, Rouser's loss: the same to Adam.
 
     Args:
         spikes: ``[time, batch, classes]``.
@@ -50,34 +46,6 @@ def spike_count_loss(
     return F.mse_loss(counts, wanted.masked_fill_(right, correct_rate * steps)) / steps
 
 
-def membrane_loss(
-    membranes: Tensor, target: Tensor, reduction: Literal["mean", "sum"] = "mean"
-) -> Tensor:
-    """Squared error of the output membrane (Eshraghian and Lu 2022, Eq. 29).
-
-    Args:
-        membranes, target: ``[time, batch, outputs]``.
-        reduction: over time, ``"mean"`` as in the published notebook (which
-            the published learning rate belongs to) or ``"sum"`` as in Eq. 29.
-            Batch and outputs are averaged.
-
-    Example:
-        >>> membranes = torch.tensor([1.0, 3.0]).view(2, 1, 1)
-        >>> membrane_loss(membranes, torch.zeros(2, 1, 1), "sum")
-        tensor(10.)
-    """
-    error = F.mse_loss(membranes, target)
-    return error * len(target) if reduction == "sum" else error
-
-
-class Loss(Protocol):
-    """A scalar from a network's window and the targets."""
-
-    needs_membranes: ClassVar[bool]
-
-    def __call__(self, window: NetworkWindow, targets: Tensor) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class SpikeCountLoss:
     """:func:`spike_count_loss` of the output spikes.
@@ -87,6 +55,7 @@ class SpikeCountLoss:
     """
 
     needs_membranes: ClassVar[bool] = False
+    classifies: ClassVar[bool] = True
 
     correct_rate: float = 0.8
     incorrect_rate: float = 0.2
@@ -101,25 +70,6 @@ class SpikeCountLoss:
     def __call__(self, window: NetworkWindow, targets: Tensor) -> Tensor:
         return spike_count_loss(window.spikes, targets, self.correct_rate, self.incorrect_rate)
 
-
-@dataclass(frozen=True)
-class MembraneLoss:
-    """:func:`membrane_loss` of the output membranes.
-
-    Raises:
-        InvalidValueError: a reduction other than ``"mean"`` and ``"sum"``.
-    """
-
-    needs_membranes: ClassVar[bool] = True
-
-    reduction: Literal["mean", "sum"] = "mean"
-
-    def __post_init__(self) -> None:
-        if self.reduction not in ("mean", "sum"):
-            raise InvalidValueError(
-                f"reduction must be 'mean' or 'sum', but got reduction={self.reduction!r}"
-            )
-
-    def __call__(self, window: NetworkWindow, targets: Tensor) -> Tensor:
-        assert window.membranes is not None
-        return membrane_loss(window.membranes, targets, self.reduction)
+    def scores(self, window: NetworkWindow) -> Tensor:
+        """Spike rates, ``[batch, classes]``."""
+        return spike_counts(window.spikes) / len(window.spikes)

@@ -1,0 +1,24 @@
+"""What a loss is to the training loop."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from torch import Tensor
+
+from bsnn_tha.nn.network import NetworkWindow
+
+
+class Loss(Protocol):
+    """A scalar from a network's window and the targets, and what it reads as the answer."""
+
+    needs_membranes: ClassVar[bool]
+    """Whether it reads the output membranes, which are recorded only if it does."""
+    classifies: ClassVar[bool]
+    """Whether targets are classes; otherwise a trace."""
+
+    def __call__(self, window: NetworkWindow, targets: Tensor) -> Tensor: ...
+
+    def scores(self, window: NetworkWindow) -> Tensor:
+        """``[batch, classes]``: the network's answer is the highest, the first of equals."""
+        ...

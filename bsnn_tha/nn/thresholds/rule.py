@@ -1,0 +1,140 @@
+"""What every threshold rule has in common.
+
+A rule is a small module: it holds the numbers a firing threshold comes from and
+says what the threshold is now. Neurons ask it at every forward pass; training
+calls :meth:`ThresholdRule.advance` after every step of the optimizer. Whatever
+copies, moves, saves or shares out the network takes the rule along, because it
+is a submodule: schedules are buffers, learned thresholds are parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.functional.anneal import check_threshold
+
+
+class ThresholdRule(nn.Module):
+    """The firing threshold θ of a layer, and how training changes it.
+
+    As it stands, θ is fixed. A rule of your own derives from it and overrides
+    :meth:`forward`; if θ moves without a gradient also :meth:`moved`, and if it
+    must be kept in bounds :meth:`project`.
+
+    Args:
+        theta_0: initial threshold θ0 > 0, in units of the membrane potential.
+        shape: ``()`` for one threshold that the layer shares; the shape of
+            the layer's neurons for one threshold each.
+
+    Attributes:
+        theta_0: θ0, a buffer of that shape.
+        iteration: training iterations so far.
+
+    Raises:
+        InvalidValueError: θ0 is not a finite number above 0.
+
+    Example:
+        >>> class Linear(ThresholdRule):
+        ...     "A threshold that rises by `rate` per training iteration."
+        ...     def __init__(self, theta_0, rate, shape=()):
+        ...         super().__init__(theta_0, shape)
+        ...         self.rate = rate
+        ...     def forward(self):
+        ...         return self.theta_0 + self.rate * self.iteration
+        >>> rule = Linear(1.0, rate=0.5)
+        >>> rule.advance(2)
+        >>> rule()
+        tensor(2.)
+    """
+
+    theta_0: Tensor
+    iteration: Tensor
+
+    def __init__(self, theta_0: float, shape: Sequence[int] = ()) -> None:
+        super().__init__()
+        check_threshold(theta_0)
+        self.register_buffer("theta_0", torch.full(tuple(shape), float(theta_0)))
+        self.register_buffer("iteration", torch.tensor(0))
+
+    def forward(self) -> Tensor:
+        """θ now, ``[]`` or one per neuron; differentiable where it is learned."""
+        return self.theta_0
+
+    def final(self) -> Tensor:
+        """Where θ goes without further gradients: θ itself if it has no schedule."""
+        return self().detach()
+
+    @property
+    def annealed(self) -> bool:
+        """Whether θ follows a schedule."""
+        return False
+
+    @property
+    def learned(self) -> bool:
+        """Whether θ has parameters of its own."""
+        return any(True for _ in self.parameters())
+
+    @torch.no_grad()
+    def advance(self, iterations: int = 1) -> None:
+        """Go on by training iterations, after the optimizer's step.
+
+        Args:
+            iterations: how many, ≥ 0. They are counted by every rule.
+
+        Raises:
+            InvalidValueError: a negative number.
+        """
+        if iterations < 0:
+            raise InvalidValueError(f"iterations must be at least 0, but got {iterations}")
+        self.iteration += iterations
+        self.moved()
+        self.project()
+
+    def moved(self) -> None:
+        """Set what depends on :attr:`iteration`. Nothing, unless overridden."""
+
+    def project(self) -> None:
+        """Bring learned parameters back into their bounds. Nothing, unless overridden."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> ThresholdRule:
+        # A schedule is not data: casting the network to half precision moves
+        # these buffers to the new device but leaves them in full precision,
+        # where steps of α (θ∞ − θ) would otherwise vanish.
+        exact = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, before in exact.items():
+            after = self._buffers.get(name)
+            if before is not None and after is not None and after.itemsize < before.itemsize:
+                self._buffers[name] = before.to(after.device)
+        return self
+
+    def extra_repr(self) -> str:
+        """The threshold in one line, for ``print(network)``."""
+        return _shown(self())
+
+
+class Fixed(ThresholdRule):
+    """θ = θ0 throughout.
+
+    Args:
+        theta_0: θ0 > 0.
+
+    Example:
+        >>> Fixed(1.5)()
+        tensor(1.5000)
+    """
+
+    def __init__(self, theta_0: float) -> None:
+        super().__init__(theta_0)
+
+
+def _shown(threshold: Tensor) -> str:
+    if threshold.numel() == 1:
+        return f"theta={threshold.item():.4g}"
+    values = threshold.detach()
+    return f"theta={values.min().item():.4g} to {values.max().item():.4g} per neuron"

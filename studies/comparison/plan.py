@@ -1,0 +1,184 @@
+"""Which runs a comparison is made of."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from bsnn_tha.config import PerLayer, RunConfig
+from bsnn_tha.errors import InvalidValueError, RunError
+from bsnn_tha.presets import load_preset
+from bsnn_tha.training.files import replace_atomically
+from studies.comparison.recipes import find_recipe
+
+WEIGHTS = {"binary": "tha", "float": "flt32"}
+"""The variants whose presets are tuned for these weights."""
+
+_PLAN = "comparison.toml"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the table: a rule, weights and an initial threshold, for all seeds."""
+
+    rule: str
+    weights: str
+    factor: float
+    """Of the initial thresholds, over the configuration's."""
+
+    @property
+    def name(self) -> str:
+        """For folders: ``rouser-binary``, or ``rouser-binary-x0.25``."""
+        return f"{self.rule}-{self.weights}" + ("" if self.factor == 1 else f"-x{self.factor:g}")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that shapes a comparison's results.
+
+    Args:
+        bases: a configuration for each kind of weights.
+        rules: names of :data:`~studies.comparison.recipes.RECIPES`.
+        seeds: from ``training.seed`` of the configurations upwards.
+        factors: of the initial thresholds.
+
+    Raises:
+        InvalidValueError: nothing to compare, an unknown rule, or a
+            configuration that a rule does not fit.
+    """
+
+    bases: dict[str, RunConfig]
+    rules: tuple[str, ...]
+    seeds: int
+    factors: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise InvalidValueError(f"seeds must be at least 1, but got {self.seeds}")
+        for name in ("bases", "rules", "factors"):
+            values = list(getattr(self, name))
+            if not values or len(set(values)) < len(values):
+                raise InvalidValueError(f"{name} must be one or more, each once, but got {values}")
+        for factor in self.factors:
+            if not factor > 0:
+                raise InvalidValueError(f"factors of theta_0 must be above 0, but got {factor:g}")
+        for cell in self.cells():
+            self.config(cell, 0)
+
+    def cells(self) -> list[Cell]:
+        """Rows of the table, in its order."""
+        return [
+            Cell(rule, weights, factor)
+            for weights in self.bases
+            for rule in self.rules
+            for factor in self.factors
+        ]
+
+    def config(self, cell: Cell, trial: int) -> RunConfig:
+        """The configuration of one run.
+
+        The recipe comes first, so that a surrogate's width belongs to the
+        threshold of the configuration, whatever factor is tried.
+        """
+        config = find_recipe(cell.rule)(self.bases[cell.weights])
+        threshold = config.threshold
+        return config.with_changes(
+            {
+                "variant": cell.name,
+                "source": f"comparison, rule {cell.rule}",
+                "training.seed": config.training.seed + trial,
+                "threshold.theta_0": _times(threshold.theta_0, cell.factor),
+                "threshold.theta_inf": _times(threshold.theta_inf, cell.factor),
+            }
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the comparison into its folder, for a later call to go on with."""
+        values: dict[str, Any] = {
+            "rules": list(self.rules),
+            "seeds": self.seeds,
+            "factors": list(self.factors),
+            "bases": {name: tomllib.loads(base.to_toml()) for name, base in self.bases.items()},
+        }
+        with replace_atomically(folder / _PLAN) as temporary:
+            temporary.write_text(tomli_w.dumps(values), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Comparison:
+        """The comparison of a folder.
+
+        Raises:
+            RunError: the folder has none.
+        """
+        try:
+            values = tomllib.loads((folder / _PLAN).read_text(encoding="utf-8"))
+            return cls(
+                {name: RunConfig.from_dict(base) for name, base in values["bases"].items()},
+                tuple(values["rules"]),
+                values["seeds"],
+                tuple(values["factors"]),
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise RunError(f"{folder} is not a folder of a comparison: {error}") from None
+
+
+def bases_of(dataset: str, weights: Sequence[str], changes: dict[str, Any]) -> dict[str, RunConfig]:
+    """Configurations of a data set for each kind of weights, from its presets.
+
+    All have the data, the number of epochs and the protocol of the annealed preset. What
+    belongs to the weights (β, θ0, learning rate, clipping, dropout) is that of the preset
+    tuned for them; a schedule, which only binary weights have, is taken over in
+    proportion to θ0.
+
+    Args:
+        dataset: with presets ``tha`` and ``flt32``.
+        weights: of :data:`WEIGHTS`.
+        changes: settings of the user's, for all.
+
+    Raises:
+        InvalidValueError: unknown weights or data set.
+    """
+    annealed = load_preset(dataset, "tha")
+    bases = {}
+    for kind in weights:
+        if kind not in WEIGHTS:
+            raise InvalidValueError(f"weights must be {' or '.join(WEIGHTS)}, but got {kind!r}")
+        base = load_preset(dataset, WEIGHTS[kind])
+        shared = {
+            "data": annealed.data.model_dump(exclude_none=True),
+            "training.epochs": annealed.training.epochs,
+            "training.protocol": annealed.training.protocol,
+            "training.patience": None,
+            "threshold.theta_inf": _in_proportion(base, annealed),
+            "threshold.alpha": annealed.threshold.alpha,
+        }
+        bases[kind] = base.with_changes(shared).with_changes(changes)
+    return bases
+
+
+def _in_proportion(base: RunConfig, annealed: RunConfig) -> PerLayer | None:
+    """θ∞ that rises from the base's θ0 as the annealed one does from its own."""
+    theta_0, theta_inf = annealed.threshold.theta_0, annealed.threshold.theta_inf
+    if theta_inf is None:
+        return None
+    own = base.threshold.theta_0
+    layers = [value for value in (theta_0, theta_inf, own) if isinstance(value, list)]
+    if not layers:
+        assert not isinstance(theta_0, list) and not isinstance(theta_inf, list)
+        return _times(own, theta_inf / theta_0)
+    zeros, finals, owns = (
+        value if isinstance(value, list) else [value] * len(layers[0])
+        for value in (theta_0, theta_inf, own)
+    )
+    return [o * f / z for o, f, z in zip(owns, finals, zeros, strict=True)]
+
+
+def _times(value: Any, factor: float) -> Any:
+    if value is None:
+        return None
+    return [each * factor for each in value] if isinstance(value, list) else value * factor

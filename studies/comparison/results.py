@@ -1,0 +1,108 @@
+"""What a comparison found: one row for each rule, weights and initial threshold."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bsnn_tha.training.files import RunFolder
+from studies.comparison.plan import Cell, Comparison
+from studies.comparison.runner import failure, run_folder
+
+Row = dict[str, Any]
+
+
+def read(comparison: Comparison, folder: Path, reach: float | None = None) -> list[Row]:
+    """Rows of the table, from the run folders of what is finished.
+
+    Args:
+        comparison: of the folder.
+        folder: of the comparison.
+        reach: validation accuracy whose first epoch is looked for. None: 95% of the best
+            mean over rules, for each kind of weights.
+
+    Returns:
+        One row per cell with at least one finished or failed run. ``accuracies`` are on
+        the test set; ``curves`` has ``[seeds, epochs]`` arrays as lists by column
+        of ``metrics.csv``.
+    """
+    rows = [_row(comparison, folder, cell) for cell in comparison.cells()]
+    rows = [row for row in rows if row["seeds"] or row["failed"]]
+    for weights in {row["weights"] for row in rows}:
+        alike = [row for row in rows if row["weights"] == weights and row["seeds"]]
+        goal = reach
+        if goal is None and alike:
+            goal = 0.95 * max(
+                float(np.nanmax(np.mean(row["curves"]["val_accuracy"], axis=0))) for row in alike
+            )
+        for row in alike:
+            row["reach"] = goal
+            row["epochs_to_reach"] = [
+                _first(curve, goal or 0.0) for curve in row["curves"]["val_accuracy"]
+            ]
+    return rows
+
+
+def _row(comparison: Comparison, folder: Path, cell: Cell) -> Row:
+    summaries, tables, failed = [], [], []
+    first = comparison.bases[cell.weights].training.seed
+    for seed in range(first, first + comparison.seeds):
+        path = run_folder(folder, cell, seed)
+        if (reason := failure(path)) is not None:
+            failed.append({"seed": seed, "reason": reason})
+        elif RunFolder(path).summary.exists():
+            summaries.append(json.loads(RunFolder(path).summary.read_text(encoding="utf-8")))
+            tables.append(_columns(RunFolder(path).metrics))
+    row: Row = {
+        "rule": cell.rule,
+        "weights": cell.weights,
+        "factor": cell.factor,
+        "seeds": [summary["seed"] for summary in summaries],
+        "failed": failed,
+    }
+    if not summaries:
+        return row
+    accuracies = [summary["test"]["accuracy"] for summary in summaries]
+    layers = [summary["layers"] for summary in summaries]
+    epochs = min(len(table["epoch"]) for table in tables)
+    return row | {
+        "accuracies": accuracies,
+        "best": max(accuracies),
+        "mean": statistics.fmean(accuracies),
+        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
+        "dead": _means(layers, "dead_share"),
+        "firing_rate": _means(layers, "firing_rate"),
+        "threshold": _means(layers, "threshold"),
+        "spikes_per_sample": sum(_means(layers, "spikes_per_sample")),
+        "weight_bits": sum(summaries[0]["weight_bits"].values()),
+        "train_seconds": statistics.fmean(s["train_seconds"] for s in summaries),
+        "curves": {
+            name: [table[name][:epochs] for table in tables]
+            for name in tables[0]
+            if name.rstrip("0123456789_") in _CURVES
+        },
+    }
+
+
+_CURVES = ("val_accuracy", "train_accuracy", "dead", "threshold", "rate")
+
+
+def _means(layers: list[list[dict[str, float]]], key: str) -> list[float]:
+    """One mean over seeds for each layer."""
+    return [statistics.fmean(row[key] for row in rows) for rows in zip(*layers, strict=True)]
+
+
+def _columns(path: Path) -> dict[str, list[float]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
+
+
+def _first(curve: list[float], goal: float) -> int | None:
+    """The first epoch, from 1, that reaches the goal."""
+    return next((epoch for epoch, value in enumerate(curve, 1) if value >= goal), None)

@@ -1,0 +1,274 @@
+"""Comparing threshold rules: recipes, plans, and a real comparison that is stopped and goes on."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from bsnn_tha.cli import app
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.presets import load_preset, preset_names
+from bsnn_tha.training.machine import Machine
+from studies.comparison import report, results
+from studies.comparison.plan import Cell, Comparison, bases_of
+from studies.comparison.recipes import RECIPES, find_recipe
+from studies.comparison.runner import run_all, run_folder
+
+QUICK = {
+    "training.epochs": 2,
+    "data.subset": 96,
+    "data.num_steps": 6,
+    "data.batch_size": 32,
+    "network.notation": "8C3-AP2-10",
+    "threshold.theta_0": [0.5, 0.5],
+    "threshold.theta_inf": [1.0, 1.0],
+    "threshold.alpha": 0.02,
+    "snapshots.count": 0,
+}
+MACHINE = Machine(threads=1)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_preset("digits", "tha")
+
+
+# Recipes
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds_on_every_data_set(name):
+    for dataset, variants in preset_names().items():
+        if "tha" not in variants:
+            continue
+        config = load_preset(dataset, "tha")
+        if config.threshold.theta_inf is not None:
+            changed = find_recipe(name)(config)
+            assert changed.threshold.theta_0 == config.threshold.theta_0
+            assert (changed.data, changed.loss) == (config.data, config.loss)
+            assert changed.network == config.network
+
+
+def built(name, config):
+    return find_recipe(name)(config).build_network((1, 8, 8))
+
+
+def test_recipes_are_the_papers_choices(digits):
+    """The table at the end of PAPERS.md: rule, reset, surrogate, gradient of θ."""
+    expected = {
+        "fixed": ("Fixed", "subtract", "FastSigmoid", "none", False),
+        "annealed": ("Annealed", "subtract", "FastSigmoid", "none", False),
+        "rouser": ("Learned", "zero", "Exponential", "none", False),
+        "ltmd": ("Tanh", "zero", "Rectangle", "none", False),
+        "lt-snn": ("Learned", "zero", "Triangle", "sigmoid", True),
+    }
+    for name, choices in expected.items():
+        for layer in built(name, digits).layers:
+            neuron = layer.neuron
+            path = neuron.threshold_gradient
+            assert choices == (
+                type(neuron.rule).__name__,
+                neuron._reset_mechanism,
+                type(neuron.surrogate).__name__,
+                path.window,
+                path.fired_only,
+            )
+            per_neuron = neuron.threshold.numel() > 1
+            assert per_neuron == (name == "rouser")
+
+
+@pytest.mark.parametrize(
+    ("name", "theta", "shape"),
+    [
+        ("rouser", 1.25, lambda x: 1.5 / 3.75 * math.exp(-abs(x) / 3.75)),
+        ("ltmd", math.tanh(0.5), lambda x: float(abs(x) < 0.5)),
+        ("lt-snn", 1.0, lambda x: max(0.0, 1 - abs(x))),
+    ],
+)
+def test_surrogates_are_the_papers_measured_in_thresholds(digits, name, theta, shape):
+    """s(θ0 (1 + r)) θ0 is the paper's at the same distance r in its own thresholds."""
+    for layer, theta_0 in zip(built(name, digits).layers, digits.threshold.theta_0, strict=True):
+        for r in (-0.7, -0.1, 0.0, 0.4, 0.9):
+            u, centre = torch.tensor(theta_0 * (1 + r)), torch.tensor(theta_0)
+            expected = shape(r * theta) * theta
+            actual = layer.neuron.surrogate(u, centre).item() * theta_0
+            assert actual == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_at_the_papers_own_threshold_nothing_is_scaled(digits):
+    config = find_recipe("rouser")(digits.with_changes({"threshold.theta_0": 1.25}))
+    assert config.neuron.slope == pytest.approx(1 / 3.75)
+    assert config.optimizer.threshold_lr == pytest.approx(config.optimizer.lr)
+
+
+def test_an_unknown_rule_names_the_nearest():
+    with pytest.raises(InvalidValueError, match="unknown rule 'rousser'; did you mean 'rouser'?"):
+        find_recipe("rousser")
+
+
+# Plans
+
+
+def test_a_swept_threshold_does_not_change_the_surrogate(digits):
+    comparison = Comparison({"binary": digits}, ("lt-snn", "annealed"), 2, (0.5, 1.0))
+    assert [cell.name for cell in comparison.cells()] == [
+        "lt-snn-binary-x0.5", "lt-snn-binary", "annealed-binary-x0.5", "annealed-binary",
+    ]  # fmt: skip
+    half, whole = (comparison.config(cell, 1) for cell in comparison.cells()[:2])
+    assert half.neuron == whole.neuron
+    assert half.threshold.theta_0 == [theta / 2 for theta in digits.threshold.theta_0]
+    assert half.training.seed == digits.training.seed + 1
+    annealed = comparison.config(comparison.cells()[2], 0)
+    assert annealed.threshold.theta_inf == [theta / 2 for theta in digits.threshold.theta_inf]
+
+
+def test_bases_share_data_and_anneal_in_proportion():
+    bases = bases_of("spoken-digits", ["binary", "float"], {"training.epochs": 3})
+    binary, floating = bases["binary"], bases["float"]
+    assert binary.data == floating.data and binary.training.epochs == floating.training.epochs == 3
+    assert floating.threshold.theta_0 == load_preset("spoken-digits", "flt32").threshold.theta_0
+    for theta, own, published, reached in zip(
+        [floating.threshold.theta_0] * 2,
+        floating.threshold.theta_inf,
+        binary.threshold.theta_0,
+        binary.threshold.theta_inf,
+        strict=True,
+    ):
+        assert own / theta == pytest.approx(reached / published)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda base: Comparison({"binary": base}, (), 1), "rules must be one or more, each once"),
+        (lambda base: Comparison({"binary": base}, ("fixed", "fixed"), 1), "rules must be one or"),
+        (lambda base: Comparison({"binary": base}, ("fixed",), 0), "seeds must be at least 1"),
+        (lambda base: Comparison({"binary": base}, ("fixed",), 1, (0.0,)), "factors of theta_0"),
+        (lambda base: bases_of("digits", ["ternary"], {}), "weights must be binary or float"),
+        (
+            lambda base: Comparison({"binary": load_preset("digits", "bsnn")}, ("annealed",), 1),
+            "the rule 'annealed' needs a schedule",
+        ),
+    ],
+)
+def test_broken_rules_are_named(digits, make, message):
+    with pytest.raises(InvalidValueError) as refusal:
+        make(digits)
+    assert str(refusal.value).startswith(message) and "\n" not in str(refusal.value)
+
+
+# A comparison that runs
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """Two rules, two seeds, two thresholds; and one rule that diverges."""
+    folder = tmp_path_factory.mktemp("compare") / "runs"
+    bases = bases_of("digits", ["binary"], QUICK)
+    comparison = Comparison(bases, ("fixed", "rouser"), 2, (1.0, 2.0))
+    run_all(comparison, folder, machine=MACHINE, verbose=False)
+    return comparison, folder
+
+
+def test_rows_are_what_the_runs_say(compared):
+    comparison, folder = compared
+    rows = results.read(comparison, folder)
+    assert [(row["rule"], row["factor"]) for row in rows] == [
+        ("fixed", 1.0), ("fixed", 2.0), ("rouser", 1.0), ("rouser", 2.0),
+    ]  # fmt: skip
+    for row, cell in zip(rows, comparison.cells(), strict=True):
+        paths = [run_folder(folder, cell, seed) for seed in (0, 1)]
+        summaries = [json.loads((path / "summary.json").read_text()) for path in paths]
+        accuracies = [summary["test"]["accuracy"] for summary in summaries]
+        assert row["accuracies"] == accuracies and row["failed"] == []
+        assert row["best"] == max(accuracies)
+        assert row["mean"] == pytest.approx(sum(accuracies) / 2)
+        assert row["std"] == pytest.approx(statistics.stdev(accuracies))
+        spikes = [sum(layer["spikes_per_sample"] for layer in s["layers"]) for s in summaries]
+        assert row["spikes_per_sample"] == pytest.approx(sum(spikes) / 2)
+        assert np.shape(row["curves"]["val_accuracy"]) == (2, 2)
+        assert {"dead", "threshold_1", "rate_2"} <= row["curves"].keys()
+    learned = rows[2]["curves"]["threshold_1"][0]
+    assert learned[0] != learned[1]
+    assert set(rows[0]["curves"]["threshold_1"][0]) == {0.5}
+    assert set(rows[1]["curves"]["threshold_1"][0]) == {1.0}
+
+
+def test_the_epoch_that_reaches_the_goal(compared):
+    comparison, folder = compared
+    rows = results.read(comparison, folder, reach=0.0)
+    assert all(row["epochs_to_reach"] == [1, 1] for row in rows)
+    rows = results.read(comparison, folder, reach=1.01)
+    assert all(row["epochs_to_reach"] == [None, None] for row in rows)
+    best = max(np.mean(r["curves"]["val_accuracy"], 0).max() for r in results.read(*compared))
+    assert results.read(*compared)[0]["reach"] == pytest.approx(0.95 * best)
+
+
+def test_finished_runs_are_not_repeated_and_lost_ones_are(compared):
+    comparison, folder = compared
+    kept, lost = (run_folder(folder, comparison.cells()[0], seed) for seed in (0, 1))
+    before = (kept / "summary.json").stat().st_mtime_ns
+    (lost / "summary.json").unlink()
+    again = Comparison.load(folder)
+    assert again == comparison
+    run_all(again, folder, machine=MACHINE, verbose=False)
+    assert (kept / "summary.json").stat().st_mtime_ns == before
+    assert (lost / "summary.json").exists()
+
+
+def test_table_and_figures(compared, tmp_path):
+    rows = results.read(*compared)
+    written = report.write(rows, tmp_path)
+    assert {path.name for path in written} == {
+        "results.json", "table.md", "overview.png", "thresholds.png", "sweep.png",
+    }  # fmt: skip
+    assert json.loads((tmp_path / "results.json").read_text()) == rows
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert lines[0].startswith("| rule") and "θ0" in lines[0]
+    assert f"{100 * rows[0]['mean']:.2f}" in lines[2]
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in written[2:])
+
+
+def test_a_run_that_diverges_is_a_row_that_failed(tmp_path):
+    changes = {**QUICK, "training.epochs": 1, "optimizer.lr": 1e37, "training.grad_clip": None}
+    bases = bases_of("digits", ["float"], changes | {"training.weight_clip": None})
+    comparison = Comparison(bases, ("fixed",), 1)
+    for _ in range(2):  # and stays so
+        run_all(comparison, tmp_path, machine=MACHINE, verbose=False)
+        (row,) = results.read(comparison, tmp_path)
+        assert row["seeds"] == [] and "finite" in row["failed"][0]["reason"]
+    assert "failed" in report.table([row])
+    assert [path.name for path in report.write([row], tmp_path)] == ["results.json", "table.md"]
+
+
+def test_the_command_reports_a_folder_again(compared):
+    _, folder = compared
+    result = CliRunner().invoke(app, ["compare", "--output", str(folder), "--threads", "1"])
+    assert result.exit_code == 0, result.output
+    assert "rouser" in result.output and "epochs to" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rules", "fixd"], "did you mean 'fixed'?"),
+        (["--theta-0", "a,b"], "--theta-0 takes numbers separated by commas"),
+        (["--dataset", "digts"], "did you mean 'digits'?"),
+        (["--jobs", "0"], "jobs must be at least 1"),
+    ],
+)
+def test_wrong_options(options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["compare", *options])
+    assert isinstance(result.exception, InvalidValueError) and message in str(result.exception)
+
+
+def test_folders_are_named_for_what_they_hold():
+    assert Cell("fixed", "binary", 1.0).name == "fixed-binary"
+    assert Cell("fixed", "binary", 0.25).name == "fixed-binary-x0.25"
