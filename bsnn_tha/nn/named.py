@@ -3,26 +3,26 @@
 A name stands for its layers wherever a notation is asked for. The networks have
 ten outputs; a slash and a number ask for others: ``vgg9/101``.
 
-=======================  ======================================================
-name                     from
-=======================  ======================================================
-``vgg7``, ``vgg9``       LT-SNN, Table 3
-``mobilenet-light``      LT-SNN, Table 3
-``vgg11``                LT-SNN, Tables 4 and 7, which name it without its layers:
-                         those of Deng et al. (2022), TET
-``resnet19``             LT-SNN, Table 4, and LTMD, Table 4: that of Zheng et al.
-                         (2021), for ``norm = "tdbn"``
-``vgg16``                LTMD, Table 4, which names it without its layers: the
-                         13 convolutions of Simonyan and Zisserman (2014), and
-                         fully connected layers as for images of 32 × 32
-``ltmd-mnist``           LTMD, Section 4.1; sizes as in its authors' code
-``densenet-static``      LTMD, Table 1; first layers, growth and the fully
-``densenet-neuromorphic``  connected layer as in its authors' code
-=======================  ======================================================
+=========================  ====================================================
+name                       from
+=========================  ====================================================
+``vgg7``, ``vgg9``         LT-SNN, Table 3
+``mobilenet-light``        LT-SNN, Table 3
+``vgg11``                  LT-SNN, Tables 4 and 7, which do not list its layers:
+                           those of Deng et al. (2022), TET
+``resnet19``               LT-SNN, Table 4, and LTMD, Table 4: that of Zheng et
+                           al. (2021), for ``norm = "tdbn"``
+``vgg16``                  LTMD, Table 4, which does not list its layers: the
+                           convolutions of Simonyan and Zisserman (2014), with
+                           fully connected layers for images of 32 × 32
+``ltmd-mnist``             LTMD, Section 4.1, with sizes from its authors' code
+``densenet-static``,       LTMD, Table 1, with first layers, growth and fully
+``densenet-neuromorphic``  connected layers from its authors' code
+=========================  ====================================================
 
-In the papers' own convolutional networks other than THA's, convolutions keep the
-size of their maps (``P``), which their tables do not say: only so do the counts of
-parameters come out, at 48 × 48 for events (see ``tests/test_named_networks.py``).
+Their convolutions keep the size of maps (``P``), unlike THA's. The tables do not say
+so, but only so do the counts of parameters come out that LT-SNN prints, with events on
+48 × 48 places. What comes out and what does not: ``docs/networks``.
 """
 
 from __future__ import annotations
