@@ -261,6 +261,13 @@ def test_recordings_and_hooks_see_every_layer(notation, wiring):
     assert torch.equal(torch.from_numpy(traces[-1].spikes).double(), window.spikes)
 
 
+def test_a_network_with_branches_can_be_exported():
+    network = make_network("4C3P-4RS2-2DB2-GAP-5", norm="tdbn", weights="sawb").eval()
+    frames = make_frames()
+    program = torch.export.export(network, (frames,))
+    assert torch.equal(program.module()(frames).spikes, network(frames).spikes)
+
+
 # tdBN
 
 
