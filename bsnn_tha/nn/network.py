@@ -22,10 +22,11 @@ from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.lif_reference import LIFWindow
 from bsnn_tha.functional.sparse_linear import sparse_linear
 from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear, WeightInit
-from bsnn_tha.nn.dropout import ByteDropout
+from bsnn_tha.nn.dropout import SeededDropout
 from bsnn_tha.nn.leaky import AnnealedLeaky
 from bsnn_tha.nn.norm import BatchNormPerStep
 from bsnn_tha.nn.notation import ConvSpec, LayerSpec, parse_network
+from bsnn_tha.nn.one_pass import one_pass
 from bsnn_tha.nn.recompute import recompute_in_backward
 
 
@@ -102,7 +103,7 @@ class SpikingLayer(nn.Module):
                 else nn.Linear(features, spec.outputs)
             )
             if dropout:
-                self.dropout = ByteDropout(dropout)
+                self.dropout = SeededDropout(dropout)
         self.neuron = neuron
 
     def forward(
@@ -121,8 +122,13 @@ class SpikingLayer(nn.Module):
             membrane: membranes to start from; zero if None.
             record: also return the membranes of every step.
         """
+        record = record or self.show_membranes
+        if num_steps is None and not record:
+            window = one_pass(self.synapse, self.dropout, self.neuron, input, membrane)
+            if window is not None:
+                return window
         current = self.dropout(self.drive(input, num_steps))
-        return self.neuron.window(current, membrane, record or self.show_membranes)
+        return self.neuron.window(current, membrane, record)
 
     def drive(self, input: Tensor, num_steps: int | None = None) -> Tensor:
         """The current that reaches the neurons but for dropout, ``[time, batch, *output_shape]``.
