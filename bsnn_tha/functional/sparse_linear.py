@@ -25,6 +25,8 @@ from torch.nn import functional as F
 _SPARSE = 0.05
 # Multiplications below which it does not matter.
 _SMALL = 1 << 22
+# Outputs below which even counting the zeros costs more than a matrix product.
+_FEWEST_OUTPUTS = 64
 
 
 def sparse_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -102,7 +104,7 @@ _linear.register_autograd(_differentiate, setup_context=_save)
 
 def _loops(input: Tensor, outputs: int) -> ModuleType | None:
     """The compiled loops, if they pay for this input."""
-    if input.numel() * outputs < _SMALL:
+    if outputs < _FEWEST_OUTPUTS or input.numel() * outputs < _SMALL:
         return None
     if int(input.count_nonzero()) > _SPARSE * input.numel():
         return None
