@@ -14,6 +14,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsnn_tha.functional.spike_conv import spike_conv2d
+
 
 def conv_avg_pool2d(input: Tensor, weight: Tensor, pool: int) -> Tensor:
     """``avg_pool2d(conv2d(input, weight), pool)`` in one convolution.
@@ -39,6 +41,7 @@ def conv_avg_pool2d(input: Tensor, weight: Tensor, pool: int) -> Tensor:
         True
     """
     if pool == 1:
-        return F.conv2d(input, weight)
+        return spike_conv2d(input, weight)
     kernel = F.avg_pool2d(F.pad(weight, [pool - 1] * 4), pool, stride=1)
-    return F.conv2d(input, kernel, stride=pool)
+    # Sums of pool² signs, divided by pool².
+    return spike_conv2d(input, kernel, stride=pool, scale=pool * pool)
