@@ -26,6 +26,8 @@ from torch.nn import functional as F
 
 # Multiplications below which it does not matter.
 _SMALL = 1 << 22
+# Values in a line of a patch below which copying patches is slow: maps of few channels.
+_SHORT_LINE = 48
 # Values of patches that are worked on together.
 _TOGETHER = 1 << 20
 
@@ -124,7 +126,12 @@ def _backward(
     outputs, channels, kernel, _ = weight.shape
     samples, height, width, _ = maps.shape
     sizes = loops.Patches(height, width, channels, kernel, stride)
-    upstream = g_output.detach().permute(0, 2, 3, 1).reshape(samples, -1, outputs)
+    g_output, g_weight = g_output.detach(), weight.new_empty(0)
+    if with_weight and sizes.kernel * channels < _SHORT_LINE:
+        images = maps.permute(0, 3, 1, 2).to(g_output.dtype)
+        g_weight = _library_gradient(g_output, images, weight, stride)
+        with_weight = False
+    upstream = g_output.permute(0, 2, 3, 1).reshape(samples, -1, outputs)
     positions = upstream.shape[1]
     # As the patches: line by line, channels last.
     lines = weight.detach().permute(0, 2, 3, 1).reshape(outputs, -1)
@@ -133,7 +140,7 @@ def _backward(
     lines = lines.to(upstream.dtype)
     together = min(max(1, _TOGETHER // (positions * sizes.length)), samples)
     patches = upstream.new_empty(together * positions, sizes.length)
-    for begin in range(0, samples, together):
+    for begin in range(0, samples if with_input or with_weight else 0, together):
         some = slice(begin, begin + together)
         arriving = upstream[some].reshape(-1, outputs)
         these = patches[: len(arriving)]
@@ -146,11 +153,11 @@ def _backward(
                 g_lines.addmm_(arriving.t(), these)
             else:
                 g_lines += arriving.t() @ these
+    if g_lines is not None:
+        g_weight = g_lines.view(outputs, kernel, kernel, channels).permute(0, 3, 1, 2).contiguous()
     return (
         weight.new_empty(0) if g_maps is None else g_maps.permute(0, 3, 1, 2),
-        weight.new_empty(0)
-        if g_lines is None
-        else g_lines.view(outputs, kernel, kernel, channels).permute(0, 3, 1, 2).contiguous(),
+        g_weight,
     )
 
 
@@ -193,6 +200,15 @@ def _products_of_bytes(
     return torch.ops.onednn.qconv2d_pointwise(
         images, 1.0, 0, packed, units, zeros, None, *geometry, 1.0, 0, dtype, "none", [], ""
     )
+
+
+def _library_gradient(g_output: Tensor, images: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """The weight's gradient, by the library's convolution."""
+    _, g_weight, _ = torch.ops.aten.convolution_backward(
+        g_output, images, weight.detach().to(images.dtype), None, [stride] * 2, [0, 0], [1, 1],
+        False, [0, 0], 1, [False, True, False],
+    )  # fmt: skip
+    return g_weight.to(weight.dtype).contiguous()
 
 
 @functools.cache

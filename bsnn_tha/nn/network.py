@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.lif_reference import LIFWindow
-from bsnn_tha.functional.sparse_linear import sparse_linear
+from bsnn_tha.functional.sparse_linear import flattened, sparse_linear
 from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear, WeightInit
 from bsnn_tha.nn.dropout import SeededDropout
 from bsnn_tha.nn.leaky import AnnealedLeaky
@@ -150,7 +150,7 @@ class SpikingLayer(nn.Module):
     def current(self, input: Tensor) -> Tensor:
         """The weights' current before normalisation, ``[samples, *output_shape]``."""
         if isinstance(self.synapse, nn.Linear):
-            return sparse_linear(input.flatten(1), self.synapse.weight, self.synapse.bias)
+            return sparse_linear(*flattened(input, self.synapse.weight), self.synapse.bias)
         return conv_avg_pool2d(input, self.synapse.weight, self.pool)
 
 
