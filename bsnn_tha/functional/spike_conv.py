@@ -24,12 +24,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsnn_tha.functional.threads import share
+
 # Multiplications below which it does not matter.
 _SMALL = 1 << 22
 # Values in a line of a patch below which copying patches is slow: maps of few channels.
 _SHORT_LINE = 48
 # Values of patches that are worked on together.
-_TOGETHER = 1 << 20
+_TOGETHER = 1 << 18
+# Parts of the samples that threads take, and whose weights' gradients are summed apart.
+_PARTS = 16
 
 
 def spike_conv2d(input: Tensor, weight: Tensor, stride: int = 1, scale: int = 1) -> Tensor:
@@ -63,6 +67,7 @@ def spike_conv2d(input: Tensor, weight: Tensor, stride: int = 1, scale: int = 1)
         or input.dtype not in (torch.float32, torch.bfloat16)
         or weight.dtype != torch.float32
         or scale & (scale - 1)
+        or not input.numel()
         or min(input.shape[2:]) < kernel
         or input.numel() * outputs * (kernel // stride) ** 2 < _SMALL
     ):
@@ -126,39 +131,45 @@ def _backward(
     outputs, channels, kernel, _ = weight.shape
     samples, height, width, _ = maps.shape
     sizes = loops.Patches(height, width, channels, kernel, stride)
-    g_output, g_weight = g_output.detach(), weight.new_empty(0)
-    if with_weight and sizes.kernel * channels < _SHORT_LINE:
-        images = maps.permute(0, 3, 1, 2).to(g_output.dtype)
-        g_weight = _library_gradient(g_output, images, weight, stride)
-        with_weight = False
+    weight, g_output = weight.detach(), g_output.detach()
+    g_weight = weight.new_empty(0)
+    if with_weight and kernel * channels < _SHORT_LINE:
+        g_weight, with_weight = _library_gradient(g_output, weight, maps, stride), False
     upstream = g_output.permute(0, 2, 3, 1).reshape(samples, -1, outputs)
     positions = upstream.shape[1]
     # As the patches: line by line, channels last.
-    lines = weight.detach().permute(0, 2, 3, 1).reshape(outputs, -1)
-    g_lines = torch.zeros_like(lines) if with_weight else None
-    g_maps = lines.new_empty(maps.shape) if with_input else None
-    lines = lines.to(upstream.dtype)
-    together = min(max(1, _TOGETHER // (positions * sizes.length)), samples)
-    patches = upstream.new_empty(together * positions, sizes.length)
-    for begin in range(0, samples if with_input or with_weight else 0, together):
-        some = slice(begin, begin + together)
-        arriving = upstream[some].reshape(-1, outputs)
-        these = patches[: len(arriving)]
-        if g_maps is not None:
-            torch.mm(arriving, lines, out=these)
-            loops.fold(these, sizes, g_maps[some])
-        if g_lines is not None:
-            loops.unfold(maps[some], sizes, these)
-            if these.dtype == g_lines.dtype:
-                g_lines.addmm_(arriving.t(), these)
-            else:
-                g_lines += arriving.t() @ these
-    if g_lines is not None:
-        g_weight = g_lines.view(outputs, kernel, kernel, channels).permute(0, 3, 1, 2).contiguous()
-    return (
-        weight.new_empty(0) if g_maps is None else g_maps.permute(0, 3, 1, 2),
-        g_weight,
-    )
+    lines = weight.permute(0, 2, 3, 1).reshape(outputs, -1).to(upstream.dtype)
+    # The same parts for any number of threads, so that sums are the same.
+    parts = min(_PARTS, samples)
+    bounds = [samples * part // parts for part in range(parts + 1)]
+    g_lines = weight.new_zeros(parts if with_weight else 0, *lines.shape)
+    g_maps = weight.new_empty(maps.shape if with_input else 0)
+    together = max(1, _TOGETHER // (positions * sizes.length))
+
+    def work(part: int) -> None:
+        first, last = bounds[part : part + 2]
+        patches = upstream.new_empty(min(together, last - first) * positions, sizes.length)
+        for begin in range(first, last, together):
+            some = slice(begin, min(begin + together, last))
+            arriving = upstream[some].reshape(-1, outputs)
+            these = patches[: len(arriving)]
+            if with_input:
+                torch.mm(arriving, lines, out=these)
+                loops.fold(these, sizes, g_maps[some])
+            if with_weight:
+                loops.unfold(maps[some], sizes, these)
+                if these.dtype == g_lines.dtype:
+                    g_lines[part].addmm_(arriving.t(), these)
+                else:
+                    g_lines[part] += arriving.t() @ these
+
+    if with_input or with_weight:
+        with torch.no_grad():
+            share(work, parts, parts)
+    if with_weight:
+        g_weight = g_lines.sum(0).view(outputs, kernel, kernel, channels)
+        g_weight = g_weight.permute(0, 3, 1, 2).contiguous()
+    return g_maps.permute(0, 3, 1, 2) if with_input else g_maps, g_weight
 
 
 @_backward.register_fake
@@ -202,11 +213,12 @@ def _products_of_bytes(
     )
 
 
-def _library_gradient(g_output: Tensor, images: Tensor, weight: Tensor, stride: int) -> Tensor:
+def _library_gradient(g_output: Tensor, weight: Tensor, maps: Tensor, stride: int) -> Tensor:
     """The weight's gradient, by the library's convolution."""
+    images = maps.permute(0, 3, 1, 2).to(g_output.dtype)
     _, g_weight, _ = torch.ops.aten.convolution_backward(
-        g_output, images, weight.detach().to(images.dtype), None, [stride] * 2, [0, 0], [1, 1],
-        False, [0, 0], 1, [False, True, False],
+        g_output, images, weight.to(images.dtype), None, [stride] * 2, [0, 0], [1, 1], False,
+        [0, 0], 1, [False, True, False],
     )  # fmt: skip
     return g_weight.to(weight.dtype).contiguous()
 

@@ -94,8 +94,8 @@ def _bytes_loop(dtype: torch.dtype) -> Callable[..., None]:
                 # Not np.uint8 at once: what a NaN becomes is nobody's promise.
                 value = _widened(source[i])
                 fits = (value >= 0) & (value <= 127)
-                byte = np.int32(value if fits else 0)
-                count += byte != value
+                byte = np.int32(value if fits else np.float32(0))
+                count += np.float32(byte) != value
                 target[i] = byte
             others[piece] = count
 
