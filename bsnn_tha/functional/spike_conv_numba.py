@@ -75,7 +75,7 @@ def unfold(maps: Tensor, sizes: Patches, patches: Tensor) -> None:
 
 def fold(patches: Tensor, sizes: Patches, maps: Tensor) -> None:
     """Write the sum of all patches where they belong, ``[samples, height, width, in]``."""
-    arguments = _memory(patches), maps.view(-1).numpy(), *sizes, sizes.rows, sizes.columns
+    arguments = _memory(patches), _memory(maps), *sizes, sizes.rows, sizes.columns
     run(_fold_loop, (patches.dtype,), arguments, len(maps), patches.numel() // _WORTH_A_THREAD)
 
 
@@ -131,9 +131,8 @@ def _fold_loop(dtype: torch.dtype) -> Callable[..., None]:
         patches, maps, height, width, channels, kernel, stride, rows, columns, first, last
     ):  # fmt: skip
         length = kernel * channels
+        image = np.empty(height * width * channels, np.float32)
         for sample in range(first, last):
-            begin = sample * height * width * channels
-            image = maps[begin : begin + height * width * channels]
             image[:] = 0
             at = sample * rows * columns * kernel * length
             for y in range(rows):
@@ -144,5 +143,8 @@ def _fold_loop(dtype: torch.dtype) -> Callable[..., None]:
                         for i in range(length):
                             target[i] += _widened(source[i])
                         at += length
+            written = maps[sample * len(image) : (sample + 1) * len(image)]
+            for i in range(len(image)):
+                written[i] = _narrowed(image[i], maps)
 
     return loop
