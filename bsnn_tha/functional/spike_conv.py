@@ -30,8 +30,8 @@ from bsnn_tha.functional.threads import share
 _SMALL = 1 << 22
 # Values in a line of a patch below which copying patches is slow: maps of few channels.
 _SHORT_LINE = 48
-# Values of patches that are worked on together.
-_TOGETHER = 1 << 18
+# Bytes of patches that are worked on together: they fit a second-level cache.
+_TOGETHER = 1 << 20
 # Parts of the samples that threads take, and whose weights' gradients are summed apart.
 _PARTS = 16
 
@@ -143,8 +143,8 @@ def _backward(
     parts = min(_PARTS, samples)
     bounds = [samples * part // parts for part in range(parts + 1)]
     g_lines = weight.new_zeros(parts if with_weight else 0, *lines.shape)
-    g_maps = weight.new_empty(maps.shape if with_input else 0)
-    together = max(1, _TOGETHER // (positions * sizes.length))
+    g_maps = upstream.new_empty(maps.shape if with_input else 0)
+    together = max(1, _TOGETHER // (positions * sizes.length * upstream.itemsize))
 
     def work(part: int) -> None:
         first, last = bounds[part : part + 2]
@@ -176,7 +176,7 @@ def _backward(
 def _(
     g_output: Tensor, weight: Tensor, maps: Tensor, stride: int, with_input: bool, with_weight: bool
 ) -> tuple[Tensor, Tensor]:
-    g_maps = weight.new_empty(maps.shape if with_input else 0)
+    g_maps = g_output.new_empty(maps.shape if with_input else 0)
     return (
         g_maps.permute(0, 3, 1, 2) if with_input else g_maps,
         weight.new_empty(weight.shape if with_weight else 0),
@@ -214,13 +214,13 @@ def _products_of_bytes(
 
 
 def _library_gradient(g_output: Tensor, weight: Tensor, maps: Tensor, stride: int) -> Tensor:
-    """The weight's gradient, by the library's convolution."""
-    images = maps.permute(0, 3, 1, 2).to(g_output.dtype)
+    """The weight's gradient, by the library's convolution, which is faster in float32."""
+    images = maps.permute(0, 3, 1, 2).to(weight.dtype)
     _, g_weight, _ = torch.ops.aten.convolution_backward(
-        g_output, images, weight.to(images.dtype), None, [stride] * 2, [0, 0], [1, 1], False,
+        g_output.to(weight.dtype), images, weight, None, [stride] * 2, [0, 0], [1, 1], False,
         [0, 0], 1, [False, True, False],
     )  # fmt: skip
-    return g_weight.to(weight.dtype).contiguous()
+    return g_weight.contiguous()
 
 
 @functools.cache

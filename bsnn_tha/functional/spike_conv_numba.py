@@ -51,7 +51,9 @@ class Patches(NamedTuple):
 
 def bytes_of(maps: Tensor) -> Tensor | None:
     """The same whole numbers of 0 to 127, as uint8; None if there are others."""
-    values = _memory(maps.detach().permute(0, 2, 3, 1).contiguous())
+    innermost = maps.is_contiguous(memory_format=torch.channels_last)
+    ordered = maps.detach().permute(0, 2, 3, 1) if innermost else maps.detach()
+    values = _memory(ordered.contiguous())
     whole = np.empty(len(values), np.uint8)
     for first, last in ((0, min(_TRIED, len(values))), (0, len(values))):
         pieces = -(-(last - first) // _RUN)
@@ -60,8 +62,9 @@ def bytes_of(maps: Tensor) -> Tensor | None:
         run(_bytes_loop, (maps.dtype,), arguments, pieces, (last - first) // _WORTH_A_THREAD)
         if others.any():
             return None
-    samples, channels, height, width = maps.shape
-    return torch.from_numpy(whole).view(samples, height, width, channels)
+    found = torch.from_numpy(whole).view(ordered.shape)
+    # Bytes are turned round faster than floats.
+    return found if innermost else found.permute(0, 2, 3, 1).contiguous()
 
 
 def unfold(maps: Tensor, sizes: Patches, patches: Tensor) -> None:
@@ -72,7 +75,7 @@ def unfold(maps: Tensor, sizes: Patches, patches: Tensor) -> None:
 
 def fold(patches: Tensor, sizes: Patches, maps: Tensor) -> None:
     """Write the sum of all patches where they belong, ``[samples, height, width, in]``."""
-    arguments = _memory(patches), maps.view(-1).numpy(), *sizes, sizes.rows, sizes.columns
+    arguments = _memory(patches), _memory(maps), *sizes, sizes.rows, sizes.columns
     run(_fold_loop, (patches.dtype,), arguments, len(maps), patches.numel() // _WORTH_A_THREAD)
 
 
@@ -128,9 +131,8 @@ def _fold_loop(dtype: torch.dtype) -> Callable[..., None]:
         patches, maps, height, width, channels, kernel, stride, rows, columns, first, last
     ):  # fmt: skip
         length = kernel * channels
+        image = np.empty(height * width * channels, np.float32)
         for sample in range(first, last):
-            begin = sample * height * width * channels
-            image = maps[begin : begin + height * width * channels]
             image[:] = 0
             at = sample * rows * columns * kernel * length
             for y in range(rows):
@@ -141,5 +143,8 @@ def _fold_loop(dtype: torch.dtype) -> Callable[..., None]:
                         for i in range(length):
                             target[i] += widened(source[i])
                         at += length
+            written = maps[sample * len(image) : (sample + 1) * len(image)]
+            for i in range(len(image)):
+                written[i] = _narrowed(image[i], maps)
 
     return loop
