@@ -46,7 +46,8 @@ class Sizes:
     def multiplications(self) -> int:
         """Of a window forward, zeros included; a static image's first layer counts once."""
         total, shape = 0, self.input_shape
-        for index, (spec, output_shape) in enumerate(parse_network(self.notation, shape)):
+        for index, plan in enumerate(parse_network(self.notation, shape)):
+            spec, output_shape = plan.spec, plan.output_shape
             if isinstance(spec, ConvSpec):
                 kernel = spec.kernel + spec.pool - 1  # pooled in the same convolution
                 each = shape[0] * kernel**2 * torch.Size(output_shape).numel()
@@ -72,7 +73,7 @@ def training_step(sizes: Sizes, half: bool = False) -> Callable[[], None]:
     network = SpikingNetwork(
         sizes.notation,
         sizes.input_shape,
-        batch_norm=config.network.batch_norm,
+        norm=config.network.norm,
         dropout=dropout if isinstance(dropout, float) else max(dropout),
         beta=config.neuron.beta,
         slope=config.neuron.slope,

@@ -39,8 +39,9 @@ from training_runs import (
     weights,
 )
 
-from bsnn_tha import AnnealedLeaky
-from bsnn_tha.training.callbacks import ThresholdAnnealing, anneal
+from bsnn_tha import AnnealedLeaky, Leaky
+from bsnn_tha.nn.thresholds import Learned
+from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping, anneal
 from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import train
@@ -430,3 +431,13 @@ def test_the_number_of_threads_changes_no_more_than_rounding_does(tmp_path):
     assert other["val_loss"] == pytest.approx(row["val_loss"], rel=1e-2)
     assert other["train_accuracy"] == pytest.approx(row["train_accuracy"], abs=2.01 / 256)
     assert other["threshold_1"] == row["threshold_1"]
+
+
+def test_clipping_leaves_thresholds_alone():
+    neuron = Leaky(0.9, Learned(9.0))
+    layer = nn.Linear(3, 3)
+    nn.init.constant_(layer.weight, 5.0)
+    module = nn.Sequential(layer, neuron)
+    WeightClipping(1.0).on_before_optimizer_step(None, module, None)
+    assert layer.weight.unique().tolist() == [1.0]
+    assert neuron.threshold.item() == 9.0

@@ -145,6 +145,6 @@ def _fold_loop(dtype: torch.dtype) -> Callable[..., None]:
                         at += length
             written = maps[sample * len(image) : (sample + 1) * len(image)]
             for i in range(len(image)):
-                written[i] = _narrowed(image[i], maps)
+                written[i] = narrowed(image[i], maps)
 
     return loop

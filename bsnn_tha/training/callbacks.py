@@ -45,10 +45,11 @@ def anneal(network: nn.Module) -> None:
 
 
 class WeightClipping(Callback):
-    """Clamp every parameter to ±``limit`` before the optimizer's step.
+    """Clamp every parameter but thresholds to ±``limit`` before the optimizer's step.
 
     As in the code published with Eshraghian and Lu (2022): biases and batch
-    norm included, and before rather than after the step.
+    norm included, and before rather than after the step. That code has no learned
+    thresholds; they have the potential's unit, not the weights', and bounds of their own.
     """
 
     def __init__(self, limit: float) -> None:
@@ -58,5 +59,8 @@ class WeightClipping(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
     ) -> None:
+        rules = (m for m in pl_module.modules() if isinstance(m, ThresholdRule))
+        thresholds = {parameter for rule in rules for parameter in rule.parameters()}
         for parameter in pl_module.parameters():
-            parameter.clamp_(-self.limit, self.limit)
+            if parameter not in thresholds:
+                parameter.clamp_(-self.limit, self.limit)
