@@ -101,6 +101,15 @@ def test_surrogates_are_the_papers_measured_in_thresholds(digits, name, theta, s
             assert actual == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
+def test_thresholds_alone_leave_the_neurons(digits):
+    for name in ("rouser", "ltmd", "lt-snn"):
+        whole, alone = find_recipe(name)(digits), find_recipe(name)(digits, only_thresholds=True)
+        assert alone.threshold == whole.threshold and alone.optimizer == whole.optimizer
+        centred = digits.neuron.model_copy(update={"surrogate_centre": "moving"})
+        assert alone.neuron == centred != whole.neuron
+    assert find_recipe("annealed")(digits, only_thresholds=True).neuron == digits.neuron
+
+
 def test_at_the_papers_own_threshold_nothing_is_scaled(digits):
     config = find_recipe("rouser")(digits.with_changes({"threshold.theta_0": 1.25}))
     assert config.neuron.slope == pytest.approx(1 / 3.75)

@@ -34,6 +34,13 @@ def compare(
         str,
         typer.Option(help="Factors of the initial thresholds to sweep, e.g. 0.25,1,4."),
     ] = "1",
+    only_thresholds: Annotated[
+        bool,
+        typer.Option(
+            "--only-thresholds",
+            help="Keep surrogate and reset of the presets; compare thresholds alone.",
+        ),
+    ] = False,
     reach: Annotated[
         float | None,
         typer.Option(
@@ -60,7 +67,8 @@ def compare(
 
     Every rule starts from the same network, data, θ0, loss and optimizer, those of the data set's
     presets; a rule brings what its paper says of the neurons: threshold, surrogate, reset.
-    Widths of surrogates are measured in thresholds.
+    Widths of surrogates are measured in thresholds. With --only-thresholds a rule brings
+    its threshold only.
 
     \b
     bsnn-tha compare                                    five rules on the bundled digits
@@ -83,6 +91,7 @@ def compare(
             tuple(_list(rules)),
             seeds,
             tuple(_numbers(theta_0)),
+            only_thresholds,
         )
         folder = (
             RunFolder.create(output)

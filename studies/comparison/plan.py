@@ -46,6 +46,7 @@ class Comparison:
         rules: names of :data:`~studies.comparison.recipes.RECIPES`.
         seeds: from ``training.seed`` of the configurations upwards.
         factors: of the initial thresholds.
+        only_thresholds: rules leave surrogates and resets of the configurations as they are.
 
     Raises:
         InvalidValueError: nothing to compare, an unknown rule, or a
@@ -56,6 +57,7 @@ class Comparison:
     rules: tuple[str, ...]
     seeds: int
     factors: tuple[float, ...] = (1.0,)
+    only_thresholds: bool = False
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -85,7 +87,7 @@ class Comparison:
         The recipe comes first, so that a surrogate's width belongs to the
         threshold of the configuration, whatever factor is tried.
         """
-        config = find_recipe(cell.rule)(self.bases[cell.weights])
+        config = find_recipe(cell.rule)(self.bases[cell.weights], self.only_thresholds)
         threshold = config.threshold
         return config.with_changes(
             {
@@ -103,6 +105,7 @@ class Comparison:
             "rules": list(self.rules),
             "seeds": self.seeds,
             "factors": list(self.factors),
+            "only_thresholds": self.only_thresholds,
             "bases": {name: tomllib.loads(base.to_toml()) for name, base in self.bases.items()},
         }
         with replace_atomically(folder / _PLAN) as temporary:
@@ -122,6 +125,7 @@ class Comparison:
                 tuple(values["rules"]),
                 values["seeds"],
                 tuple(values["factors"]),
+                values["only_thresholds"],
             )
         except (OSError, ValueError, KeyError) as error:
             raise RunError(f"{folder} is not a folder of a comparison: {error}") from None

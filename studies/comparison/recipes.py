@@ -55,9 +55,20 @@ class Recipe:
     about: str
     changes: Callable[[RunConfig], Changes]
 
-    def __call__(self, config: RunConfig) -> RunConfig:
-        """The configuration with this recipe's neurons."""
-        return config.with_changes({**_PLAIN, **self.changes(config)})
+    def __call__(self, config: RunConfig, only_thresholds: bool = False) -> RunConfig:
+        """The configuration with this recipe's neurons.
+
+        Args:
+            config: to change.
+            only_thresholds: leave surrogate and reset as they are in the configuration, and
+                change thresholds, their gradient and learning rate alone. The surrogate
+                follows a learned threshold all the same, as in all papers on them.
+        """
+        changes = self.changes(config)
+        if only_thresholds:
+            kept = ("threshold.", "optimizer.", "neuron.surrogate_centre")
+            changes = {key: value for key, value in changes.items() if key.startswith(kept)}
+        return config.with_changes({**_PLAIN, **changes})
 
 
 def _scaled(value: float, config: RunConfig, paper: float) -> PerLayer:
