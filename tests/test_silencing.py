@@ -6,7 +6,10 @@ import pytest
 import torch
 from reference import lif_forward
 
+from bsnn_tha import SpikingNetwork
+from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.silencing import free_peak, silenced
+from bsnn_tha.training.silencing import SilencingCheck
 
 STEPS, BATCH, NEURONS = 9, 3, 40
 
@@ -72,3 +75,9 @@ def test_the_peak_of_a_neuron_below_zero_is_below_zero():
 def test_decay_may_differ_between_neurons():
     peak, _ = free_peak(torch.ones(3, 1, 2), torch.tensor([0.0, 1.0]))
     assert peak.tolist() == [1.0, 3.0]
+
+
+def test_neurons_with_two_states_are_refused():
+    network = SpikingNetwork("4-3", (5,), model="synaptic", synaptic_decay=0.5, beta=0.9)
+    with pytest.raises(InvalidValueError, match=r"^training\.check_silencing .* got Synaptic"):
+        SilencingCheck().setup(None, network, "fit")

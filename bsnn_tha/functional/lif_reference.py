@@ -52,7 +52,8 @@ class LIFWindow(NamedTuple):
     membranes: Tensor | None
     """u at every step, like ``spikes``; None unless it was asked for."""
     membrane: Tensor
-    """u after the last step, ``[batch, ...]``: where a next window starts."""
+    """u after the last step, ``[batch, ...]``: where a next window starts. Neurons with more
+    states than u give all of them, stacked in front."""
 
 
 class _Fire(Function):

@@ -9,7 +9,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.silencing import free_peak, silenced
+from bsnn_tha.nn.leaky import AnnealedLeaky, Leaky
 from bsnn_tha.nn.network import SpikingLayer
 from bsnn_tha.nn.recompute import recomputing
 from bsnn_tha.training.monitor import is_last_batch, layer_arguments
@@ -50,6 +52,12 @@ class SilencingCheck(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         layers = [m for m in pl_module.modules() if isinstance(m, SpikingLayer)]
+        # Eq. 6 and 7 follow one membrane without reset; others have more that drives it.
+        if other := [m.neuron for m in layers if type(m.neuron) not in (Leaky, AnnealedLeaky)]:
+            raise InvalidValueError(
+                "training.check_silencing is defined for leaky neurons without lateral "
+                f"interaction, but got {type(other[0]).__name__}; leave it out"
+            )
         self._layers = {
             index: layer for index, layer in enumerate(layers, start=1) if layer.neuron.annealed
         }
@@ -84,7 +92,10 @@ class SilencingCheck(Callback):
         # Here the weights and θ are still those of the forward pass.
         for index, layer in self._layers.items():
             if index in self._calls:
-                self._before[index] = self._peak(trainer, index), layer.neuron.threshold.clone()
+                self._before[index] = (
+                    self._peak(trainer, index),
+                    layer.neuron.threshold.detach().clone(),
+                )
 
     def on_train_batch_end(
         self,
