@@ -19,7 +19,7 @@ from bsnn_tha.functional.binarize import Binary
 from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.sawb import SAWB
 from bsnn_tha.functional.surrogate import FastSigmoid, Sigmoid
-from bsnn_tha.nn.dropout import ByteDropout
+from bsnn_tha.nn.dropout import SeededDropout
 from bsnn_tha.nn.quantized import QuantizedConv2d, QuantizedLinear
 
 STEPS, BATCH = 6, 4
@@ -338,7 +338,7 @@ def test_dropout_draws_a_new_mask_at_every_step_and_only_in_training(constant):
 def test_dropout_acts_on_every_dense_layer_the_output_included():
     network = SpikingNetwork("3C3-6-5", (1, 6, 6), beta=0.9, dropout=0.5)
     kinds = [type(layer.dropout) for layer in network.layers]
-    assert kinds == [nn.Identity, ByteDropout, ByteDropout]
+    assert kinds == [nn.Identity, SeededDropout, SeededDropout]
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan")])

@@ -20,6 +20,7 @@ DTYPES = [torch.float32, torch.float64]
 def small(monkeypatch):
     """Small products take the ways of large ones."""
     monkeypatch.setattr(module, "_SMALL", 0)
+    monkeypatch.setattr(module, "_FEWEST_OUTPUTS", 1)
 
 
 def events(samples, width, share=0.03, dtype=torch.float32, seed=1):

@@ -59,7 +59,7 @@ def test_a_plain_loop_gives_the_same_weights_to_the_last_bit(done):
     chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(SEED))[:SUBSET]
     torch.manual_seed(SEED)
     network = tiny_network()
-    optimizer = torch.optim.Adam(network.parameters(), lr=LR)
+    optimizer = torch.optim.Adam(network.parameters(), lr=LR, fused=True)
     fired = [torch.zeros(4, 3, 3), torch.zeros(10)]
 
     def count(layer, _, window):

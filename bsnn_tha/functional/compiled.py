@@ -17,7 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
+import numba.extending
 import torch
+
+# Typed by numba without the compiler's own first argument, which callers do not give.
+intrinsic: Any = numba.extending.intrinsic
 
 _loops: dict[Any, Any] = {}
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsnn_tha.functional.spike_conv import spike_conv2d
+
 
 def conv_avg_pool2d(
     input: Tensor, weight: Tensor, pool: int, padding: int = 0, groups: int = 1
@@ -45,6 +47,15 @@ def conv_avg_pool2d(
         True
     """
     if pool == 1:
-        return F.conv2d(input, weight, padding=padding, groups=groups)
+        return _conv2d(input, weight, 1, 1, padding, groups)
     kernel = F.avg_pool2d(F.pad(weight, [pool - 1] * 4), pool, stride=1)
-    return F.conv2d(input, kernel, stride=pool, padding=padding, groups=groups)
+    # Sums of pool² signs, divided by pool².
+    return _conv2d(input, kernel, pool, pool * pool, padding, groups)
+
+
+def _conv2d(
+    input: Tensor, weight: Tensor, stride: int, scale: int, padding: int, groups: int
+) -> Tensor:
+    if padding or groups > 1:
+        return F.conv2d(input, weight, stride=stride, padding=padding, groups=groups)
+    return spike_conv2d(input, weight, stride=stride, scale=scale)

@@ -1,7 +1,7 @@
 r"""The loops of :mod:`bsnn_tha.functional.lif_numba`, and the functions in them.
 
-All in one file: numba keeps compiled loops on disk and looks for changes only in
-the file of the loop itself.
+All in one file, but for the format of bfloat16, which does not change: numba keeps
+compiled loops on disk and looks for changes only in the file of the loop itself.
 
 Surrogates and windows are functions of one number. They are written once, for
 float32 and float64: their constants are float32 numbers that are exact, which
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numba.extending import overload, register_jitable
 
+from bsnn_tha.functional.bfloat16_numba import narrowed, rounded, widened
 from bsnn_tha.functional.lif_reference import Reset
 from bsnn_tha.functional.threshold_gradient import ThresholdGradient
 
@@ -31,48 +32,6 @@ REALS: dict[torch.dtype, Any] = {
 }
 
 _NOTHING, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
-
-
-# bfloat16, which numpy does not know: the upper half of a float32, as an unsigned integer.
-
-
-def _widened(value: Any) -> Any: ...
-
-
-@overload(_widened)
-def _compile_widened(value):  # type: ignore[no-untyped-def]
-    if value == numba.types.uint16:
-        return lambda value: np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
-    return lambda value: value
-
-
-def _narrowed(value: Any, array: Any) -> Any: ...
-
-
-@overload(_narrowed)
-def _compile_narrowed(value, array):  # type: ignore[no-untyped-def]
-    if array.dtype != numba.types.uint16:
-        return lambda value, array: value
-
-    def narrow(value, array):  # type: ignore[no-untyped-def]
-        bits = np.float32(value).view(np.uint32)
-        odd = (bits >> np.uint32(16)) & np.uint32(1)  # to nearest, ties to even
-        rounded = (bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
-        # NaN stays NaN: the lower half is empty, whether from bfloat16 or the processor's own.
-        return np.uint16(rounded)
-
-    return narrow
-
-
-def _rounded(value: Any, array: Any) -> Any: ...
-
-
-@overload(_rounded)
-def _compile_rounded(value, array):  # type: ignore[no-untyped-def]
-    """The value as it would come back out of the array."""
-    if array.dtype != numba.types.uint16:
-        return lambda value, array: value
-    return lambda value, array: _widened(_narrowed(value, array))
 
 
 # Exponential and arctangent. For float32 as arithmetic, which is vectorized where a call is not.
@@ -272,14 +231,14 @@ def forward_scan(reset: Reset, dtype: torch.dtype) -> Callable[..., None]:
                     z = one if u >= theta[i] else nothing
                     if zero:
                         u *= one - z
-                    u = _rounded(decay[i] * u, current)
-                    u = _rounded(u + _widened(inputs[i]), current)
+                    u = rounded(decay[i] * u, current)
+                    u = rounded(u + widened(inputs[i]), current)
                     if subtract:
-                        u = _rounded(u - z * theta[i], current)
+                        u = rounded(u - z * theta[i], current)
                     membrane[i] = u
-                    fired[i] = _narrowed(one if u >= theta[i] else nothing, spikes)
+                    fired[i] = narrowed(one if u >= theta[i] else nothing, spikes)
                     if membranes is not None:
-                        kept[i] = _narrowed(u, current)
+                        kept[i] = narrowed(u, current)
                 at += time_stride
                 of += neurons
 
@@ -332,20 +291,20 @@ def backward_scan(
                 if g_threshold is not None:
                     g_theta = g_threshold[of : of + size]
                 for i in range(size):
-                    u = _widened(now[i])
-                    before = _widened(earlier[i]) if t > 0 else initial[i]
+                    u = widened(now[i])
+                    before = widened(earlier[i]) if t > 0 else initial[i]
                     g = carry[i]
                     if g_membranes is not None:
-                        g += _widened(g_m[i])
+                        g += widened(g_m[i])
                     if g_spikes is not None:
-                        through = curve((u - peak[i]) * narrowness, height) * _widened(g_z[i])
+                        through = curve((u - peak[i]) * narrowness, height) * widened(g_z[i])
                         g += through
                         if g_threshold is not None:
                             factor = window(u - theta[i])
                             if fired_only:
                                 factor *= one if u >= theta[i] else nothing
                             g_theta[i] -= through * factor
-                    g_now[i] = _narrowed(g, g_current)
+                    g_now[i] = narrowed(g, g_current)
                     # A NaN has not fired, as in the forward pass.
                     z = one if before >= theta[i] else nothing
                     if g_beta is not None:

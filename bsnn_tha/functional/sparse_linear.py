@@ -25,6 +25,8 @@ from torch.nn import functional as F
 _SPARSE = 0.05
 # Multiplications below which it does not matter.
 _SMALL = 1 << 22
+# Outputs below which even counting the zeros costs more than a matrix product.
+_FEWEST_OUTPUTS = 64
 
 
 def sparse_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -55,6 +57,32 @@ def sparse_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
     ):
         return F.linear(input, weight, bias)
     return _linear(input, weight, bias)
+
+
+def flattened(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Both with the features in the order in which the input lies in memory.
+
+    Maps with their channels innermost need not be copied: the weights' columns
+    are, which are fewer.
+
+    Args:
+        input: ``[samples, ...]``.
+        weight: ``[out, in]``, its columns in the order of the input's dimensions.
+
+    Example:
+        >>> maps = torch.rand(100, 8, 3, 3).contiguous(memory_format=torch.channels_last)
+        >>> weight = torch.rand(5, 72)
+        >>> rows, columns = flattened(maps, weight)
+        >>> rows.data_ptr() == maps.data_ptr()
+        True
+        >>> torch.allclose(rows @ columns.t(), maps.flatten(1) @ weight.t(), atol=1e-4)
+        True
+    """
+    last = input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last)
+    if not last or input.is_contiguous() or len(input) <= len(weight):
+        return input.flatten(1), weight
+    columns = weight.unflatten(1, input.shape[1:]).permute(0, 2, 3, 1)
+    return input.permute(0, 2, 3, 1).flatten(1), columns.flatten(1)
 
 
 # Operators, so that compilers and exporters see a node: what it does depends on values.
@@ -102,7 +130,7 @@ _linear.register_autograd(_differentiate, setup_context=_save)
 
 def _loops(input: Tensor, outputs: int) -> ModuleType | None:
     """The compiled loops, if they pay for this input."""
-    if input.numel() * outputs < _SMALL:
+    if outputs < _FEWEST_OUTPUTS or input.numel() * outputs < _SMALL:
         return None
     if int(input.count_nonzero()) > _SPARSE * input.numel():
         return None

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.quantizers import Quantizer
-from bsnn_tha.functional.sparse_linear import sparse_linear
+from bsnn_tha.functional.sparse_linear import flattened, sparse_linear
 from bsnn_tha.nn.norm import BatchNorm, Norm, make_norm
 from bsnn_tha.nn.notation import ConvSpec, DenseSpec, LayerSpec
 from bsnn_tha.nn.quantized import QuantizedConv2d, QuantizedLinear, WeightInit
@@ -79,8 +79,8 @@ class Connection(nn.Module):
         """The weights' current before normalisation, ``[samples, *output_shape]``."""
         spec, synapse = self.spec, self.synapse
         if isinstance(spec, DenseSpec):
-            features = input.mean((2, 3)) if spec.of_means else input.flatten(1)
-            return sparse_linear(features, synapse.weight, synapse.bias)
+            maps = input.mean((2, 3)) if spec.of_means else input
+            return sparse_linear(*flattened(maps, synapse.weight), synapse.bias)
         groups = input.shape[1] if spec.depthwise else 1
         if spec.pooling == "average" and spec.stride == 1:
             return conv_avg_pool2d(input, synapse.weight, spec.pool, spec.padding, groups)

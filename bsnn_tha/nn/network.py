@@ -27,12 +27,13 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif_reference import LIFWindow
 from bsnn_tha.functional.quantizers import Quantizer, Weights, choose_quantizer
 from bsnn_tha.nn.connection import Connection
-from bsnn_tha.nn.dropout import ByteDropout
+from bsnn_tha.nn.dropout import SeededDropout
 from bsnn_tha.nn.moderate_dropout import ModerateDropout
 from bsnn_tha.nn.neuron import WindowNeuron
 from bsnn_tha.nn.neurons import make_neuron
 from bsnn_tha.nn.norm import BatchNormPerStep, Norm, ThresholdDependentBatchNorm
 from bsnn_tha.nn.notation import ConvSpec, LayerPlan, Shortcut, parse_network
+from bsnn_tha.nn.one_pass import one_pass
 from bsnn_tha.nn.quantized import WeightInit
 from bsnn_tha.nn.recompute import recompute_in_backward
 from bsnn_tha.nn.thresholds import ThresholdRule
@@ -117,7 +118,7 @@ class SpikingLayer(Connection):
         self.show_membranes = False
         """Whether forward hooks see the membranes even if nobody records them."""
         self.shortcut = _Shortcut(plan.shortcut, settings) if plan.shortcut else None
-        self.dropout: nn.Module = ByteDropout(dropout) if dropout else nn.Identity()
+        self.dropout: nn.Module = SeededDropout(dropout) if dropout else nn.Identity()
         self.moderate_dropout = ModerateDropout(moderate_dropout) if moderate_dropout else None
         self.neuron = neuron
 
@@ -139,10 +140,14 @@ class SpikingLayer(Connection):
             record: also return the membranes of every step.
             skipped: spikes that the shortcut reads, for a layer that has one.
         """
-        current = self.dropout(self.drive(input, num_steps, skipped))
         moderating = self.moderate_dropout is not None and self.training
-        needed = record or self.show_membranes or moderating or self.neuron.emits == "membrane"
-        return self.neuron.window(current, membrane, needed)
+        record = record or self.show_membranes or moderating or self.neuron.emits == "membrane"
+        if num_steps is None and not record and self.shortcut is None:
+            window = one_pass(self.synapse, self.dropout, self.neuron, input, membrane)
+            if window is not None:
+                return window
+        current = self.dropout(self.drive(input, num_steps, skipped))
+        return self.neuron.window(current, membrane, record)
 
     def handed_on(self, window: LIFWindow) -> Tensor:
         """What later layers read of a window: spikes, or membranes if the neurons emit those.

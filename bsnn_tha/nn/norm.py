@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.functional.batch_norm import batch_norm_steps, takes
 from bsnn_tha.nn.recompute import recomputing
 
 Norm = Literal["per-step", "tdbn", "none"]
@@ -116,6 +117,23 @@ class BatchNormPerStep(nn.BatchNorm2d):
         )
 
     def _window(self, input: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or not takes(input):
+            normalised, mean, variance = self._library(input)
+        else:
+            normalised, mean, variance = batch_norm_steps(input, self.weight, self.bias, self.eps)
+        if not recomputing():
+            steps = len(input)
+            self._count(steps)
+            keep = (1 - self.momentum) ** torch.arange(
+                steps, -1, -1, dtype=mean.dtype, device=mean.device
+            )
+            weights = self.momentum * keep[1:]
+            for running, statistic in ((self.running_mean, mean), (self.running_var, variance)):
+                running.mul_(keep[0]).add_(weights @ statistic)
+        return normalised
+
+    def _library(self, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The window, and mean and unbiased variance of each step, ``[time, C]``."""
         steps, batch, channels, *space = input.shape
         # Every (step, channel) pair is a channel of its own to one library
         # call; with momentum 1 it hands back the statistics themselves.
@@ -131,15 +149,11 @@ class BatchNormPerStep(nn.BatchNorm2d):
             momentum=1.0,
             eps=self.eps,
         )
-        if not recomputing():
-            self._count(steps)
-            keep = (1 - self.momentum) ** torch.arange(
-                steps, -1, -1, dtype=mean.dtype, device=mean.device
-            )
-            weights = self.momentum * keep[1:]
-            for running, statistic in ((self.running_mean, mean), (self.running_var, variance)):
-                running.mul_(keep[0]).add_(weights @ statistic.view(steps, channels))
-        return normalised.view(batch, steps, channels, *space).transpose(0, 1)
+        return (
+            normalised.view(batch, steps, channels, *space).transpose(0, 1),
+            mean.view(steps, channels),
+            variance.view(steps, channels),
+        )
 
     def _count(self, steps: int) -> None:
         if self.num_batches_tracked is not None:

@@ -199,9 +199,13 @@ class SpikingModule(LightningModule):
         settings = self.config.optimizer
         groups = parameter_groups(self.network, settings.lr, settings.threshold_lr)
         if settings.name == "adam":
+            # One pass over the parameters rather than ten.
             optimizer: torch.optim.Optimizer = torch.optim.Adam(
-                groups, lr=settings.lr, betas=settings.betas
+                groups, lr=settings.lr, betas=settings.betas, fused=True
             )
+            # It offers to undo a gradient scaler's factor, for which Lightning refuses to clip
+            # gradients in mixed precision. The scaler can do that itself.
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         else:
             optimizer = torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
         if settings.schedule == "none":

@@ -1,0 +1,276 @@
+r"""A fully connected layer and its neurons, on sparse spikes, in one pass.
+
+Product with binary weights, dropout and leaky integrate-and-fire neurons:
+
+    I[t] = mask[t] (W x[t] + b) / (1 − p),    u, z as in :mod:`bsnn_tha.functional.lif_reference`,
+
+as one operator each way, ``torch.ops.bsnn_tha.sparse_lif`` and
+``sparse_lif_backward``, for inputs that are few whole numbers (spikes, or how
+many of them) and weights of ±1. It computes what
+:func:`~bsnn_tha.functional.sparse_linear.sparse_linear`,
+:func:`~bsnn_tha.functional.dropout.dropout` and
+:func:`~bsnn_tha.functional.lif.lif_sequence` compute one after the other: the same
+bits, where a bias is not added in another order, and gradients up to the order
+of summation. Neither currents nor masks nor membranes are kept or even
+written: :mod:`bsnn_tha.functional.sparse_lif_numba`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from bsnn_tha.functional.dropout import draw_seed
+from bsnn_tha.functional.lif_operator import described
+from bsnn_tha.functional.lif_reference import LIFWindow, Reset
+from bsnn_tha.functional.surrogate import SURROGATES, ArcTan, FastSigmoid, Surrogate
+
+# Share of inputs that spike up to which adding rows up is faster than matrix products.
+_SPARSE = 0.1
+# Neurons × inputs × samples × steps below which it does not matter.
+_SMALL = 1 << 22
+# Fewer neurons leave most of a block empty.
+_FEWEST_NEURONS = 64
+
+
+def sparse_lif(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    beta: Tensor,
+    threshold: Tensor,
+    centre: Tensor,
+    surrogate: Surrogate,
+    reset: Reset = "subtract",
+    membrane: Tensor | None = None,
+    probability: float = 0.0,
+    seed: Tensor | None = None,
+) -> LIFWindow | None:
+    """Spikes of a fully connected layer for a window of sparse spikes.
+
+    Args:
+        input: ``[time, batch, in]``.
+        weight: ``[out, in]``, ±1 (or 0).
+        bias: ``[out]`` or None.
+        beta, threshold, centre: a number, or one for each of ``out`` neurons.
+        surrogate, reset, membrane: as in :func:`~bsnn_tha.lif_sequence`.
+        probability: dropout's p.
+        seed: of the mask, from :func:`~bsnn_tha.functional.dropout.draw_seed`; a
+            new one if None.
+
+    Returns:
+        The window, without membranes; or None where the parts one by one are
+        the way: an input with other values, with too many of them or that
+        wants a gradient, other weights, learned β or θ, a surrogate that is
+        not compiled, float16, a GPU, no numba, or too little to do.
+
+    Example:
+        >>> weight, one = torch.randn(100, 500).sign(), torch.tensor(1.0)
+        >>> spikes = (torch.rand(20, 8, 500) < 0.03).float()
+        >>> window = sparse_lif(spikes, weight, None, one, one, one, FastSigmoid())
+        >>> window.spikes.shape
+        torch.Size([20, 8, 100])
+        >>> sparse_lif(0.5 * spikes, weight, None, one, one, one, FastSigmoid()) is None
+        True
+    """
+    steps, batch = input.shape[:2]
+    outputs = len(weight)
+    start = input.new_zeros(batch, outputs, dtype=weight.dtype) if membrane is None else membrane
+    constants = beta, threshold, centre
+    given = [tensor for tensor in (input, weight, bias, start, *constants) if tensor is not None]
+    if (
+        not may_pay(input, outputs)
+        or any(tensor.device.type != "cpu" for tensor in given)
+        or any(tensor.numel() != 1 and tensor.shape != (outputs,) for tensor in constants)
+        or beta.requires_grad
+        or threshold.requires_grad
+        or weight.dtype not in (torch.float32, torch.float64)
+        or any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in given)
+        or not (isinstance(surrogate, FastSigmoid | ArcTan) and surrogate.scale == 1)
+        or described(surrogate) is None  # a derived class, which may compute something else
+        or not 0 <= probability < 1
+    ):
+        return None
+    loops = _compiled_loops()
+    if loops is None:
+        return None
+    signs = loops.signs_of(weight)
+    events = None if signs is None else loops.events_of(input, int(_SPARSE * input.numel()))
+    if events is None:
+        return None
+    if probability and seed is None:
+        seed = draw_seed()
+    half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    spikes, last = _sparse_lif(
+        weight, bias, start.to(weight.dtype), *constants, signs, *events, steps,
+        probability, seed, *cast(tuple, described(surrogate)), reset,
+        torch.bfloat16 if half else weight.dtype,
+    )  # fmt: skip
+    return LIFWindow(spikes, None, last)
+
+
+def may_pay(input: Tensor, outputs: int) -> bool:
+    """False where :func:`sparse_lif` returns None whatever the input's values and the weights."""
+    return (
+        not input.requires_grad
+        and input.dtype in (torch.float32, torch.float64)
+        and outputs >= _FEWEST_NEURONS
+        and input.numel() * outputs >= _SMALL
+        # What is decided here depends on values, which compilers do not see.
+        and not torch.compiler.is_compiling()
+    )
+
+
+@torch.library.custom_op("bsnn_tha::sparse_lif", mutates_args=())
+def _sparse_lif(
+    weight: Tensor,
+    bias: Tensor | None,
+    start: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    centre: Tensor,
+    signs: Tensor,
+    starts: Tensor,
+    columns: Tensor,
+    steps: int,
+    probability: float,
+    seed: Tensor | None,
+    surrogate: str,
+    parameters: Sequence[float],
+    reset: str,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """Spikes of this dtype, and the last membrane.
+
+    ``signs``, ``starts`` and ``columns`` are the weights and the input as
+    :mod:`bsnn_tha.functional.sparse_lif_numba` reads them.
+    """
+    loops = _loops()
+    spikes = torch.empty(steps, *start.shape, dtype=dtype)
+    neurons = loops.Neurons(bias, beta, threshold, reset, probability, _number(seed))
+    last = loops.forward(loops.Events(starts, columns), signs, neurons, start, spikes)
+    return spikes, last
+
+
+@_sparse_lif.register_fake
+def _(
+    weight: Tensor,
+    bias: Tensor | None,
+    start: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    centre: Tensor,
+    signs: Tensor,
+    starts: Tensor,
+    columns: Tensor,
+    steps: int,
+    probability: float,
+    seed: Tensor | None,
+    surrogate: str,
+    parameters: Sequence[float],
+    reset: str,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    return start.new_empty(steps, *start.shape, dtype=dtype), start.new_empty(start.shape)
+
+
+@torch.library.custom_op("bsnn_tha::sparse_lif_backward", mutates_args=())
+def _backward(
+    g_spikes: Tensor | None,
+    g_last: Tensor | None,
+    bias: Tensor | None,
+    start: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    centre: Tensor,
+    signs: Tensor,
+    starts: Tensor,
+    columns: Tensor,
+    steps: int,
+    probability: float,
+    seed: Tensor | None,
+    surrogate: str,
+    parameters: Sequence[float],
+    reset: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the weight, the bias and ``start``."""
+    loops = _loops()
+    neurons = loops.Neurons(bias, beta, threshold, reset, probability, _number(seed))
+    return loops.backward(
+        loops.Events(starts, columns), signs, neurons, start, centre,
+        SURROGATES[surrogate](*parameters), g_spikes, g_last, steps,
+    )  # fmt: skip
+
+
+@_backward.register_fake
+def _(
+    g_spikes: Tensor | None,
+    g_last: Tensor | None,
+    bias: Tensor | None,
+    start: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    centre: Tensor,
+    signs: Tensor,
+    starts: Tensor,
+    columns: Tensor,
+    steps: int,
+    probability: float,
+    seed: Tensor | None,
+    surrogate: str,
+    parameters: Sequence[float],
+    reset: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    outputs = start.shape[1]
+    return (
+        start.new_empty(outputs, signs.shape[1]),
+        start.new_empty(outputs),
+        start.new_empty(start.shape),
+    )
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _, *tensors, ctx.steps, ctx.probability, seed = inputs[:12]
+    *ctx.settings, _ = inputs[12:]
+    ctx.save_for_backward(*tensors, seed)
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    *tensors, seed = ctx.saved_tensors
+    g_weight, g_bias, g_start = _backward(
+        *grads, *tensors, ctx.steps, ctx.probability, seed, *ctx.settings
+    )
+    _, with_bias, with_start, *_ = ctx.needs_input_grad
+    return g_weight, g_bias if with_bias else None, g_start if with_start else None, *[None] * 13
+
+
+_sparse_lif.register_autograd(_differentiate, setup_context=_save)
+
+
+def _number(seed: Tensor | None) -> int:
+    return 0 if seed is None else int(seed)
+
+
+def _loops() -> ModuleType:
+    loops = _compiled_loops()
+    if loops is None:
+        raise RuntimeError("sparse_lif needs numba, which does not work here")
+    return loops
+
+
+@functools.cache
+def _compiled_loops() -> ModuleType | None:
+    # numba raises much besides ImportError; lif_operator says once what is wrong.
+    try:
+        from bsnn_tha.functional import sparse_lif_numba
+
+        sparse_lif_numba.signs_of(torch.ones(1, 1))
+    except Exception:
+        return None
+    return sparse_lif_numba

@@ -1,0 +1,251 @@
+r"""Convolution of spikes: products of bytes forward, matrix products back.
+
+Spikes are 0 or 1 (pooled ones and counts are small whole numbers) and binary
+weights, pooled or not, are small multiples of 1 / scale. Forward, their
+products are therefore exact in 8 bits, their sums in 32: the processor's matrix
+units (VNNI, AMX) compute the same bits as a convolution in float32, several
+times as fast. For the backward pass the spikes are kept as bytes, a quarter of the memory.
+
+Backward, both gradients are matrix products over the patches x̃ of the maps,
+
+    g_W = gᵀ x̃,    g_x̃ = g W,    g_x = the sum of g_x̃ over the patches,
+
+some samples at a time, so that patches stay in the cache. That is faster than the
+library's strided convolutions. They are sums in another order than there.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bsnn_tha.functional.threads import share
+
+# Multiplications below which it does not matter.
+_SMALL = 1 << 22
+# Values in a line of a patch below which copying patches is slow: maps of few channels.
+_SHORT_LINE = 48
+# Values of patches that are worked on together.
+_TOGETHER = 1 << 18
+# Parts of the samples that threads take, and whose weights' gradients are summed apart.
+_PARTS = 16
+
+
+def spike_conv2d(input: Tensor, weight: Tensor, stride: int = 1, scale: int = 1) -> Tensor:
+    """``nn.functional.conv2d`` for inputs that are spikes more often than not.
+
+    The same bits forward for whole numbers of 0 to 127 and weights that are
+    multiples of 1 / scale. It is ``conv2d`` itself for other values, for little to do,
+    other dtypes than float32, on a GPU, without numba, and in compiled
+    networks (what is decided here depends on values).
+
+    Args:
+        input: ``[samples, in, height, width]``.
+        weight: ``[out, in, k, k]``.
+        stride: of both dimensions.
+        scale: of the weights; other than powers of two it is not taken.
+
+    Returns:
+        ``[samples, out, ...]``, channels last in the CPU's memory; under autocast
+        bfloat16, as from ``conv2d``.
+
+    Example:
+        >>> spikes, signs = torch.rand(64, 16, 14, 14).round(), torch.randn(32, 16, 5, 5).sign()
+        >>> torch.equal(spike_conv2d(spikes, signs), F.conv2d(spikes, signs))
+        True
+    """
+    outputs, _, kernel, _ = weight.shape
+    if (
+        torch.compiler.is_compiling()
+        or any(tensor.device.type != "cpu" for tensor in (input, weight))
+        or any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in (input, weight))
+        or input.dtype not in (torch.float32, torch.bfloat16)
+        or weight.dtype != torch.float32
+        or scale & (scale - 1)
+        or not input.numel()
+        or min(input.shape[2:]) < kernel
+        or input.numel() * outputs * (kernel // stride) ** 2 < _SMALL
+    ):
+        return _plain(input, weight, stride)
+    loops = _compiled_loops()
+    maps = None if loops is None else loops.bytes_of(input)
+    signs = (weight.detach() * scale).to(torch.int8)
+    if maps is None or not torch.equal(signs.float(), weight.detach() * scale):
+        return _plain(input, weight, stride)
+    half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    dtype = torch.bfloat16 if half else input.dtype
+    return _conv(input, weight, maps, signs, stride, scale, dtype)
+
+
+def _plain(input: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """``conv2d``, in the layout that what comes next is fastest in."""
+    maps = F.conv2d(input, weight, stride=stride)
+    return maps.contiguous(memory_format=torch.channels_last) if maps.device.type == "cpu" else maps
+
+
+@torch.library.custom_op("bsnn_tha::spike_conv", mutates_args=())
+def _conv(
+    input: Tensor,
+    weight: Tensor,
+    maps: Tensor,
+    signs: Tensor,
+    stride: int,
+    scale: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """``maps`` are the input as bytes, channels last; ``signs`` the weight times ``scale``."""
+    if _matrix_units():
+        images = maps.permute(0, 3, 1, 2)
+        return _products_of_bytes(images, signs, stride, scale, dtype)
+    return _plain(input.to(dtype), weight.to(dtype), stride)
+
+
+@_conv.register_fake
+def _(
+    input: Tensor,
+    weight: Tensor,
+    maps: Tensor,
+    signs: Tensor,
+    stride: int,
+    scale: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    size = [(length - weight.shape[2]) // stride + 1 for length in input.shape[2:]]
+    shape = (len(input), len(weight), *size)
+    return input.new_empty(shape, dtype=dtype).to(memory_format=torch.channels_last)
+
+
+@torch.library.custom_op("bsnn_tha::spike_conv_backward", mutates_args=())
+def _backward(
+    g_output: Tensor, weight: Tensor, maps: Tensor, stride: int, with_input: bool, with_weight: bool
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the input (channels last) and of the weight; empty where not wanted."""
+    loops = _compiled_loops()
+    if loops is None:
+        raise RuntimeError("spike_conv2d needs numba, which does not work here")
+    outputs, channels, kernel, _ = weight.shape
+    samples, height, width, _ = maps.shape
+    sizes = loops.Patches(height, width, channels, kernel, stride)
+    weight, g_output = weight.detach(), g_output.detach()
+    g_weight = weight.new_empty(0)
+    if with_weight and kernel * channels < _SHORT_LINE:
+        g_weight, with_weight = _library_gradient(g_output, weight, maps, stride), False
+    upstream = g_output.permute(0, 2, 3, 1).reshape(samples, -1, outputs)
+    positions = upstream.shape[1]
+    # As the patches: line by line, channels last.
+    lines = weight.permute(0, 2, 3, 1).reshape(outputs, -1).to(upstream.dtype)
+    # The same parts for any number of threads, so that sums are the same.
+    parts = min(_PARTS, samples)
+    bounds = [samples * part // parts for part in range(parts + 1)]
+    g_lines = weight.new_zeros(parts if with_weight else 0, *lines.shape)
+    g_maps = weight.new_empty(maps.shape if with_input else 0)
+    together = max(1, _TOGETHER // (positions * sizes.length))
+
+    def work(part: int) -> None:
+        first, last = bounds[part : part + 2]
+        patches = upstream.new_empty(min(together, last - first) * positions, sizes.length)
+        for begin in range(first, last, together):
+            some = slice(begin, min(begin + together, last))
+            arriving = upstream[some].reshape(-1, outputs)
+            these = patches[: len(arriving)]
+            if with_input:
+                torch.mm(arriving, lines, out=these)
+                loops.fold(these, sizes, g_maps[some])
+            if with_weight:
+                loops.unfold(maps[some], sizes, these)
+                if these.dtype == g_lines.dtype:
+                    g_lines[part].addmm_(arriving.t(), these)
+                else:
+                    g_lines[part] += arriving.t() @ these
+
+    if with_input or with_weight:
+        with torch.no_grad():
+            share(work, parts, parts)
+    if with_weight:
+        g_weight = g_lines.sum(0).view(outputs, kernel, kernel, channels)
+        g_weight = g_weight.permute(0, 3, 1, 2).contiguous()
+    return g_maps.permute(0, 3, 1, 2) if with_input else g_maps, g_weight
+
+
+@_backward.register_fake
+def _(
+    g_output: Tensor, weight: Tensor, maps: Tensor, stride: int, with_input: bool, with_weight: bool
+) -> tuple[Tensor, Tensor]:
+    g_maps = weight.new_empty(maps.shape if with_input else 0)
+    return (
+        g_maps.permute(0, 3, 1, 2) if with_input else g_maps,
+        weight.new_empty(weight.shape if with_weight else 0),
+    )
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, weight, maps, _, ctx.stride, *_ = inputs
+    ctx.dtype = input.dtype
+    ctx.save_for_backward(weight, maps)
+
+
+def _differentiate(ctx: Any, g_output: Tensor) -> tuple[Tensor | None, ...]:
+    weight, maps = ctx.saved_tensors
+    wanted = ctx.needs_input_grad[:2]
+    gradients = _backward(g_output, weight, maps, ctx.stride, *wanted)
+    g_input, g_weight = (g if want else None for g, want in zip(gradients, wanted, strict=True))
+    return None if g_input is None else g_input.to(ctx.dtype), g_weight, *[None] * 5
+
+
+_conv.register_autograd(_differentiate, setup_context=_save)
+
+
+def _products_of_bytes(
+    images: Tensor, signs: Tensor, stride: int, scale: int, dtype: torch.dtype
+) -> Tensor:
+    """The library's convolution of quantized numbers, whose unit is 1 and 1 / scale."""
+    outputs = len(signs)
+    geometry = [stride, stride], [0, 0], [1, 1], 1
+    units, zeros = torch.full((outputs,), 1 / scale), torch.zeros(outputs, dtype=torch.int64)
+    packed = torch.ops.onednn.qconv_prepack(signs, units, 1.0, 0, *geometry, list(images.shape))
+    return torch.ops.onednn.qconv2d_pointwise(
+        images, 1.0, 0, packed, units, zeros, None, *geometry, 1.0, 0, dtype, "none", [], ""
+    )
+
+
+def _library_gradient(g_output: Tensor, weight: Tensor, maps: Tensor, stride: int) -> Tensor:
+    """The weight's gradient, by the library's convolution."""
+    images = maps.permute(0, 3, 1, 2).to(g_output.dtype)
+    _, g_weight, _ = torch.ops.aten.convolution_backward(
+        g_output, images, weight.to(images.dtype), None, [stride] * 2, [0, 0], [1, 1], False,
+        [0, 0], 1, [False, True, False],
+    )  # fmt: skip
+    return g_weight.to(weight.dtype).contiguous()
+
+
+@functools.cache
+def _matrix_units() -> bool:
+    """Whether bytes are multiplied faster than floats here, and exactly."""
+    # Without VNNI (of which AMX is more), sums of two products saturate at 16 bits.
+    try:
+        if not torch.cpu._is_vnni_supported():
+            return False
+        image = torch.ones(1, 1, 3, 3, dtype=torch.uint8)
+        result = _products_of_bytes(
+            image, torch.ones(1, 1, 3, 3, dtype=torch.int8), 1, 4, torch.float32
+        )
+    except (AttributeError, RuntimeError):  # not in this version or build of PyTorch
+        return False
+    return result.flatten().tolist() == [9 / 4]
+
+
+@functools.cache
+def _compiled_loops() -> ModuleType | None:
+    # numba raises much besides ImportError; lif_operator says once what is wrong.
+    try:
+        from bsnn_tha.functional import spike_conv_numba
+
+        spike_conv_numba.bytes_of(torch.ones(1, 1, 1, 1))
+    except Exception:
+        return None
+    return spike_conv_numba

@@ -1,0 +1,273 @@
+"""A layer in one pass over sparse spikes: the parts one by one, whatever the settings."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from bsnn_tha import SpikingNetwork
+from bsnn_tha.functional import sparse_lif as module
+from bsnn_tha.functional import sparse_lif_numba as loops
+from bsnn_tha.functional.dropout import dropout
+from bsnn_tha.functional.lif import lif_sequence
+from bsnn_tha.functional.lif_reference import RESETS
+from bsnn_tha.functional.sparse_lif import sparse_lif
+from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid, Sigmoid
+
+ONE = torch.tensor(1.0)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Small layers take the way of large ones."""
+    for name, value in (("_SMALL", 0), ("_FEWEST_NEURONS", 1), ("_SPARSE", 4.0)):
+        monkeypatch.setattr(module, name, value)
+
+
+def events(steps, batch, width, share=0.05, dtype=torch.float32, seed=1, most=1):
+    generator = torch.Generator().manual_seed(seed)
+    spikes = torch.rand(steps, batch, width, generator=generator) < share
+    return (spikes * torch.randint(1, most + 1, spikes.shape, generator=generator)).to(dtype)
+
+
+def parts(
+    input, weight, bias, beta, threshold, centre, surrogate, reset="subtract", membrane=None,
+    probability=0.0, seed=None,
+):  # fmt: skip
+    """What the layer is defined as."""
+    current = F.linear(input.to(weight.dtype), weight) + (0 if bias is None else bias)
+    if probability:
+        current = dropout(current, probability, seed)
+    return lif_sequence(
+        current, beta, threshold, centre, surrogate, reset, membrane, backend="reference"
+    )
+
+
+def run(function, leaves, *arguments, **keywords):
+    """Spikes, last membrane and gradients of the leaves."""
+    leaves = [leaf.clone().requires_grad_() for leaf in leaves]
+    weight, bias, membrane = leaves
+    window = function(arguments[0], weight, bias, *arguments[1:], membrane=membrane, **keywords)
+    assert window is not None
+    generator = torch.Generator().manual_seed(0)
+    upstream = [
+        torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.dtype)
+        for tensor in (window.spikes, window.membrane)
+    ]
+    gradients = torch.autograd.grad((window.spikes, window.membrane), leaves, upstream)
+    return [window.spikes.detach(), window.membrane.detach(), *gradients]
+
+
+@given(
+    steps=st.integers(1, 7),
+    batch=st.integers(0, 4),
+    width=st.integers(1, 90),
+    outputs=st.sampled_from([1, 3, 255, 257, 1100]),
+    share=st.sampled_from([0.0, 0.05, 0.6]),
+    most=st.sampled_from([1, 3]),
+    reset=st.sampled_from(RESETS),
+    surrogate=st.sampled_from([FastSigmoid(0.7), ArcTan(1.3)]),
+    probability=st.sampled_from([0.0, 0.3]),
+    per_neuron=st.booleans(),
+    threads=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
+)
+def test_one_pass_is_the_parts(
+    steps, batch, width, outputs, share, most, reset, surrogate, probability, per_neuron, threads,
+    seed,
+):  # fmt: skip
+    torch.manual_seed(seed)
+    input = events(steps, batch, width, share, torch.float64, seed, most)
+    shape = (outputs,) if per_neuron else ()
+    beta, threshold, centre = (
+        low + torch.rand(shape, dtype=torch.float64) for low in (0.1, 0.5, 0.3)
+    )
+    leaves = (
+        torch.randn(outputs, width, dtype=torch.float64).sign(),
+        torch.randn(outputs, dtype=torch.float64),
+        torch.randn(batch, outputs, dtype=torch.float64),
+    )
+    arguments = input, beta.clamp(0, 1), threshold, centre, surrogate, reset
+    keywords = {"probability": probability, "seed": torch.tensor(seed)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loops, "_WORTH_A_THREAD", 1)
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        actual = run(sparse_lif, leaves, *arguments, **keywords)
+    expected = run(parts, leaves, *arguments, **keywords)
+    for got, wanted in zip(actual[:2], expected[:2], strict=True):
+        assert torch.equal(got, wanted)
+    # float64, and the reference's own autograd.
+    for got, wanted in zip(actual[2:], expected[2:], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
+
+
+def layer(outputs=300, width=80, batch=3, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(outputs, width, generator=generator).sign().to(dtype)
+    bias = torch.randint(-3, 4, (outputs,), generator=generator).to(dtype)
+    return weight, bias, torch.zeros(batch, outputs, dtype=dtype)
+
+
+def test_float32_to_the_last_bit_and_the_same_for_any_threads(monkeypatch):
+    input = events(40, 3, 80)
+    arguments = input, 0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5)
+    keywords = {"probability": 0.2, "seed": torch.tensor(11)}
+    expected = run(parts, layer(), *arguments, **keywords)
+    assert 0.05 < expected[0].mean() < 0.95
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr(loops, "_WORTH_A_THREAD", 1)
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        found.append(run(sparse_lif, layer(), *arguments, **keywords))
+    for one, three, wanted in zip(*found, expected, strict=True):
+        assert torch.equal(one, three)
+        torch.testing.assert_close(one, wanted)
+    for got, wanted in zip(found[0][:2], expected[:2], strict=True):
+        assert torch.equal(got, wanted)
+
+
+def test_a_tie_fires_and_nan_does_not():
+    weight, input = torch.ones(3, 1), torch.ones(2, 1, 1)
+    bias = torch.tensor([0.0, math.nan, math.inf])
+    constants = ONE, ONE, ONE, FastSigmoid(), "subtract", None
+    for extra in ({}, {"probability": 0.5, "seed": torch.tensor(1)}):
+        got, wanted = (
+            function(input, weight, bias, *constants, **extra) for function in (sparse_lif, parts)
+        )
+        torch.testing.assert_close(got.spikes, wanted.spikes, rtol=0, atol=0)
+        torch.testing.assert_close(got.membrane, wanted.membrane, rtol=0, atol=0, equal_nan=True)
+    tie = sparse_lif(input, weight, None, *constants)
+    assert tie.spikes.flatten().tolist() == [1.0] * 6
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input": 0.5 * events(4, 2, 9)},
+        {"input": -events(4, 2, 9, 0.5)},
+        {"input": torch.full((4, 2, 9), math.nan)},
+        {"input": torch.full((4, 2, 9), math.inf)},
+        {"input": 1e9 * events(4, 2, 9, 0.5)},
+        {"input": events(4, 2, 9).requires_grad_()},
+        {"input": events(4, 2, 9).bfloat16()},
+        {"weight": torch.randn(5, 9)},
+        {"weight": torch.full((5, 9), math.nan)},
+        {"weight": 2 * torch.ones(5, 9)},
+        {"beta": torch.tensor(0.5, requires_grad=True)},
+        {"threshold": torch.tensor(0.5, requires_grad=True)},
+        {"threshold": torch.ones(2, 1)},
+        {"surrogate": Sigmoid()},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_it_leaves_to_the_parts(change):
+    given = {
+        "input": events(4, 2, 9), "weight": torch.ones(5, 9), "bias": None, "beta": ONE,
+        "threshold": ONE, "centre": ONE, "surrogate": FastSigmoid(),
+    }  # fmt: skip
+    assert sparse_lif(**given) is not None
+    assert sparse_lif(**(given | change)) is None
+
+
+def test_dense_input_is_left_to_matrix_products(monkeypatch):
+    monkeypatch.setattr(module, "_SPARSE", 0.1)
+    weight = torch.ones(5, 40)
+    for share, fits in ((0.03, True), (0.5, False)):
+        window = sparse_lif(events(30, 2, 40, share), weight, None, ONE, ONE, ONE, FastSigmoid())
+        assert (window is not None) is fits
+
+
+def test_under_autocast_spikes_and_gradients_are_bfloat16_and_nothing_else():
+    input, (weight, bias, _) = events(20, 3, 80), layer()
+    weight.requires_grad_()
+    arguments = input, weight, bias, 0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5)
+    plain = sparse_lif(*arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = sparse_lif(*arguments)
+    assert half.spikes.dtype == torch.bfloat16 and half.membrane.dtype == torch.float32
+    assert torch.equal(half.spikes.float(), plain.spikes)
+    upstream = torch.randn(plain.spikes.shape).bfloat16()
+    got, wanted = (
+        torch.autograd.grad(window.spikes, weight, upstream.to(window.spikes.dtype))[0]
+        for window in (half, plain)
+    )
+    assert torch.equal(got, wanted)
+
+
+def test_operators_are_registered_rightly():
+    input, (weight, bias, start) = events(5, 3, 80), layer()
+    signs, listed = loops.signs_of(weight), loops.events_of(input, 10**6)
+    settings = "fast_sigmoid", [0.5], "subtract"
+    weight.requires_grad_(), bias.requires_grad_()
+    for seed, p in ((None, 0.0), (torch.tensor(3), 0.3)):
+        torch.library.opcheck(
+            module._sparse_lif,
+            (weight, bias, start, ONE, ONE, ONE, signs, *listed, 5, p, seed, *settings,
+             torch.float32),
+        )  # fmt: skip
+        torch.library.opcheck(
+            module._backward,
+            (torch.randn(5, 3, 300), None, bias.detach(), start, ONE, ONE, ONE, signs, *listed, 5,
+             p, seed, *settings),
+        )  # fmt: skip
+
+
+def network(**settings):
+    torch.manual_seed(0)
+    return SpikingNetwork(
+        "80Dense300Dense5", (80,), beta=0.9, theta_0=[2.0, 3.0], slope=0.5, dropout=0.2, **settings
+    )
+
+
+def step(net, input, **keywords):
+    """Output spikes and all gradients, from one state of the generator."""
+    torch.manual_seed(9)
+    net.zero_grad()
+    spikes = net(input, **keywords).spikes
+    (spikes * torch.linspace(-1, 1, spikes.numel()).view_as(spikes)).sum().backward()
+    return [spikes.detach(), *(p.grad.clone() for p in net.parameters())]
+
+
+def test_networks_take_it_unasked_and_compute_the_same(monkeypatch):
+    input, calls, function = events(25, 4, 80), [], loops.forward
+    monkeypatch.setattr(loops, "forward", lambda *a: calls.append(1) or function(*a))
+    fast = step(network(), input)
+    assert calls
+    calls.clear()
+    plain = step(network(backend="reference"), input)
+    assert not calls
+    assert torch.equal(fast[0], plain[0]) and fast[0].any()
+    for got, wanted in zip(fast[1:], plain[1:], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+    # Somebody who wants to see the membranes gets them.
+    net = network()
+    net.layers[0].show_membranes = True
+    calls.clear()
+    assert torch.equal(step(net, input)[0], fast[0]) and not calls
+
+
+def test_chunks_draw_the_same_masks_when_run_again():
+    # The gradient of a chunk is that of the masks its forward pass drew: finite
+    # spikes come out alike, and a second run from the same state gives the same.
+    net, input = network(), events(25, 4, 80)
+    first, second = (step(net, input, chunk_steps=10) for _ in range(2))
+    for got, wanted in zip(first, second, strict=True):
+        assert torch.equal(got, wanted)
+    plain = step(network(backend="reference"), input, chunk_steps=10)
+    assert torch.equal(first[0], plain[0])
+    for got, wanted in zip(first[1:], plain[1:], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_compilers_take_the_network_whole():
+    net, input = network(), events(6, 2, 80)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    torch.manual_seed(1)
+    expected = net(input).spikes
+    torch.manual_seed(1)
+    assert torch.equal(compiled(input).spikes, expected)
