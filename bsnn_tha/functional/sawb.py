@@ -75,7 +75,7 @@ def sawb_clip(weight: Tensor, bits: int) -> Tensor:
 
     Example:
         >>> sawb_clip(torch.tensor([-3.0, -1.0, 1.0, 3.0]), bits=2)
-        tensor(2.8486)
+        tensor(2.8485)
     """
     c1, c2 = COEFFICIENTS[bits]
     weight = weight.detach()
@@ -115,7 +115,7 @@ class SAWB:
         >>> weight = torch.tensor([-3.0, -1.0, 0.5, 3.0], requires_grad=True)
         >>> quantized = SAWB(bits=2)(weight)
         >>> [round(level, 3) for level in quantized.tolist()]
-        [-2.946, -0.982, 0.982, 2.946]
+        [-2.974, -0.991, 0.991, 2.974]
         >>> quantized.sum().backward()
         >>> weight.grad
         tensor([0., 1., 1., 0.])
