@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -32,7 +33,7 @@ def overview(rows: Sequence[Row]) -> Figure:
         for axes, kind in zip(grid, kinds, strict=True):
             for row in rows:
                 if row["weights"] == kind:
-                    _curves(axes, row, colour(rules.index(row["rule"])))
+                    _curves(axes, row, _line(rules.index(row["rule"])))
             axes[0].set(ylabel=f"{kind} weights\nvalidation accuracy")
             axes[1].set(ylabel="dead neurons")
             axes[2].set(ylabel="firing rate, hidden")
@@ -65,7 +66,7 @@ def thresholds(rows: Sequence[Row]) -> Figure:
                         own = _mean(row, f"threshold_{layer + 1}")
                         label = row["rule"] if layer == 0 else None
                         at = range(1, len(own) + 1)
-                        one.plot(at, own, color=colour(rules.index(row["rule"])), label=label)
+                        one.plot(at, own, label=label, **_line(rules.index(row["rule"])))
                 one.set(xlabel="epoch", title=f"layer {layer + 1}")
                 one.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes[0].set(ylabel=f"{kind} weights\nthreshold θ")
@@ -90,7 +91,8 @@ def sweep(rows: Sequence[Row]) -> Figure:
                 own = [row for row in rows if (row["weights"], row["rule"]) == (kind, rule)]
                 own.sort(key=lambda row: row["factor"])
                 at = [row["factor"] for row in own]
-                axes.plot(at, [row["mean"] for row in own], "o-", color=colour(index), label=rule)
+                means = [row["mean"] for row in own]
+                axes.plot(at, means, marker="o", label=rule, **_line(index))
                 lows, highs = ([f(row["accuracies"]) for row in own] for f in (min, max))
                 axes.fill_between(at, lows, highs, color=colour(index), alpha=0.15, lw=0)
             ticks = sorted({row["factor"] for row in rows})
@@ -104,15 +106,21 @@ def sweep(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _curves(axes: Sequence[Axes], row: Row, own: str) -> None:
+def _line(index: int) -> dict[str, Any]:
+    """Of one rule: colours, and from the seventh rule on dashes to tell them apart."""
+    return {"color": colour(index), "ls": ("-", "--", ":")[index // 6 % 3]}
+
+
+def _curves(axes: Sequence[Axes], row: Row, line: dict[str, Any]) -> None:
     accuracies = np.array(row["curves"]["val_accuracy"])
     at = np.arange(1, accuracies.shape[1] + 1)
-    axes[0].plot(at, accuracies.mean(0), color=own, label=row["rule"])
-    axes[0].fill_between(at, accuracies.min(0), accuracies.max(0), color=own, alpha=0.15, lw=0)
-    axes[1].plot(at, _mean(row, "dead"), color=own)
+    axes[0].plot(at, accuracies.mean(0), label=row["rule"], **line)
+    lows, highs = accuracies.min(0), accuracies.max(0)
+    axes[0].fill_between(at, lows, highs, color=line["color"], alpha=0.15, lw=0)
+    axes[1].plot(at, _mean(row, "dead"), **line)
     hidden = range(1, len(row["threshold"]))
     rates = [_mean(row, f"rate_{layer}") for layer in hidden] or [_mean(row, "rate_1")]
-    axes[2].plot(at, np.mean(rates, axis=0), color=own)
+    axes[2].plot(at, np.mean(rates, axis=0), **line)
 
 
 def _mean(row: Row, column: str) -> np.ndarray:
