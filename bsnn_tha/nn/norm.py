@@ -105,8 +105,10 @@ class BatchNormPerStep(nn.BatchNorm2d):
         update = not recomputing()
         if update:
             self._count(repeats)
-        return F.batch_norm(
-            input,
+        # The library rounds another way where channels are innermost. A constant current's
+        # rounding adds up over the window, so it is the way of a loop over time steps.
+        normalised = F.batch_norm(
+            input.contiguous(),
             self.running_mean,
             self.running_var,
             self.weight,
@@ -115,6 +117,9 @@ class BatchNormPerStep(nn.BatchNorm2d):
             momentum=1 - (1 - self.momentum) ** repeats if update else 0.0,
             eps=self.eps,
         )
+        innermost = input.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if innermost else torch.contiguous_format
+        return normalised.contiguous(memory_format=layout)
 
     def _window(self, input: Tensor) -> Tensor:
         if torch.compiler.is_compiling() or not takes(input):
