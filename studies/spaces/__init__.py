@@ -1,7 +1,8 @@
 """Search spaces, one small file per family of data sets.
 
 Each file has three tables: ``ANNEALED`` (θ0 → θ∞ layer by layer), ``FIXED``
-(one θ) and ``UNIT`` (θ stays at 1).
+(one θ) and ``UNIT`` (θ stays at 1). Where a configuration names another threshold rule,
+:mod:`studies.spaces.rules` searches what all rules have.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.data.dataset import Dataset
 from studies.errors import StudyError
 from studies.space import Space
-from studies.spaces import events, images, temporal_coding
+from studies.spaces import events, images, rules, temporal_coding
 
 
 def space_for(config: RunConfig, dataset: Dataset) -> Space:
@@ -28,6 +29,8 @@ def space_for(config: RunConfig, dataset: Dataset) -> Space:
         >>> space_for(load_preset("digits", "tha"), dataset) is images.ANNEALED
         True
     """
+    if config.threshold.rule not in (None, "annealed"):
+        return rules.FIXED if config.optimizer.threshold_lr is None else rules.OWN_RATE
     family = images if dataset.static else events
     if dataset.num_classes is None:
         family = temporal_coding
