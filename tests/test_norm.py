@@ -141,3 +141,15 @@ def test_other_shapes_are_refused(training, shape):
 def test_settings_without_a_meaning_here_are_refused(settings):
     with pytest.raises((TypeError, ValueError)):
         BatchNormPerStep(3, **settings)
+
+
+def test_a_constant_current_rounds_as_a_loop_whatever_its_layout():
+    """Rounding of a constant current adds up over the window: other bits are other spikes."""
+    torch.manual_seed(0)
+    input = torch.randn(16, 6, 12, 12)
+    norm, plain = BatchNormPerStep(6), nn.BatchNorm2d(6)
+    expected = plain(input)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        result = norm(input.contiguous(memory_format=layout), repeats=3)
+        assert torch.equal(result, expected)
+        assert result.is_contiguous(memory_format=layout)
