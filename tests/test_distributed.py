@@ -257,13 +257,13 @@ def test_one_process_writes_and_talks(joint, by_torchrun):
     assert second == []
     assert names(by_torchrun.folder.path) == WITH_SNAPSHOTS
     assert by_torchrun.output.count("written to ") == 1
-    assert by_torchrun.output.count("epoch 1/3") == 1
+    assert by_torchrun.output.count("epoch 1/3  ") == 1
     path, output = joint
     runs = [f"seed-{seed}" for seed in (SEED, SEED + 1)]
     assert names(path) == sorted([*runs, "trials.json", "trials.toml"])
     assert all(names(path / run) == WITH_SNAPSHOTS for run in runs)
     assert output.count("written to ") == 1
-    assert output.count("epoch 1/3") == 2
+    assert output.count("epoch 1/3  ") == 2
 
 
 def test_snapshots_are_those_of_one_process(alone, by_torchrun):
