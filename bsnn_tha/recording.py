@@ -86,7 +86,8 @@ from torch import Tensor, nn
 
 from bsnn_tha.errors import DataError, InvalidValueError, RunError
 from bsnn_tha.functional.lif_reference import LIFWindow
-from bsnn_tha.nn.network import LayerInput, SpikingLayer, SpikingNetwork
+from bsnn_tha.nn.layer import LayerInput, SpikingLayer
+from bsnn_tha.nn.network import SpikingNetwork
 from bsnn_tha.training.files import RunFolder
 
 Parsed = TypeVar("Parsed")

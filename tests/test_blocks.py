@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.nn.network import SpikingLayer
+from bsnn_tha.nn.layer import SpikingLayer
 from bsnn_tha.nn.norm import ThresholdDependentBatchNorm
 from bsnn_tha.recording import evaluating, record
 

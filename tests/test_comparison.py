@@ -177,7 +177,7 @@ def test_broken_rules_are_named(digits, make, message):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """Two rules, two seeds, two thresholds; and one rule that diverges."""
+    """Two rules, two seeds, two initial thresholds."""
     folder = tmp_path_factory.mktemp("compare") / "runs"
     bases = bases_of("digits", ["binary"], QUICK)
     comparison = Comparison(bases, ("fixed", "rouser"), 2, (1.0, 2.0))

@@ -164,10 +164,10 @@ def test_in_a_network_with_chunks():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "synaptic"}, "synaptic_decay belongs to model='synaptic', but got model='synap"),
+        ({"model": "synaptic"}, "model='synaptic' needs synaptic_decay; set neuron.synaptic"),
         (
             {"synaptic_decay": 0.5},
-            "synaptic_decay belongs to model='synaptic', but got mode",
+            "synaptic_decay=0.5 belongs to model='synaptic', but got mode",
         ),
         ({"model": "synaptic", "synaptic_decay": 1.5}, "synaptic_decay must be in [0, 1]"),
         ({"model": "cuba"}, "model must be one of leaky, synaptic, but got 'cuba'"),

@@ -25,6 +25,16 @@ def spike_counts(spikes: Tensor) -> Tensor:
     return spikes.sum(0, dtype=torch.promote_types(spikes.dtype, torch.float32))
 
 
+def spike_rates(spikes: Tensor) -> Tensor:
+    """Spikes per time step of each neuron over a window: :func:`spike_counts` over T.
+
+    Example:
+        >>> spike_rates(torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]]]))
+        tensor([[0.5000, 1.0000]])
+    """
+    return spike_counts(spikes) / len(spikes)
+
+
 def neuron_counts(spikes: Tensor) -> Tensor:
     """Spikes per neuron over a window and all its samples, exactly.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.counts import spike_counts
+from bsnn_tha.functional.counts import spike_rates
 from bsnn_tha.nn.network import NetworkWindow
 
 
@@ -65,7 +65,7 @@ class TemporalEfficientLoss:
 
     def scores(self, window: NetworkWindow) -> Tensor:
         """Spike rates, ``[batch, classes]``."""
-        return spike_counts(window.spikes) / len(window.spikes)
+        return spike_rates(window.spikes)
 
 
 def mean_threshold(thresholds: list[Tensor]) -> Tensor:

@@ -16,8 +16,7 @@ training step: see ``chunk_steps`` of :class:`SpikingNetwork`.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,15 +24,11 @@ from torch import Tensor, nn
 
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif_reference import LIFWindow
-from bsnn_tha.functional.quantizers import Quantizer, Weights, choose_quantizer
-from bsnn_tha.nn.connection import Connection
-from bsnn_tha.nn.dropout import SeededDropout
-from bsnn_tha.nn.moderate_dropout import ModerateDropout
-from bsnn_tha.nn.neuron import WindowNeuron
+from bsnn_tha.functional.quantizers import Weights, choose_quantizer
+from bsnn_tha.nn.layer import LayerInput, SpikingLayer
 from bsnn_tha.nn.neurons import make_neuron
 from bsnn_tha.nn.norm import BatchNormPerStep, Norm, ThresholdDependentBatchNorm
-from bsnn_tha.nn.notation import ConvSpec, LayerPlan, Shortcut, parse_network
-from bsnn_tha.nn.one_pass import one_pass
+from bsnn_tha.nn.notation import ConvSpec, LayerPlan, parse_network
 from bsnn_tha.nn.quantized import WeightInit
 from bsnn_tha.nn.recompute import recompute_in_backward
 from bsnn_tha.nn.thresholds import ThresholdRule
@@ -54,150 +49,6 @@ class NetworkWindow(NamedTuple):
         if self.membranes is None:
             raise ValueError("the membranes are needed, run the network with record=True")
         return self.membranes
-
-
-class LayerInput(NamedTuple):
-    """What a layer is called with for a window."""
-
-    input: Tensor
-    """Spikes it reads, ``[time, batch, *input_shape]``; or the network's constant input."""
-    num_steps: int | None
-    """For how many time steps a constant input is seen."""
-    skipped: Tensor | None
-    """Spikes that its shortcut reads, ``[time, batch, ...]``, if it has one."""
-
-
-class SpikingLayer(Connection):
-    """Weights, what acts on their current, and the neurons that receive it.
-
-    Current: convolution, pooling, batch norm; or a fully connected layer and
-    dropout with a new mask at every time step. A shortcut's current is added to
-    it. A forward hook on this module sees ``(inputs, LIFWindow)``: once per
-    window, or, with ``chunk_steps``, once per chunk, and again while a chunk is
-    recomputed for the backward pass. A hook that counts tests
-    :func:`~bsnn_tha.nn.recompute.recomputing`.
-
-    Args:
-        plan: the layer in the papers' notation, and what it reads.
-        neuron: the neurons.
-        quantizer: of the weights; None for full precision.
-        norm: of a convolution's current.
-        dropout: probability to drop a fully connected layer's current.
-        moderate_dropout: mean probability to drop a fully connected layer's neurons
-            (:mod:`bsnn_tha.nn.moderate_dropout`).
-        init: latent weights' initialisation, for quantized weights.
-
-    Attributes:
-        reads: indices of the layers whose spikes it takes; empty for the first.
-        shortcut: what else drives its neurons, or None.
-    """
-
-    def __init__(
-        self,
-        plan: LayerPlan,
-        neuron: WindowNeuron,
-        *,
-        quantizer: Quantizer | None,
-        norm: Norm,
-        dropout: float,
-        moderate_dropout: float,
-        init: WeightInit,
-    ) -> None:
-        threshold = neuron.threshold.detach().mean().item()
-        # Zheng et al. (2021): two currents that are added share the variance.
-        scale = threshold / math.sqrt(2) if plan.shortcut else threshold
-        settings: dict[str, Any] = {
-            "quantizer": quantizer,
-            "norm": norm,
-            "norm_scale": scale,
-            "init": init,
-        }
-        super().__init__(plan.spec, plan.input_shape, **settings)
-        self.output_shape = plan.output_shape
-        self.reads = plan.reads
-        self.show_membranes = False
-        """Whether forward hooks see the membranes even if nobody records them."""
-        self.shortcut = _Shortcut(plan.shortcut, settings) if plan.shortcut else None
-        self.dropout: nn.Module = SeededDropout(dropout) if dropout else nn.Identity()
-        self.moderate_dropout = ModerateDropout(moderate_dropout) if moderate_dropout else None
-        self.neuron = neuron
-
-    def forward(
-        self,
-        input: Tensor,
-        num_steps: int | None = None,
-        membrane: Tensor | None = None,
-        record: bool = False,
-        skipped: Tensor | None = None,
-    ) -> LIFWindow:
-        """Run the layer over a window.
-
-        Args:
-            input: ``[time, batch, *input_shape]``; or, with ``num_steps``, a
-                constant input ``[batch, *input_shape]``.
-            num_steps: for how many time steps a constant input is seen.
-            membrane: membranes to start from; zero if None.
-            record: also return the membranes of every step.
-            skipped: spikes that the shortcut reads, for a layer that has one.
-        """
-        moderating = self.moderate_dropout is not None and self.training
-        record = record or self.show_membranes or moderating or self.neuron.emits == "membrane"
-        if num_steps is None and not record and self.shortcut is None:
-            window = one_pass(self.synapse, self.dropout, self.neuron, input, membrane)
-            if window is not None:
-                return window
-        current = self.dropout(self.drive(input, num_steps, skipped))
-        return self.neuron.window(current, membrane, record)
-
-    def handed_on(self, window: LIFWindow) -> Tensor:
-        """What later layers read of a window: spikes, or membranes if the neurons emit those.
-
-        Moderate dropout comes here, for it drops neurons rather than currents.
-        """
-        outputs = window.spikes
-        if self.neuron.emits == "membrane":
-            assert window.membranes is not None
-            outputs = window.membranes
-        if self.moderate_dropout is not None and self.training:
-            assert window.membranes is not None
-            outputs = self.moderate_dropout(outputs, window.membranes)
-        return outputs
-
-    def drive(
-        self, input: Tensor, num_steps: int | None = None, skipped: Tensor | None = None
-    ) -> Tensor:
-        """The current that reaches the neurons but for dropout, ``[time, batch, *output_shape]``.
-
-        Args:
-            input, num_steps, skipped: as in :meth:`forward`.
-        """
-        current = super().drive(input, num_steps)
-        if self.shortcut is not None:
-            assert skipped is not None
-            current = current + self.shortcut(skipped)
-        return current
-
-    def connections(self) -> Iterator[tuple[Connection, tuple[int, ...]]]:
-        """Everything with weights that drives the neurons, and the layers that it reads."""
-        yield self, self.reads
-        if self.shortcut is not None and self.shortcut.connection is not None:
-            yield self.shortcut.connection, self.shortcut.reads
-
-
-class _Shortcut(nn.Module):
-    """A residual block's shortcut: spikes as they are, or through weights of their own."""
-
-    def __init__(self, shortcut: Shortcut, settings: dict[str, Any]) -> None:
-        super().__init__()
-        self.reads = shortcut.reads
-        self.connection = (
-            None
-            if shortcut.spec is None
-            else Connection(shortcut.spec, shortcut.input_shape, **settings)
-        )
-
-    def forward(self, spikes: Tensor) -> Tensor:
-        return spikes if self.connection is None else self.connection.drive(spikes)
 
 
 class SpikingNetwork(nn.Module):
@@ -224,7 +75,7 @@ class SpikingNetwork(nn.Module):
             value, or a list with one value per spiking layer.
 
     Attributes:
-        layers: the :class:`SpikingLayer` modules, input side first.
+        layers: the :class:`~bsnn_tha.nn.layer.SpikingLayer` modules, input side first.
         output_shape: of the output spikes of one sample at one time step.
 
     Raises:
@@ -272,6 +123,10 @@ class SpikingNetwork(nn.Module):
             for name, value in neuron.items()
         }
         quantizer = choose_quantizer(weights, weight_bits)
+        if not 0 <= moderate_dropout < 1:
+            raise InvalidValueError(
+                f"moderate_dropout must be in [0, 1), but got moderate_dropout={moderate_dropout:g}"
+            )
         self.layers = nn.ModuleList()
         for index, plan in enumerate(plans):
             convolves, hidden = isinstance(plan.spec, ConvSpec), index < len(plans) - 1

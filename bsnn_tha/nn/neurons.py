@@ -71,10 +71,17 @@ def make_neuron(
         raise InvalidValueError(
             f"model must be one of {', '.join(get_args(NeuronModel))}, but got {model!r}"
         )
-    if (model == "synaptic") != (synaptic_decay is not None):
+    if model == "synaptic" and synaptic_decay is None:
+        raise InvalidValueError("model='synaptic' needs synaptic_decay; set neuron.synaptic_decay")
+    if model != "synaptic" and synaptic_decay is not None:
         raise InvalidValueError(
-            f"synaptic_decay belongs to model='synaptic', but got model={model!r}, "
-            f"synaptic_decay={synaptic_decay}"
+            f"synaptic_decay={synaptic_decay} belongs to model='synaptic', but got model={model!r}"
+        )
+    if lateral_width and len(shape) != 1:
+        raise InvalidValueError(
+            "lateral interaction is for fully connected layers, but got "
+            f"lateral_width={lateral_width} for maps of {' × '.join(map(str, shape))}; give "
+            "lateral_width per layer, 0 for convolutions"
         )
     threshold_rule = make_rule(rule, shape if per == "neuron" else (), theta_0=theta_0, **threshold)
     settings: dict[str, Any] = {

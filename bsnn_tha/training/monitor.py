@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from bsnn_tha.metrics import Activity, ActivityMeter, SurrogateMeter
-from bsnn_tha.nn.network import SpikingLayer
+from bsnn_tha.nn.layer import SpikingLayer
 from bsnn_tha.nn.quantized import QuantizedConv2d, QuantizedLinear
 from bsnn_tha.nn.recompute import recomputing
 from bsnn_tha.training.files import replace_atomically

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.silencing import free_peak, silenced
+from bsnn_tha.nn.layer import SpikingLayer
 from bsnn_tha.nn.leaky import AnnealedLeaky, Leaky
-from bsnn_tha.nn.network import SpikingLayer
 from bsnn_tha.nn.recompute import recomputing
 from bsnn_tha.training.monitor import is_last_batch, layer_arguments
 

@@ -27,7 +27,7 @@ from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.data.event_batch import EventBatch
 from bsnn_tha.functional.counts import neuron_counts
 from bsnn_tha.metrics import surrogate_mass
-from bsnn_tha.nn.network import SpikingLayer
+from bsnn_tha.nn.layer import SpikingLayer
 from bsnn_tha.recording import evaluating, record, spread
 from bsnn_tha.training.files import RunFolder, replace_atomically
 from bsnn_tha.training.module import SpikingModule
