@@ -10,6 +10,12 @@ Only torch and snntorch are imported here; data sets, training and the command
 line live in submodules and bring their own dependencies when used.
 """
 
+import os
+
+# OpenMP reads it when PyTorch is loaded: PyTorch's idle threads would spin for milliseconds on the
+# cores that the compiled loops want. Whoever has set it, or imported torch first, keeps theirs.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from bsnn_tha.errors import BsnnThaError, InvalidValueError
 from bsnn_tha.functional.anneal import threshold_at
 from bsnn_tha.functional.binarize import binarize

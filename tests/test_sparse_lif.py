@@ -201,7 +201,7 @@ def test_under_autocast_spikes_and_gradients_are_bfloat16_and_nothing_else():
 
 def test_operators_are_registered_rightly():
     input, (weight, bias, start) = events(5, 3, 80), layer()
-    signs, listed = loops.signs_of(weight), loops.events_of(input, 10**6)
+    signs, listed = loops.signs_of(weight), loops.listed(input, 10**6)
     settings = "fast_sigmoid", [0.5], "subtract"
     weight.requires_grad_(), bias.requires_grad_()
     for seed, p in ((None, 0.0), (torch.tensor(3), 0.3)):

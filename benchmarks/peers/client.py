@@ -36,9 +36,8 @@ class Client:
         self.peer = peer
         command = [str(python), "-m", "benchmarks.peers.worker", peer, str(threads), allocator]
         # Settings of the caller's shell would decide for some peers and not for others.
-        environment = {
-            k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MALLOC_"))
-        }
+        theirs = "PYTHON", "MALLOC_", "OMP_", "GOMP_"
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(theirs)}
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
             environment[name] = str(threads)
         self.process = subprocess.Popen(

@@ -51,10 +51,21 @@ def run(
     # More pieces than threads: a core may be busy with something else.
     pieces = min(blocks, 4 * threads)
     bounds = [blocks * piece // pieces for piece in range(pieces + 1)]
-    pool = _pool(threads)
-    futures = [pool.submit(loop, *arguments, *piece) for piece in itertools.pairwise(bounds)]
-    for future in futures:
-        future.result()
+    # Whoever is free takes the next one: this thread as well, which need not be woken.
+    left = iter(list(itertools.pairwise(bounds)))
+
+    def work() -> None:
+        for piece in left:
+            loop(*arguments, *piece)
+
+    helpers = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+    try:
+        work()
+    finally:
+        for helper in helpers:
+            # One that has not begun has nothing left to do.
+            if not helper.cancel():
+                helper.result()
 
 
 def _compiled(make: Callable[..., Any], constants: tuple[Any, ...], arguments: Any) -> Any:

@@ -100,7 +100,7 @@ def sparse_lif(
     if loops is None:
         return None
     signs = loops.signs_of(weight)
-    events = None if signs is None else loops.events_of(input, int(_SPARSE * input.numel()))
+    events = None if signs is None else loops.listed(input, int(_SPARSE * input.numel()))
     if events is None:
         return None
     if probability and seed is None:

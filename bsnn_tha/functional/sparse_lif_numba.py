@@ -36,6 +36,7 @@ from bsnn_tha.functional.bfloat16_numba import widened
 from bsnn_tha.functional.compiled import intrinsic, run
 from bsnn_tha.functional.dropout import limit
 from bsnn_tha.functional.dropout_numba import hashed, row_bits, scale
+from bsnn_tha.functional.events_numba import Events, events_of
 from bsnn_tha.functional.lif_reference import Reset
 from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid
 
@@ -47,10 +48,6 @@ BLOCK = 256
 _AHEAD = 4
 # Blocks whose spikes of a step are written together, forward.
 _TOGETHER = 4
-# Inputs that are compared with zero at once.
-_GROUP = 64
-# Spikes of an input in one step beyond which a window is left to others.
-_MOST_SPIKES = 100
 # Spikes of a sample in one step whose sum of ±1 fits 16 bits.
 _MOST_IN_A_STEP = (1 << 15) - 1
 # Additions for which waking a thread pays.
@@ -59,29 +56,9 @@ _WORTH_A_THREAD = 1 << 20
 _REALS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
 
 
-class Events(NamedTuple):
-    """Spikes of a window ``[time, batch, in]``, as a list for each time step and sample."""
-
-    starts: Tensor
-    """Where the list of row ``t · batch + b`` starts, int64 ``[time · batch + 1]``."""
-    columns: Tensor
-    """Which inputs spike, int32; one that spikes twice is there twice."""
-
-
-def events_of(input: Tensor, most: int) -> Events | None:
-    """The spikes of a window, or None if there are more or it holds other values."""
-    steps, batch, width = input.shape
-    array = input.detach().contiguous().view(-1).numpy()
-    starts = np.zeros(steps * batch + 1, np.int64)
-    threads = input.numel() // _WORTH_A_THREAD
-    run(_count_loop, (input.dtype,), (array, width, starts), steps * batch, threads)
-    # A row with other values has a negative count.
-    if starts.min() < 0 or starts.max() > _MOST_IN_A_STEP or starts.sum() > most:
-        return None
-    np.cumsum(starts, out=starts)
-    columns = np.empty(starts[-1], np.int32)
-    run(_list_loop, (input.dtype,), (array, width, starts, columns), steps * batch, threads)
-    return Events(torch.from_numpy(starts), torch.from_numpy(columns))
+def listed(input: Tensor, most: int) -> Events | None:
+    """The spikes of a window as the scans read them; None if there are more, or other values."""
+    return events_of(input, most, _MOST_IN_A_STEP)
 
 
 def signs_of(weight: Tensor) -> Tensor | None:
@@ -215,82 +192,6 @@ def _memory(window: Tensor) -> Any:
 
 
 # Loops over the input and the weights.
-
-
-@intrinsic
-def _nonzero_bits(context, array, at):  # type: ignore[no-untyped-def]
-    """Which of 64 values from an array's position on are not zero, one bit each.
-
-    Most are: a vector of them is compared at once, which numba has no words for.
-    """
-
-    def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        array = context.make_array(signature.args[0])(context, builder, values[0])
-        real = context.get_data_type(signature.args[0].dtype)
-        vector = ir.VectorType(real, _GROUP)
-        pointer = builder.bitcast(builder.gep(array.data, [values[1]]), vector.as_pointer())
-        group = builder.load(pointer)
-        group.align = 4
-        # NaN is not zero either.
-        bits = builder.fcmp_unordered("!=", group, ir.Constant(vector, None))
-        return builder.bitcast(bits, ir.IntType(_GROUP))
-
-    return types.uint64(array, types.intp), build
-
-
-@intrinsic
-def _lowest_bit(context, bits):  # type: ignore[no-untyped-def]
-    """The position of the lowest bit that is set."""
-
-    def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        return builder.cttz(values[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.intp(types.uint64), build
-
-
-@numba.njit(nogil=True)
-def _list_row(values, most, columns):  # type: ignore[no-untyped-def]
-    """How many spikes a row has, or −1 for other values; listed if there is where to."""
-    width = len(values)
-    whole = width // _GROUP * _GROUP
-    spikes = 0
-    for begin in range(0, width, _GROUP):
-        if begin < whole:
-            bits = _nonzero_bits(values, begin)
-        else:
-            bits = np.uint64((1 << (width - whole)) - 1)
-        while bits != 0:
-            i = begin + _lowest_bit(bits)
-            bits &= bits - np.uint64(1)
-            value = values[i]
-            if not (value >= 0 and value <= most and np.floor(value) == value):
-                return -1
-            for _ in range(np.int32(value)):
-                if columns is not None:
-                    columns[spikes] = i
-                spikes += 1
-    return spikes
-
-
-def _count_loop(dtype: torch.dtype) -> Callable[..., None]:
-    most = _REALS[dtype](_MOST_SPIKES)
-
-    def loop(array, width, starts, first, last):  # type: ignore[no-untyped-def]
-        for row in range(first, last):
-            starts[row + 1] = _list_row(array[row * width : (row + 1) * width], most, None)
-
-    return loop
-
-
-def _list_loop(dtype: torch.dtype) -> Callable[..., None]:
-    most = _REALS[dtype](_MOST_SPIKES)
-
-    def loop(array, width, starts, columns, first, last):  # type: ignore[no-untyped-def]
-        for row in range(first, last):
-            listed = columns[starts[row] : starts[row + 1]]
-            _list_row(array[row * width : (row + 1) * width], most, listed)
-
-    return loop
 
 
 def _sort_loop() -> Callable[..., None]:

@@ -107,7 +107,7 @@ class SpikingLayer(Connection):
         moderating = self.moderate_dropout is not None and self.training
         record = record or self.show_membranes or moderating or self.neuron.emits == "membrane"
         if num_steps is None and not record and self.shortcut is None:
-            window = one_pass(self.synapse, self.dropout, self.neuron, input, membrane)
+            window = one_pass(self, self.dropout, self.neuron, input, membrane)
             if window is not None:
                 return window
         current = self.dropout(self.drive(input, num_steps, skipped))

@@ -1,0 +1,293 @@
+"""A convolutional layer in one pass over sparse spikes: the parts one by one, whatever settings."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from bsnn_tha import SpikingNetwork
+from bsnn_tha.functional import events_numba, sparse_conv_numba
+from bsnn_tha.functional import sparse_conv_lif as module
+from bsnn_tha.functional import sparse_conv_lif_numba as loops
+from bsnn_tha.functional.lif import lif_sequence
+from bsnn_tha.functional.lif_reference import RESETS
+from bsnn_tha.functional.sparse_conv_lif import sparse_conv_lif
+from bsnn_tha.functional.surrogate import SURROGATES, FastSigmoid
+
+ONE = torch.tensor(1.0)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Small layers take the way of large ones."""
+    for name, value in (("_SMALL", 0), ("_SPARSE", 4.0)):
+        monkeypatch.setattr(module, name, value)
+
+
+def events(shape, share=0.05, dtype=torch.float32, seed=1, most=1):
+    generator = torch.Generator().manual_seed(seed)
+    spikes = torch.rand(shape, generator=generator) < share
+    return (spikes * torch.randint(1, most + 1, spikes.shape, generator=generator)).to(dtype)
+
+
+def parts(
+    input, weight, beta, threshold, centre, surrogate, reset="subtract", membrane=None, pool=1,
+    padding=0,
+):  # fmt: skip
+    """What the layer is defined as: PyTorch's own convolution and pooling, and the reference."""
+    maps = F.conv2d(input.flatten(0, 1).to(weight.dtype), weight, padding=padding)
+    current = F.avg_pool2d(maps, pool).unflatten(0, input.shape[:2])
+    return lif_sequence(
+        current, beta, threshold, centre, surrogate, reset, membrane, backend="reference"
+    )
+
+
+def run(function, leaves, *arguments, **keywords):
+    """Spikes, last membrane and gradients of the leaves."""
+    input, weight, membrane = (leaf.clone().requires_grad_() for leaf in leaves)
+    window = function(input, weight, *arguments, membrane=membrane, **keywords)
+    assert window is not None
+    generator = torch.Generator().manual_seed(0)
+    upstream = [
+        torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.dtype)
+        for tensor in (window.spikes, window.membrane)
+    ]
+    gradients = torch.autograd.grad(
+        (window.spikes, window.membrane), (input, weight, membrane), upstream
+    )
+    return [window.spikes.detach(), window.membrane.detach(), *gradients]
+
+
+@given(
+    steps=st.integers(1, 6),
+    batch=st.integers(0, 18),
+    channels=st.sampled_from([1, 2, 5, 16, 17]),
+    height=st.integers(1, 13),
+    width=st.integers(1, 13),
+    outputs=st.sampled_from([1, 3, 16, 31, 64, 70]),
+    kernel=st.integers(1, 5),
+    pool=st.sampled_from([1, 2, 4]),
+    padding=st.integers(0, 2),
+    share=st.sampled_from([0.0, 0.05, 0.6]),
+    most=st.sampled_from([1, 3]),
+    reset=st.sampled_from(RESETS),
+    surrogate=st.sampled_from(sorted(SURROGATES)),
+    layout=st.permutations([0, 1, 2, 3, 4]),
+    threads=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
+)
+def test_one_pass_is_the_parts(
+    steps, batch, channels, height, width, outputs, kernel, pool, padding, share, most, reset,
+    surrogate, layout, threads, seed,
+):  # fmt: skip
+    rows, columns = ((side + 2 * padding - kernel + 1) // pool for side in (height, width))
+    if min(rows, columns) < 1:
+        return
+    torch.manual_seed(seed)
+    input = events((steps, batch, channels, height, width), share, torch.float64, seed, most)
+    # The same values in another order of memory.
+    inverse = sorted(range(5), key=layout.__getitem__)
+    input = input.permute(layout).contiguous().permute(inverse)
+    constants = (low + torch.rand((), dtype=torch.float64) for low in (0.0, 0.5, 0.3))
+    leaves = (
+        input,
+        torch.randn(outputs, channels, kernel, kernel, dtype=torch.float64).sign(),
+        torch.randn(batch, outputs, rows, columns, dtype=torch.float64),
+    )
+    arguments = *constants, SURROGATES[surrogate](slope=1.3), reset
+    keywords = {"pool": pool, "padding": padding}
+    with pytest.MonkeyPatch.context() as patch:
+        for where in (loops, sparse_conv_numba):
+            patch.setattr(where, "WORTH_A_THREAD", 1)
+        patch.setattr(events_numba, "_WORTH_A_THREAD", 1)
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        actual = run(sparse_conv_lif, leaves, *arguments, **keywords)
+    expected = run(parts, leaves, *arguments, **keywords)
+    for got, wanted in zip(actual[:2], expected[:2], strict=True):
+        assert torch.equal(got, wanted)
+    # float64, and the reference's own autograd.
+    for got, wanted in zip(actual[2:], expected[2:], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
+
+
+def layer(batch=3, channels=5, side=12, outputs=20, share=0.05):
+    """Input, weight and first membranes."""
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(outputs, channels, 5, 5, generator=generator).sign()
+    return events((30, batch, channels, side, side), share), weight, torch.zeros(batch, 20, 4, 4)
+
+
+def test_float32_to_the_last_bit_and_the_same_for_any_threads(monkeypatch):
+    arguments, keywords = (0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5)), {"pool": 2}
+    expected = run(parts, layer(), *arguments, **keywords)
+    assert 0.05 < expected[0].mean() < 0.95
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr(loops, "WORTH_A_THREAD", 1)
+        monkeypatch.setattr(sparse_conv_numba, "WORTH_A_THREAD", 1)
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        found.append(run(sparse_conv_lif, layer(), *arguments, **keywords))
+    for one, three, wanted in zip(*found, expected, strict=True):
+        assert torch.equal(one, three)
+        torch.testing.assert_close(one, wanted)
+    for got, wanted in zip(found[0][:2], expected[:2], strict=True):
+        assert torch.equal(got, wanted)
+
+
+def test_a_tie_fires_and_a_membrane_that_is_no_number_does_not():
+    input, weight = torch.ones(3, 1, 1, 2, 2), torch.ones(1, 1, 2, 2)
+    constants = ONE, 4 * ONE, ONE, FastSigmoid()
+    for value in (0.0, math.nan, math.inf):
+        start = torch.full((1, 1, 1, 1), value)
+        got, wanted = (
+            function(input, weight, *constants, membrane=start)
+            for function in (sparse_conv_lif, parts)
+        )
+        assert torch.equal(got.spikes, wanted.spikes)
+        torch.testing.assert_close(got.membrane, wanted.membrane, rtol=0, atol=0, equal_nan=True)
+    assert sparse_conv_lif(input, weight, *constants).spikes.flatten().tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input": 0.5 * events((4, 2, 3, 9, 9))},
+        {"input": -events((4, 2, 3, 9, 9), 0.5)},
+        {"input": torch.full((4, 2, 3, 9, 9), math.nan)},
+        {"input": torch.full((4, 2, 3, 9, 9), math.inf)},
+        {"input": 1e9 * events((4, 2, 3, 9, 9), 0.5)},
+        {"input": events((4, 2, 3, 9, 9)).half()},
+        {"weight": torch.randn(5, 3, 3, 3)},
+        {"weight": torch.full((5, 3, 3, 3), math.nan)},
+        {"weight": torch.full((5, 3, 3, 3), math.inf)},
+        {"weight": torch.full((5, 3, 3, 3), 40_000.0)},
+        {"beta": torch.tensor(0.5, requires_grad=True)},
+        {"threshold": torch.tensor(0.5, requires_grad=True)},
+        {"threshold": torch.ones(5, 1, 1)},
+        {"surrogate": lambda membrane, centre: membrane},
+        {"pool": 3},
+        {"pool": 8},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_it_leaves_to_the_parts(change):
+    given = {
+        "input": events((4, 2, 3, 9, 9)), "weight": torch.ones(5, 3, 3, 3), "beta": ONE,
+        "threshold": ONE, "centre": ONE, "surrogate": FastSigmoid(),
+    }  # fmt: skip
+    assert sparse_conv_lif(**given) is not None
+    assert sparse_conv_lif(**(given | change)) is None
+
+
+def test_sums_that_would_leave_16_bits_are_left_to_the_parts(monkeypatch):
+    monkeypatch.setattr(module, "_SPARSE", 200.0)
+    # One patch sees 80 inputs of 100 spikes each: 8,000 fit with weights of 4, not of 5.
+    input = 100 * torch.ones(2, 1, 1, 8, 10)
+    for size, fits in ((4.0, True), (5.0, False)):
+        weight = torch.full((1, 1, 8, 8), size)
+        constants = ONE, 1e4 * ONE, ONE, FastSigmoid()
+        window = sparse_conv_lif(input, weight, *constants)
+        assert (window is not None) is fits
+        if window is not None:
+            wanted = parts(input, weight, *constants)
+            assert torch.equal(window.membrane, wanted.membrane)
+
+
+def test_dense_input_is_left_to_the_parts(monkeypatch):
+    monkeypatch.setattr(module, "_SPARSE", 0.1)
+    weight, constants = torch.ones(5, 3, 3, 3), (ONE, ONE, ONE, FastSigmoid())
+    for share, fits in ((0.03, True), (0.5, False)):
+        window = sparse_conv_lif(events((9, 2, 3, 9, 9), share), weight, *constants)
+        assert (window is not None) is fits
+
+
+def test_under_autocast_spikes_and_gradients_are_bfloat16_and_nothing_else():
+    input, weight, _ = layer()
+    weight.requires_grad_()
+    constants = 0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5)
+    plain = sparse_conv_lif(input, weight, *constants, pool=2)
+    # As another such layer hands them on.
+    halves = input.bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = sparse_conv_lif(halves, weight, *constants, pool=2)
+    assert half.spikes.dtype == torch.bfloat16 and half.membrane.dtype == torch.float32
+    assert torch.equal(half.spikes.float(), plain.spikes)
+    upstream = torch.randn(plain.spikes.shape).bfloat16()
+    g_input, got = torch.autograd.grad(half.spikes, (halves, weight), upstream)
+    (wanted,) = torch.autograd.grad(plain.spikes, weight, upstream.float())
+    assert torch.equal(got, wanted)
+    assert g_input.dtype == torch.bfloat16 and g_input.any()
+
+
+def test_only_what_is_asked_for_has_a_gradient():
+    input, weight, start = layer()
+    constants = 0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5), "subtract", start.requires_grad_()
+    window = sparse_conv_lif(input, weight, *constants, pool=2)
+    # Of the last membrane alone: there is no gradient of spikes.
+    (gradient,) = torch.autograd.grad(window.membrane.sum(), start)
+    torch.testing.assert_close(gradient, torch.full_like(start, 0.9**30))
+    with torch.no_grad():
+        assert not sparse_conv_lif(input, weight, *constants, pool=2).spikes.requires_grad
+
+
+def network(**settings):
+    torch.manual_seed(0)
+    usual = {"beta": 0.9, "theta_0": [3.0, 2.0, 1.0], "slope": 0.5, "norm": "none"}
+    return SpikingNetwork("6C5-AP2-20C3-7", (2, 20, 20), **(usual | settings))
+
+
+def step(net, input, **keywords):
+    """Output spikes and all gradients."""
+    net.zero_grad()
+    spikes = net(input, **keywords).spikes
+    (spikes * torch.linspace(-1, 1, spikes.numel()).view_as(spikes)).sum().backward()
+    return [spikes.detach(), *(p.grad.clone() for p in net.parameters())]
+
+
+def counted(monkeypatch):
+    """A list that grows with every layer that takes the way."""
+    calls, function = [], loops.forward
+    monkeypatch.setattr(loops, "forward", lambda *a: calls.append(1) or function(*a))
+    return calls
+
+
+def test_networks_take_it_unasked_and_compute_the_same(monkeypatch):
+    input, calls = events((25, 4, 2, 20, 20)), counted(monkeypatch)
+    fast = step(network(), input)
+    assert len(calls) == 2
+    plain = step(network(backend="reference"), input)
+    assert len(calls) == 2
+    assert torch.equal(fast[0], plain[0]) and fast[0].any()
+    for got, wanted in zip(fast[1:], plain[1:], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+    # Somebody who wants to see the membranes gets them.
+    net = network()
+    net.layers[0].show_membranes = True
+    assert torch.equal(step(net, input)[0], fast[0]) and len(calls) == 3
+    # A window in chunks is the window.
+    chunked = step(network(), input, chunk_steps=10)
+    assert torch.equal(chunked[0], fast[0])
+    for got, wanted in zip(chunked[1:], fast[1:], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"norm": "per-step"}, {"rule": "learned"}, {"weights": "float"}, {"weights": "sawb"}],
+    ids=str,
+)
+def test_layers_of_other_kinds_go_the_usual_way(monkeypatch, settings):
+    calls = counted(monkeypatch)
+    assert network(**settings)(events((5, 4, 2, 20, 20))).spikes.shape == (5, 4, 7)
+    assert not calls
+
+
+def test_compilers_take_the_network_whole():
+    net, input = network(), events((6, 2, 2, 20, 20))
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(input).spikes, net(input).spikes)
