@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
-from bsnn_tha.functional import events_numba, sparse_conv_numba
-from bsnn_tha.functional import sparse_conv_lif as module
+from bsnn_tha.functional import events_numba, sparse_conv, sparse_conv_numba
 from bsnn_tha.functional import sparse_conv_lif_numba as loops
 from bsnn_tha.functional.lif import lif_sequence
 from bsnn_tha.functional.lif_reference import RESETS
@@ -26,7 +25,7 @@ ONE = torch.tensor(1.0)
 def small(monkeypatch):
     """Small layers take the way of large ones."""
     for name, value in (("_SMALL", 0), ("_SPARSE", 4.0)):
-        monkeypatch.setattr(module, name, value)
+        monkeypatch.setattr(sparse_conv, name, value)
 
 
 def events(shape, share=0.05, dtype=torch.float32, seed=1, most=1):
@@ -185,7 +184,7 @@ def test_what_it_leaves_to_the_parts(change):
 
 
 def test_sums_that_would_leave_16_bits_are_left_to_the_parts(monkeypatch):
-    monkeypatch.setattr(module, "_SPARSE", 200.0)
+    monkeypatch.setattr(sparse_conv, "_SPARSE", 200.0)
     # One patch sees 80 inputs of 100 spikes each: 8,000 fit with weights of 4, not of 5.
     input = 100 * torch.ones(2, 1, 1, 8, 10)
     for size, fits in ((4.0, True), (5.0, False)):
@@ -199,7 +198,7 @@ def test_sums_that_would_leave_16_bits_are_left_to_the_parts(monkeypatch):
 
 
 def test_dense_input_is_left_to_the_parts(monkeypatch):
-    monkeypatch.setattr(module, "_SPARSE", 0.1)
+    monkeypatch.setattr(sparse_conv, "_SPARSE", 0.1)
     weight, constants = torch.ones(5, 3, 3, 3), (ONE, ONE, ONE, FastSigmoid())
     for share, fits in ((0.03, True), (0.5, False)):
         window = sparse_conv_lif(events((9, 2, 3, 9, 9), share), weight, *constants)

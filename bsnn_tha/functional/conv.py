@@ -16,6 +16,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsnn_tha.functional.sparse_conv import sparse_conv2d
 from bsnn_tha.functional.spike_conv import spike_conv2d
 
 
@@ -46,6 +47,9 @@ def conv_avg_pool2d(
         >>> torch.equal(conv_avg_pool2d(spikes, signs, 2), two_steps)
         True
     """
+    maps = sparse_conv2d(input, weight, pool, padding) if groups == 1 else None
+    if maps is not None:
+        return maps
     if pool == 1:
         return _conv2d(input, weight, 1, 1, padding, groups)
     kernel = F.avg_pool2d(F.pad(weight, [pool - 1] * 4), pool, stride=1)

@@ -12,24 +12,18 @@ kept or even written: :mod:`bsnn_tha.functional.sparse_conv_lif_numba`.
 
 from __future__ import annotations
 
-import functools
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from bsnn_tha.functional.lif_operator import memory_order
 from bsnn_tha.functional.lif_reference import LIFWindow, Reset
 from bsnn_tha.functional.lif_shapes import Curve, curve_of, differentiates
+from bsnn_tha.functional.sparse_conv import Listed, input_gradient, listed, result_dtype
 from bsnn_tha.functional.surrogate import Surrogate
-
-# Share of inputs that spike up to which it is faster than the parts one by one.
-_SPARSE = 0.2
-# Multiplications, zeros included, below which it does not matter.
-_SMALL = 1 << 22
 
 
 def sparse_conv_lif(
@@ -70,55 +64,29 @@ def sparse_conv_lif(
         True
     """
     constants = beta, threshold, centre
-    given = [tensor for tensor in (input, weight, membrane, *constants) if tensor is not None]
+    given = [tensor for tensor in (membrane, *constants) if tensor is not None]
     if (
-        not may_pay(input, len(weight), weight.shape[-1])
-        or any(tensor.device.type != "cpu" for tensor in given)
+        any(tensor.device.type != "cpu" for tensor in given)
         or any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in given)
         or any(tensor.numel() != 1 for tensor in constants)
         or beta.requires_grad
         or threshold.requires_grad
-        or weight.dtype not in (torch.float32, torch.float64)
-        or pool & (pool - 1)
         or not differentiates(surrogate)
     ):
         return None
-    loops = _compiled_loops()
-    if loops is None:
+    found = listed(input, weight, pool, padding)
+    if found is None:
         return None
-    geometry = loops.conv.Geometry(*input.shape[2:], *weight.shape[::2], pool, padding)
-    weights = loops.conv.weights_of(weight, geometry) if geometry.fits() else None
-    if weights is None:
-        return None
-
-    # Each step's channels, rows and columns as they lie in memory, which is not copied.
-    order = [dim - 2 for dim in memory_order(input) if dim > 1]
-    lying = input.detach().permute(0, 1, *(dim + 2 for dim in order)).flatten(2)
-    events = loops.conv.listed(lying, weights, int(_SPARSE * input.numel()))
-    if events is None:
-        return None
+    geometry = found.geometry
     if membrane is None:
-        membrane = weight.new_zeros(
-            input.shape[1], geometry.rows, geometry.columns, geometry.outputs
-        )
-        membrane = membrane.permute(0, 3, 1, 2)
-    half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    layer = loops.lif.Layer(geometry, tuple(order), *(float(its) for its in constants), reset)
+        shape = input.shape[1], geometry.rows, geometry.columns, geometry.outputs
+        membrane = weight.new_zeros(shape).permute(0, 3, 1, 2)
+    layer = _loops().Layer(geometry, found.taps, *(float(its) for its in constants), reset)
     spikes, last = SparseConvLIF.apply(
-        input, weight, membrane.to(weight.dtype), layer, events, weights.values,
-        curve_of(surrogate), torch.bfloat16 if half else weight.dtype,
+        input, weight, membrane.to(weight.dtype), found, layer, curve_of(surrogate),
+        result_dtype(weight),
     )  # fmt: skip
     return LIFWindow(spikes, None, last)
-
-
-def may_pay(input: Tensor, outputs: int, kernel: int) -> bool:
-    """False where :func:`sparse_conv_lif` returns None whatever the values."""
-    return (
-        input.dtype in (torch.float32, torch.float64, torch.bfloat16)
-        and input.numel() * outputs * kernel**2 >= _SMALL
-        # What is decided here depends on values, which compilers do not see.
-        and not torch.compiler.is_compiling()
-    )
 
 
 class SparseConvLIF(Function):
@@ -130,23 +98,19 @@ class SparseConvLIF(Function):
         input: Tensor,
         weight: Tensor,
         start: Tensor,
+        found: Listed,
         layer: Any,
-        events: Any,
-        weights: Tensor,
         curve: Curve,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
-        """Spikes of this dtype and the last membrane, both channels last in memory.
-
-        ``events`` and ``weights`` are the input and the weight as the loops read them.
-        """
-        geometry = layer.geometry
+        """Spikes of this dtype and the last membrane, both channels last in memory."""
+        weights, events, geometry = found.weights, found.events, layer.geometry
         spikes = torch.empty(
             *input.shape[:2], geometry.rows, geometry.columns, geometry.outputs, dtype=dtype
         )
-        last = _loops().lif.forward(layer, events, weights, start.permute(0, 2, 3, 1), spikes)
+        last = _loops().forward(layer, events, weights, start.permute(0, 2, 3, 1), spikes)
         ctx.save_for_backward(start, weights, *events)
-        ctx.layer, ctx.curve = layer, curve
+        ctx.layer, ctx.curve, ctx.conv = layer, curve, found.loops
         ctx.input_dtype, ctx.shape = input.dtype, spikes.shape
         ctx.set_materialize_grads(False)
         return spikes.permute(0, 1, 4, 2, 3), last.permute(0, 3, 1, 2)
@@ -154,53 +118,33 @@ class SparseConvLIF(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        loops, layer = _loops(), ctx.layer
+        layer, conv = ctx.layer, ctx.conv
         start, weights, *events = ctx.saved_tensors
         with_input, with_weight, with_start, *_ = ctx.needs_input_grad
         g_spikes, g_last = grads
         if g_spikes is None:
             g_spikes = start.new_zeros(ctx.shape).permute(0, 1, 4, 2, 3)
-        g_weight, g_start, g_current = loops.lif.backward(
-            layer, loops.conv.Events(*events), weights, start.permute(0, 2, 3, 1), ctx.curve,
+        g_weight, g_start, g_current = _loops().backward(
+            layer, conv.Events(*events), weights, start.permute(0, 2, 3, 1), ctx.curve,
             g_spikes.permute(0, 1, 3, 4, 2).contiguous(),
             None if g_last is None else g_last.permute(0, 2, 3, 1),
             with_input,
         )  # fmt: skip
         g_input = None
         if with_input:
-            g_input = loops.conv.input_gradient(
-                g_current.flatten(0, 1), weights, layer.geometry, ctx.input_dtype
-            )
-            g_input = g_input.unflatten(0, ctx.shape[:2]).permute(0, 1, 4, 2, 3)
+            g_input = input_gradient(
+                conv, g_current.flatten(0, 1), weights, layer.geometry, ctx.input_dtype
+            ).unflatten(0, ctx.shape[:2])
         return (
             g_input,
             g_weight if with_weight else None,
             g_start.permute(0, 3, 1, 2) if with_start else None,
-            *[None] * 5,
+            *[None] * 4,
         )
 
 
-class _Loops(NamedTuple):
-    """The modules that import numba."""
+def _loops() -> ModuleType:
+    # Imports numba, which was seen to work when the spikes were listed.
+    from bsnn_tha.functional import sparse_conv_lif_numba
 
-    conv: ModuleType
-    lif: ModuleType
-
-
-@functools.cache
-def _compiled_loops() -> _Loops | None:
-    # numba raises much besides ImportError; lif_operator says once what is wrong.
-    try:
-        from bsnn_tha.functional import sparse_conv_lif_numba, sparse_conv_numba
-
-        geometry = sparse_conv_numba.Geometry(1, 1, 1, 1, 1, 1, 0)
-        sparse_conv_numba.weights_of(torch.ones(1, 1, 1, 1), geometry)
-    except Exception:
-        return None
-    return _Loops(sparse_conv_numba, sparse_conv_lif_numba)
-
-
-def _loops() -> _Loops:
-    loops = _compiled_loops()
-    assert loops is not None
-    return loops
+    return sparse_conv_lif_numba

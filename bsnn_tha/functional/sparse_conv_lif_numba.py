@@ -22,31 +22,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bsnn_tha.functional.bfloat16_numba import widened
 from bsnn_tha.functional.compiled import run
 from bsnn_tha.functional.events_numba import Events
 from bsnn_tha.functional.lif_numba_scans import REALS, SURROGATES
 from bsnn_tha.functional.lif_reference import Reset
 from bsnn_tha.functional.lif_shapes import Curve
 from bsnn_tha.functional.sparse_conv_numba import (
+    PARTS,
     WORTH_A_THREAD,
     Geometry,
     Taps,
     add_taps,
+    from_margins,
+    into_margins,
     memory_of,
-    weight_gradient,
+    unpooled,
 )
-
-# Parts of the samples whose weights' gradients are summed apart, and that threads take.
-_PARTS = 16
 
 
 class Layer(NamedTuple):
     """What all loops need to know besides weights and spikes."""
 
     geometry: Geometry
-    order: tuple[int, ...]
-    """In which channel, row and column of the input lie in memory."""
+    taps: Taps
     beta: float
     threshold: float
     centre: float
@@ -72,7 +70,7 @@ def forward(layer: Layer, events: Events, weights: Tensor, start: Tensor, spikes
         (
             events.starts.numpy(),
             events.columns.numpy(),
-            Taps.of(geometry, layer.order),
+            layer.taps,
             weights.view(-1).numpy(),
             *layer.numbers(start.dtype),
             last.view(-1).numpy(),
@@ -105,9 +103,9 @@ def backward(
     carried = torch.zeros_like(start, memory_format=torch.contiguous_format)
     if g_last is not None:
         carried.copy_(g_last)
-    parts = min(_PARTS, batch)
+    parts = min(PARTS, batch)
     g_weights = start.new_zeros(geometry.blocks, parts, *weights.shape[1:])
-    g_current = start.new_empty(g_spikes.shape if with_current else 0)
+    g_current = g_spikes.new_empty(g_spikes.shape if with_current else 0)
     run(
         _backward_scan,
         (geometry.lanes, geometry.reach, curve.name, layer.reset, dtype, g_spikes.dtype,
@@ -115,7 +113,7 @@ def backward(
         (
             events.starts.numpy(),
             events.columns.numpy(),
-            Taps.of(geometry, layer.order),
+            layer.taps,
             weights.view(-1).numpy(),
             *layer.numbers(dtype),
             *(REALS[dtype](number) for number in (layer.centre, curve.narrowness, curve.height)),
@@ -123,7 +121,7 @@ def backward(
             memory_of(g_spikes),
             carried.view(-1).numpy(),
             g_weights.view(-1).numpy(),
-            g_current.view(-1).numpy(),
+            memory_of(g_current),
             *g_spikes.shape,
             geometry.line,
             geometry.area,
@@ -132,7 +130,7 @@ def backward(
         geometry.blocks * parts,
         g_spikes.numel() // WORTH_A_THREAD,
     )  # fmt: skip
-    return weight_gradient(g_weights.sum(1), geometry), carried, g_current
+    return unpooled(g_weights.sum(1), geometry), carried, g_current
 
 
 # The scans.
@@ -154,33 +152,6 @@ def _step(sums, decay, theta, unit, before, after, subtract, zero):  # type: ign
         if subtract:
             u = u - z * theta
         after[i] = u
-
-
-@numba.njit(nogil=True)
-def _into_margins(source, at, outputs, target, rows, columns, line, lanes, reach, width):  # type: ignore[no-untyped-def]
-    """Channels of one sample's maps to where the scans keep them."""
-    # A row at once, if all channels are.
-    runs, length = (1, columns * lanes) if outputs == lanes else (columns, width)
-    for row in range(rows):
-        for column in range(runs):
-            of = at + (row * columns + column) * outputs
-            to = (row * line + column + reach - 1) * lanes
-            read, written = source[of : of + length], target[to : to + length]
-            for i in range(length):
-                written[i] = widened(read[i])
-
-
-@numba.njit(nogil=True)
-def _from_margins(source, target, at, outputs, rows, columns, line, lanes, reach, width):  # type: ignore[no-untyped-def]
-    """The other way round."""
-    runs, length = (1, columns * lanes) if outputs == lanes else (columns, width)
-    for row in range(rows):
-        for column in range(runs):
-            to = at + (row * columns + column) * outputs
-            of = (row * line + column + reach - 1) * lanes
-            read, written = source[of : of + length], target[to : to + length]
-            for i in range(length):
-                written[i] = read[i]
 
 
 def _forward_scan(
@@ -208,9 +179,7 @@ def _forward_scan(
             # A row at once, if all channels are.
             runs, length = (1, columns * lanes) if outputs == lanes else (columns, width)
             at = sample * places * outputs + channel
-            _into_margins(
-                state, at, outputs, membranes[0], rows, columns, line, lanes, reach, width
-            )
+            into_margins(state, at, outputs, membranes[0], rows, columns, line, lanes, reach, width)
             for t in range(steps):
                 now = t * batch + sample
                 sums[:] = 0
@@ -224,7 +193,7 @@ def _forward_scan(
                         read, fired = after[of : of + length], spikes[to : to + length]
                         for i in range(length):
                             fired[i] = spike if read[i] >= theta else silence
-            _from_margins(
+            from_margins(
                 membranes[steps & 1], state, at, outputs, rows, columns, line, lanes, reach, width
             )
 
@@ -266,8 +235,8 @@ def _backward_scan(
             width = min(lanes, outputs - channel)
             for sample in range(batch * part // parts, batch * (part + 1) // parts):
                 of = sample * places * outputs + channel
-                _into_margins(start, of, outputs, initial, rows, columns, line, lanes, reach, width)
-                _into_margins(carried, of, outputs, carry, rows, columns, line, lanes, reach, width)
+                into_margins(start, of, outputs, initial, rows, columns, line, lanes, reach, width)
+                into_margins(carried, of, outputs, carry, rows, columns, line, lanes, reach, width)
                 for t in range(steps):
                     now = t * batch + sample
                     sums[:] = 0
@@ -279,7 +248,7 @@ def _backward_scan(
                 for t in range(steps - 1, -1, -1):
                     now = t * batch + sample
                     at = now * places * outputs + channel
-                    _into_margins(
+                    into_margins(
                         g_spikes, at, outputs, arriving, rows, columns, line, lanes, reach, width
                     )
                     gradient, before = window[t], window[t - 1] if t > 0 else initial
@@ -296,10 +265,10 @@ def _backward_scan(
                         lanes, span, False,
                     )  # fmt: skip
                     if with_current:
-                        _from_margins(
+                        from_margins(
                             gradient, g_current, at, outputs,
                             rows, columns, line, lanes, reach, width,
                         )  # fmt: skip
-                _from_margins(carry, carried, of, outputs, rows, columns, line, lanes, reach, width)
+                from_margins(carry, carried, of, outputs, rows, columns, line, lanes, reach, width)
 
     return scan

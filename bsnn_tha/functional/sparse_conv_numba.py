@@ -17,7 +17,7 @@ import torch
 from numba import literally
 from torch import Tensor
 
-from bsnn_tha.functional.bfloat16_numba import narrowed
+from bsnn_tha.functional.bfloat16_numba import narrowed, widened
 from bsnn_tha.functional.compiled import run
 from bsnn_tha.functional.events_numba import Events, events_of
 from bsnn_tha.functional.lif_numba_scans import REALS
@@ -28,6 +28,8 @@ _VECTOR = 16
 _MOST_LANES = 64
 # Sums of a matrix product that stay in registers: of 32, one is for the weights.
 _MOST_SUMS = 28
+# Parts of the samples whose weights' gradients are summed apart, and that threads take.
+PARTS = 16
 # Values of a window for which waking a thread pays.
 WORTH_A_THREAD = 1 << 16
 # A place in an input is kept in 32 bits: of its row, of its column, and of the rest.
@@ -98,6 +100,11 @@ class Geometry(NamedTuple):
         last = max((self.width - 1 + self.padding) // self.pool, self.columns - 1)
         return (self.rows - 1) * self.line + last + self.reach
 
+    @property
+    def taps_shape(self) -> tuple[int, ...]:
+        """Of a kernel as the loops read it, for the channels of a block."""
+        return self.kernel, self.pool, self.channels, self.reach, self.lanes
+
     def fits(self) -> bool:
         """Whether places can be numbered, and there are any."""
         return (
@@ -148,10 +155,9 @@ class Weights(NamedTuple):
 
 def weights_of(weight: Tensor, geometry: Geometry) -> Weights | None:
     """A binary kernel ``[out, in, k, k]`` with its pooling; None if it has no whole values."""
-    kernel, channels, reach = geometry.kernel, geometry.channels, geometry.reach
-    shape = geometry.blocks, kernel, geometry.pool, channels, reach, geometry.lanes
-    values = torch.zeros(shape, dtype=torch.int16)
-    lanes = weight.new_zeros(geometry.size, geometry.size, channels, shape[0] * shape[-1])
+    kernel, size, outputs = geometry.kernel, geometry.size, geometry.blocks * geometry.lanes
+    values = torch.zeros(geometry.blocks, *geometry.taps_shape, dtype=torch.int16)
+    lanes = weight.new_zeros(size, size, geometry.channels, outputs)
     lanes[..., : geometry.outputs] = weight.detach().permute(2, 3, 1, 0)
     largest = np.zeros(kernel, np.int64)
     arguments = lanes.numpy(), values.numpy(), largest
@@ -165,37 +171,90 @@ def listed(input: Tensor, weights: Weights, most: int) -> Events | None:
     return events_of(input, most, _LARGEST_SUM // max(weights.largest, 1))
 
 
-def weight_gradient(g_weights: Tensor, geometry: Geometry) -> Tensor:
-    """``[out, in, k, k]`` from what the scans summed."""
+def convolve(events: Events, taps: Taps, weights: Tensor, geometry: Geometry, maps: Tensor) -> None:
+    """Writes ``[samples, rows, columns, out]``."""
+    run(
+        _convolve_loop,
+        (geometry.lanes, geometry.reach, maps.dtype),
+        (
+            events.starts.numpy(),
+            events.columns.numpy(),
+            taps,
+            weights.view(-1).numpy(),
+            REALS[maps.dtype](geometry.unit),
+            memory_of(maps),
+            *maps.shape[1:],
+            geometry.line,
+            geometry.area,
+        ),
+        len(maps),
+        maps.numel() // WORTH_A_THREAD,
+    )
+
+
+def weight_gradient(
+    events: Events, taps: Taps, g_maps: Tensor, geometry: Geometry, dtype: torch.dtype
+) -> Tensor:
+    """``[out, in, k, k]`` of this dtype.
+
+    Args:
+        g_maps: gradient of what :func:`convolve` writes.
+    """
+    parts = min(PARTS, len(g_maps))
+    shape = geometry.blocks, parts, *geometry.taps_shape
+    g_weights = torch.zeros(shape, dtype=dtype)
+    run(
+        _weight_gradient_loop,
+        (geometry.lanes, geometry.reach, dtype, g_maps.dtype),
+        (
+            events.starts.numpy(),
+            events.columns.numpy(),
+            taps,
+            memory_of(g_maps),
+            g_weights.view(-1).numpy(),
+            *g_maps.shape,
+            geometry.line,
+            geometry.area,
+            parts,
+        ),
+        geometry.blocks * parts,
+        g_maps.numel() // WORTH_A_THREAD,
+    )
+    return unpooled(g_weights.sum(1), geometry)
+
+
+def unpooled(g_weights: Tensor, geometry: Geometry) -> Tensor:
+    """The weight's gradient ``[out, in, k, k]`` from what :func:`add_taps` summed."""
     size, outputs = geometry.size, geometry.blocks * geometry.lanes
     lanes = g_weights.new_zeros(size, size, geometry.channels, outputs)
     arguments = g_weights.numpy(), REALS[lanes.dtype](geometry.unit), lanes.numpy()
     threads = g_weights.numel() // WORTH_A_THREAD
-    run(_weight_gradient_loop, (lanes.dtype,), arguments, size, threads)
+    run(_unpooled_loop, (lanes.dtype,), arguments, size, threads)
     return lanes.permute(3, 2, 0, 1)[: geometry.outputs].contiguous()
 
 
 def input_gradient(
-    g_current: Tensor, weights: Tensor, geometry: Geometry, dtype: torch.dtype
+    g_maps: Tensor, weights: Tensor, geometry: Geometry, dtype: torch.dtype
 ) -> Tensor:
     """Gradient of the input, ``[samples, height, width, in]``.
 
     Args:
-        g_current: ``[samples, rows, columns, out]``.
+        g_maps: ``[samples, rows, columns, out]``.
         weights: of :func:`weights_of`.
-        dtype: of the gradient.
+        dtype: of the gradient, which is computed in float64 or float32.
     """
     channels, height, width, outputs, *_ = geometry
     places = geometry.rows * geometry.columns
     # Places in as few tiles as there can be.
     count = -(-places // -(-places // _MOST_SUMS))
-    g_input = g_current.new_empty(len(g_current), height, width, channels, dtype=dtype)
+    g_input = g_maps.new_empty(len(g_maps), height, width, channels, dtype=dtype)
+    wide = torch.promote_types(g_maps.dtype, torch.float32)
     run(
         _input_gradient_loop,
-        (count, outputs, g_current.dtype, dtype),
+        (count, outputs, wide, g_maps.dtype, dtype),
         (
-            g_current.view(-1).numpy(),
-            _taps_by_channel(weights, geometry, g_current.dtype).view(-1).numpy(),
+            memory_of(g_maps),
+            _taps_by_channel(weights, geometry, wide).view(-1).numpy(),
             memory_of(g_input),
             channels,
             height,
@@ -206,10 +265,16 @@ def input_gradient(
             geometry.rows,
             geometry.columns,
         ),
-        len(g_current),
+        len(g_maps),
         g_input.numel() // WORTH_A_THREAD,
     )
     return g_input
+
+
+def lines_of(weights: Tensor, geometry: Geometry) -> Tensor:
+    """The pooled kernel as rows of values, float32 ``[out, k · k · in]``."""
+    taps = _taps_by_channel(weights, geometry, torch.float32).permute(2, 0, 1, 3).flatten(2)
+    return taps[..., : geometry.channels].flatten(1)
 
 
 def _taps_by_channel(weights: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
@@ -259,7 +324,7 @@ def _weights_loop(dtype: torch.dtype) -> Callable[..., None]:
     return loop
 
 
-def _weight_gradient_loop(dtype: torch.dtype) -> Callable[..., None]:
+def _unpooled_loop(dtype: torch.dtype) -> Callable[..., None]:
     def loop(g_weights, unit, gradient, first, last):  # type: ignore[no-untyped-def]
         blocks, _, pool, channels, reach, lanes = g_weights.shape
         for row in range(first, last):
@@ -317,14 +382,103 @@ def add_taps(outputs, weights, taps, columns, begin, end, lanes, span, spread): 
                 add_row(weights, through, outputs, to, span)
 
 
+@numba.njit(nogil=True)
+def into_margins(source, at, outputs, target, rows, columns, line, lanes, reach, width):  # type: ignore[no-untyped-def]
+    """Channels of one sample's maps to where the scans keep them."""
+    # A row at once, if all channels are.
+    runs, length = (1, columns * lanes) if outputs == lanes else (columns, width)
+    for row in range(rows):
+        for column in range(runs):
+            of = at + (row * columns + column) * outputs
+            to = (row * line + column + reach - 1) * lanes
+            read, written = source[of : of + length], target[to : to + length]
+            for i in range(length):
+                written[i] = widened(read[i])
+
+
+@numba.njit(nogil=True)
+def from_margins(source, target, at, outputs, rows, columns, line, lanes, reach, width):  # type: ignore[no-untyped-def]
+    """The other way round."""
+    runs, length = (1, columns * lanes) if outputs == lanes else (columns, width)
+    for row in range(rows):
+        for column in range(runs):
+            to = at + (row * columns + column) * outputs
+            of = (row * line + column + reach - 1) * lanes
+            read, written = source[of : of + length], target[to : to + length]
+            for i in range(length):
+                written[i] = narrowed(read[i], target)
+
+
+def _convolve_loop(lanes: int, reach: int, dtype: torch.dtype) -> Callable[..., None]:
+    real, span = REALS[dtype], reach * lanes
+
+    def loop(  # type: ignore[no-untyped-def]
+        starts, events, taps, weights, unit, maps, rows, columns, outputs, line, area, first, last
+    ):  # fmt: skip
+        sums = np.empty(area * lanes, np.int16)
+        blocks = -(-outputs // lanes)
+        kernel = len(weights) // blocks
+        for sample in range(first, last):
+            for block in range(blocks):
+                channel = block * lanes
+                these = weights[block * kernel : (block + 1) * kernel]
+                sums[:] = 0
+                add_taps(
+                    sums, these, taps, events, starts[sample], starts[sample + 1], lanes, span, True
+                )
+                # A row at once, if all channels are.
+                runs, length = columns, min(lanes, outputs - channel)
+                if outputs == lanes:
+                    runs, length = 1, columns * lanes
+                for row in range(rows):
+                    for column in range(runs):
+                        of = (row * line + column + reach - 1) * lanes
+                        to = ((sample * rows + row) * columns + column) * outputs + channel
+                        read, written = sums[of : of + length], maps[to : to + length]
+                        for i in range(length):
+                            written[i] = narrowed(real(read[i]) * unit, maps)
+
+    return loop
+
+
+def _weight_gradient_loop(
+    lanes: int, reach: int, dtype: torch.dtype, g_dtype: torch.dtype
+) -> Callable[..., None]:
+    real, span = REALS[dtype], reach * lanes
+
+    def loop(  # type: ignore[no-untyped-def]
+        starts, events, taps, g_maps, g_weights,
+        samples, rows, columns, outputs, line, area, parts, first, last,
+    ):  # fmt: skip
+        # What does not belong to an output, the margins, stays zero.
+        gradient = np.zeros(area * lanes, real)
+        kernel = len(g_weights) // (-(-outputs // lanes) * parts)
+        for index in range(first, last):
+            block, part = index // parts, index % parts
+            channel = block * lanes
+            width = min(lanes, outputs - channel)
+            these = g_weights[index * kernel : (index + 1) * kernel]
+            for sample in range(samples * part // parts, samples * (part + 1) // parts):
+                at = sample * rows * columns * outputs + channel
+                into_margins(
+                    g_maps, at, outputs, gradient, rows, columns, line, lanes, reach, width
+                )
+                add_taps(
+                    gradient, these, taps, events, starts[sample], starts[sample + 1],
+                    lanes, span, False,
+                )  # fmt: skip
+
+    return loop
+
+
 def _input_gradient_loop(
-    count: int, depth: int, dtype: torch.dtype, g_dtype: torch.dtype
+    count: int, depth: int, dtype: torch.dtype, maps_dtype: torch.dtype, g_dtype: torch.dtype
 ) -> Callable[..., None]:
     real = REALS[dtype]
     lanes = _VECTOR
 
     def loop(  # type: ignore[no-untyped-def]
-        g_current, taps, g_input,
+        g_maps, taps, g_input,
         channels, height, width, kernel, stride, padding, rows, columns, first, last,
     ):  # fmt: skip
         places, blocks = rows * columns, -(-channels // lanes)
@@ -339,7 +493,9 @@ def _input_gradient_loop(
         gradient = np.zeros((places + count) * depth, real)
         for sample in range(first, last):
             at = sample * places * depth
-            gradient[: places * depth] = g_current[at : at + places * depth]
+            arriving = g_maps[at : at + places * depth]
+            for i in range(places * depth):
+                gradient[i] = widened(arriving[i])
             for block in range(blocks):
                 image[:] = real(0)
                 for tap in range(kernel * kernel):

@@ -17,6 +17,8 @@ library's strided convolutions. They are sums in another order than there.
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -126,51 +128,91 @@ def _backward(
     g_output: Tensor, weight: Tensor, maps: Tensor, stride: int, with_input: bool, with_weight: bool
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the input (channels last) and of the weight; empty where not wanted."""
-    loops = _compiled_loops()
-    if loops is None:
-        raise RuntimeError("spike_conv2d needs numba, which does not work here")
-    outputs, channels, kernel, _ = weight.shape
-    samples, height, width, _ = maps.shape
-    sizes = loops.Patches(height, width, channels, kernel, stride)
     weight, g_output = weight.detach(), g_output.detach()
-    g_weight = weight.new_empty(0)
-    if with_weight and kernel * channels < _SHORT_LINE:
-        g_weight, with_weight = _library_gradient(g_output, weight, maps, stride), False
-    upstream = g_output.permute(0, 2, 3, 1).reshape(samples, -1, outputs)
-    positions = upstream.shape[1]
-    # As the patches: line by line, channels last.
-    lines = weight.permute(0, 2, 3, 1).reshape(outputs, -1).to(upstream.dtype)
-    # The same parts for any number of threads, so that sums are the same.
-    parts = min(_PARTS, samples)
-    bounds = [samples * part // parts for part in range(parts + 1)]
-    g_lines = weight.new_zeros(parts if with_weight else 0, *lines.shape)
-    g_maps = upstream.new_empty(maps.shape if with_input else 0)
-    together = max(1, _TOGETHER // (positions * sizes.length * upstream.itemsize))
+    g_input, g_weight = g_output.new_empty(0), weight.new_empty(0)
+    upstream = g_output.permute(0, 2, 3, 1)
+    if with_input:
+        # As the patches: line by line, channels last.
+        lines = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
+        g_input = input_gradient(upstream, lines, maps.shape, stride).permute(0, 3, 1, 2)
+    if with_weight:
+        few = weight.shape[3] * weight.shape[1] < _SHORT_LINE
+        gradient = _library_gradient if few else _weight_gradient
+        g_weight = gradient(g_output, weight, maps, stride)
+    return g_input, g_weight
 
-    def work(part: int) -> None:
-        first, last = bounds[part : part + 2]
-        patches = upstream.new_empty(min(together, last - first) * positions, sizes.length)
+
+def input_gradient(g_maps: Tensor, lines: Tensor, shape: Sequence[int], stride: int) -> Tensor:
+    """Gradient of a convolution's input, by matrix products over patches.
+
+    Args:
+        g_maps: gradient of the result, ``[samples, rows, columns, out]``.
+        lines: the kernel as rows of values, ``[out, k · k · in]``.
+        shape: of the input, ``[samples, height, width, in]``.
+        stride: of the convolution.
+
+    Returns:
+        Like the input; its dtype is that of ``g_maps``, in which products are rounded.
+    """
+    loops, outputs = _loops(), len(lines)
+    kernel = math.isqrt(lines.shape[1] // shape[3])
+    sizes = loops.Patches(*shape[1:], kernel, stride)
+    lines, g_input = lines.to(g_maps.dtype), g_maps.new_empty(shape)
+
+    def work(some: slice, patches: Tensor) -> None:
+        torch.mm(g_maps[some].reshape(-1, outputs), lines, out=patches)
+        loops.fold(patches, sizes, g_input[some])
+
+    _share_patches(lambda part: work, len(g_maps), sizes, g_maps.dtype)
+    return g_input
+
+
+def _weight_gradient(g_output: Tensor, weight: Tensor, maps: Tensor, stride: int) -> Tensor:
+    """The weight's gradient, by matrix products over patches."""
+    loops, (outputs, channels, kernel, _) = _loops(), weight.shape
+    sizes = loops.Patches(*maps.shape[1:], kernel, stride)
+    g_maps = g_output.permute(0, 2, 3, 1)
+    g_lines = weight.new_zeros(min(_PARTS, len(maps)), outputs, sizes.length)
+
+    def work_on(part: int) -> Callable[[slice, Tensor], None]:
+        def work(some: slice, patches: Tensor) -> None:
+            arriving = g_maps[some].reshape(-1, outputs).t()
+            loops.unfold(maps[some], sizes, patches)
+            if patches.dtype == g_lines.dtype:
+                g_lines[part].addmm_(arriving, patches)
+            else:
+                g_lines[part] += arriving @ patches
+
+        return work
+
+    _share_patches(work_on, len(maps), sizes, g_maps.dtype)
+    g_weight = g_lines.sum(0).view(outputs, kernel, kernel, channels)
+    return g_weight.permute(0, 3, 1, 2).contiguous()
+
+
+def _share_patches(
+    work_on: Callable[[int], Callable[[slice, Tensor], None]],
+    samples: int,
+    sizes: Any,
+    dtype: torch.dtype,
+) -> None:
+    """Call ``work_on(part)`` with some samples after others and room for their patches.
+
+    The same parts for any number of threads, so that sums are the same.
+    """
+    parts, positions = min(_PARTS, samples), sizes.rows * sizes.columns
+    together = max(1, _TOGETHER // (positions * sizes.length * dtype.itemsize))
+
+    def task(part: int) -> None:
+        first, last = samples * part // parts, samples * (part + 1) // parts
+        room = torch.empty(min(together, last - first) * positions, sizes.length, dtype=dtype)
+        work = work_on(part)
         for begin in range(first, last, together):
             some = slice(begin, min(begin + together, last))
-            arriving = upstream[some].reshape(-1, outputs)
-            these = patches[: len(arriving)]
-            if with_input:
-                torch.mm(arriving, lines, out=these)
-                loops.fold(these, sizes, g_maps[some])
-            if with_weight:
-                loops.unfold(maps[some], sizes, these)
-                if these.dtype == g_lines.dtype:
-                    g_lines[part].addmm_(arriving.t(), these)
-                else:
-                    g_lines[part] += arriving.t() @ these
+            work(some, room[: (some.stop - begin) * positions])
 
-    if with_input or with_weight:
-        with torch.no_grad():
-            share(work, parts, parts)
-    if with_weight:
-        g_weight = g_lines.sum(0).view(outputs, kernel, kernel, channels)
-        g_weight = g_weight.permute(0, 3, 1, 2).contiguous()
-    return g_maps.permute(0, 3, 1, 2) if with_input else g_maps, g_weight
+    with torch.no_grad():
+        share(task, parts, parts)
 
 
 @_backward.register_fake
@@ -222,6 +264,13 @@ def _library_gradient(g_output: Tensor, weight: Tensor, maps: Tensor, stride: in
         [0, 0], 1, [False, True, False],
     )  # fmt: skip
     return g_weight.contiguous()
+
+
+def _loops() -> ModuleType:
+    loops = _compiled_loops()
+    if loops is None:
+        raise RuntimeError("spike_conv2d needs numba, which does not work here")
+    return loops
 
 
 @functools.cache

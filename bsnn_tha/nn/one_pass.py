@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bsnn_tha.functional import sparse_conv_lif, sparse_lif
+from bsnn_tha.functional import sparse_conv, sparse_lif
 from bsnn_tha.functional.lif_reference import LIFWindow
+from bsnn_tha.functional.sparse_conv_lif import sparse_conv_lif
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.dropout import SeededDropout
 from bsnn_tha.nn.leaky import AnnealedLeaky, Leaky
@@ -20,7 +21,7 @@ def one_pass(
     input: Tensor,
     membrane: Tensor | None,
 ) -> LIFWindow | None:
-    """A layer's window by :mod:`~bsnn_tha.functional.sparse_lif` or its sister for convolutions.
+    """A layer's window by :mod:`~bsnn_tha.functional.sparse_lif` or ``sparse_conv_lif``.
 
     Masks are the ones that ``dropout`` itself would draw from the same state of
     PyTorch's generator.
@@ -90,10 +91,10 @@ def _convolution(
         and spec.stride == 1
         and not spec.depthwise
         and (spec.pool == 1 or spec.pooling == "average")
-        and sparse_conv_lif.may_pay(input, spec.channels, spec.kernel)
+        and sparse_conv.may_pay(input, spec.channels, spec.kernel)
     ):
         return None
-    return sparse_conv_lif.sparse_conv_lif(
+    return sparse_conv_lif(
         input,
         synapse.weight,
         neuron.beta.clamp(0, 1),

@@ -1,0 +1,188 @@
+r"""A convolution and average pooling that skip the zeros of their input.
+
+    avg_pool_p(conv_k(x, W)),    x few whole numbers (spikes, or how many), W binary
+
+costs an addition for each spike and weight that it meets, forward and for the weights'
+gradient: :mod:`bsnn_tha.functional.sparse_conv_numba`. Forward the sums are whole numbers: the
+same bits as in float32. For the backward pass the spikes are kept as a list.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from bsnn_tha.functional import spike_conv
+from bsnn_tha.functional.lif_operator import memory_order
+
+# Share of inputs that spike up to which it is faster than convolutions.
+_SPARSE = 0.2
+# Outputs from which on the library's products of bfloat16 matrices are faster than our own.
+_MANY_OUTPUTS = 64
+# Multiplications, zeros included, below which it does not matter.
+_SMALL = 1 << 22
+
+
+class Listed(NamedTuple):
+    """A convolution and its input as the loops read them."""
+
+    loops: ModuleType
+    geometry: Any
+    """Sizes."""
+    taps: Any
+    """Where the spike of an input goes."""
+    weights: Tensor
+    """Whole numbers, int16."""
+    events: Any
+    """Lists of spikes."""
+
+
+def listed(input: Tensor, weight: Tensor, pool: int, padding: int) -> Listed | None:
+    """What the loops read of a sparse convolution.
+
+    Args:
+        input: ``[time, batch, in, height, width]`` in any order of memory.
+        weight: ``[out, in, k, k]``.
+        pool, padding: as in :func:`~bsnn_tha.functional.conv.conv_avg_pool2d`.
+
+    Returns:
+        None where convolutions are the way: an input with other values or too many spikes,
+        weights that are no whole numbers, pooling by other than powers of two, other dtypes,
+        a GPU, no numba, too little to do, or while a network is compiled.
+    """
+    if (
+        not may_pay(input, *weight.shape[::2])
+        or any(its.device.type != "cpu" for its in (input, weight))
+        or any(type(its) not in (Tensor, torch.nn.Parameter) for its in (input, weight))
+        or weight.dtype not in (torch.float32, torch.float64)
+        or pool & (pool - 1)
+    ):
+        return None
+    loops = _compiled_loops()
+    if loops is None:
+        return None
+    geometry = loops.Geometry(*input.shape[2:], *weight.shape[::2], pool, padding)
+    weights = loops.weights_of(weight, geometry) if geometry.fits() else None
+    if weights is None:
+        return None
+    # Each step's channels, rows and columns as they lie in memory, which is not copied.
+    order = [dim - 2 for dim in memory_order(input) if dim > 1]
+    lying = input.detach().permute(0, 1, *(dim + 2 for dim in order)).flatten(2)
+    events = loops.listed(lying, weights, int(_SPARSE * input.numel()))
+    if events is None:
+        return None
+    return Listed(loops, geometry, loops.Taps.of(geometry, tuple(order)), weights.values, events)
+
+
+def may_pay(input: Tensor, outputs: int, kernel: int) -> bool:
+    """False where :func:`listed` returns None whatever the values."""
+    return (
+        input.dtype in (torch.float32, torch.float64, torch.bfloat16)
+        and input.numel() * outputs * kernel**2 >= _SMALL
+        # What is decided here depends on values, which compilers do not see.
+        and not torch.compiler.is_compiling()
+    )
+
+
+def result_dtype(weight: Tensor) -> torch.dtype:
+    """As of ``conv2d``: bfloat16 under autocast, else the weight's."""
+    half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return torch.bfloat16 if half else weight.dtype
+
+
+def sparse_conv2d(input: Tensor, weight: Tensor, pool: int = 1, padding: int = 0) -> Tensor | None:
+    """:func:`~bsnn_tha.functional.conv.conv_avg_pool2d`; None where it is not faster.
+
+    Args:
+        input: ``[samples, in, height, width]``.
+        weight: ``[out, in, k, k]``, ±1 (or small whole numbers).
+        pool, padding: as there.
+
+    Returns:
+        ``[samples, out, ...]``, channels last in memory; under autocast bfloat16.
+
+    Example:
+        >>> spikes = (torch.rand(64, 16, 14, 14) < 0.05).float()
+        >>> signs = torch.randn(32, 16, 5, 5).sign()
+        >>> torch.equal(sparse_conv2d(spikes, signs), torch.nn.functional.conv2d(spikes, signs))
+        True
+        >>> sparse_conv2d(0.5 * spikes, signs) is None
+        True
+    """
+    found = listed(input.unsqueeze(0), weight, pool, padding)
+    return None if found is None else SparseConv.apply(input, weight, found, result_dtype(weight))
+
+
+class SparseConv(Function):
+    """The convolution as a node of the graph."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, weight: Tensor, found: Listed, dtype: torch.dtype
+    ) -> Tensor:
+        loops, geometry, taps, weights, events = found
+        ctx.save_for_backward(weights, *events)
+        ctx.loops, ctx.geometry, ctx.taps = loops, geometry, taps
+        ctx.input_dtype, ctx.dtype = input.dtype, weight.dtype
+        shape = len(input), geometry.rows, geometry.columns, geometry.outputs
+        maps = torch.empty(shape, dtype=dtype)
+        loops.convolve(events, taps, weights, geometry, maps)
+        return maps.permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        loops, geometry, dtype = ctx.loops, ctx.geometry, ctx.dtype
+        weights, *events = ctx.saved_tensors
+        g_maps = grads[0].permute(0, 2, 3, 1).contiguous()
+        g_input = g_weight = None
+        if ctx.needs_input_grad[0]:
+            g_input = input_gradient(loops, g_maps, weights, geometry, ctx.input_dtype)
+        if ctx.needs_input_grad[1]:
+            g_weight = loops.weight_gradient(
+                loops.Events(*events), ctx.taps, g_maps, geometry, dtype
+            )
+        return g_input, g_weight, None, None
+
+
+def input_gradient(
+    loops: ModuleType, g_maps: Tensor, weights: Tensor, geometry: Any, dtype: torch.dtype
+) -> Tensor:
+    """Gradient of the input, ``[samples, in, height, width]``.
+
+    Args:
+        loops: :mod:`~bsnn_tha.functional.sparse_conv_numba`.
+        g_maps: ``[samples, rows, columns, out]``.
+        weights: as the loops read them.
+        geometry: sizes.
+        dtype: of the gradient.
+    """
+    many = geometry.outputs >= _MANY_OUTPUTS
+    if g_maps.dtype == torch.bfloat16 and many and not geometry.padding:
+        # On matrix units, where there are any.
+        channels, height, width, *_ = geometry
+        shape = len(g_maps), height, width, channels
+        lines = loops.lines_of(weights, geometry)
+        g_input = spike_conv.input_gradient(g_maps, lines, shape, geometry.pool).to(dtype)
+    else:
+        g_input = loops.input_gradient(g_maps, weights, geometry, dtype)
+    return g_input.permute(0, 3, 1, 2)
+
+
+@functools.cache
+def _compiled_loops() -> ModuleType | None:
+    # numba raises much besides ImportError; lif_operator says once what is wrong.
+    try:
+        from bsnn_tha.functional import sparse_conv_numba
+
+        geometry = sparse_conv_numba.Geometry(1, 1, 1, 1, 1, 1, 0)
+        sparse_conv_numba.weights_of(torch.ones(1, 1, 1, 1), geometry)
+    except Exception:
+        return None
+    return sparse_conv_numba

@@ -1,0 +1,149 @@
+"""Convolutions that skip zeros, and their gradients: PyTorch's, whatever the shapes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from bsnn_tha import SpikingNetwork
+from bsnn_tha.functional import events_numba, sparse_conv, spike_conv
+from bsnn_tha.functional import sparse_conv_numba as loops
+from bsnn_tha.functional.conv import conv_avg_pool2d
+from bsnn_tha.functional.sparse_conv import sparse_conv2d
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Small convolutions take the way of large ones."""
+    for name, value in (("_SMALL", 0), ("_SPARSE", 4.0)):
+        monkeypatch.setattr(sparse_conv, name, value)
+
+
+def spikes(shape, share=0.05, dtype=torch.float32, seed=0, most=1):
+    generator = torch.Generator().manual_seed(seed)
+    fired = torch.rand(shape, generator=generator) < share
+    return (fired * torch.randint(1, most + 1, shape, generator=generator)).to(dtype)
+
+
+def signs(*shape, dtype=torch.float32, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).sign().to(dtype)
+
+
+@given(
+    samples=st.integers(0, 19),
+    channels=st.sampled_from([1, 3, 16, 20]),
+    outputs=st.sampled_from([1, 5, 32, 64, 100]),
+    kernel=st.integers(1, 5),
+    pool=st.sampled_from([1, 2, 4]),
+    padding=st.integers(0, 2),
+    extra=st.tuples(st.integers(0, 6), st.integers(0, 6)),
+    share=st.sampled_from([0.0, 0.05, 0.6]),
+    most=st.sampled_from([1, 3]),
+    last=st.booleans(),
+    threads=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
+)
+def test_it_is_convolution_and_pooling(
+    samples, channels, outputs, kernel, pool, padding, extra, share, most, last, threads, seed
+):
+    size = [kernel + pool - 1 + more for more in extra]
+    input = spikes((samples, channels, *size), share, torch.float64, seed, most)
+    if last:
+        input = input.contiguous(memory_format=torch.channels_last)
+    input.requires_grad_()
+    weight = signs(outputs, channels, kernel, kernel, dtype=torch.float64, seed=seed)
+    weight.requires_grad_()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loops, "WORTH_A_THREAD", 1)
+        patch.setattr(events_numba, "_WORTH_A_THREAD", 1)
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        found = sparse_conv2d(input, weight, pool, padding)
+        upstream = torch.randn(found.shape, generator=torch.Generator().manual_seed(seed)).double()
+        actual = torch.autograd.grad(found, (input, weight), upstream)
+    plain = F.avg_pool2d(F.conv2d(input, weight, padding=padding), pool)
+    expected = torch.autograd.grad(plain, (input, weight), upstream)
+    assert torch.equal(found, plain)
+    for got, wanted in zip(actual, expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_gradients_are_the_same_for_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr(loops, "WORTH_A_THREAD", 1)
+    input, weight = spikes((40, 16, 12, 12)), signs(70, 16, 5, 5)
+    found = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        leaves = [its.clone().requires_grad_() for its in (input, weight)]
+        maps = sparse_conv2d(*leaves, pool=2)
+        upstream = torch.randn(maps.shape, generator=torch.Generator().manual_seed(1))
+        found.append((maps, *torch.autograd.grad(maps, leaves, upstream)))
+    for others in found[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("outputs", [20, 64])
+def test_under_autocast_maps_and_gradients_are_bfloat16(outputs, padding):
+    input = spikes((30, 16, 12, 12), dtype=torch.bfloat16).requires_grad_()
+    weight = signs(outputs, 16, 5, 5).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = sparse_conv2d(input, weight, 2, padding)
+    assert maps.dtype == torch.bfloat16
+    exact = F.avg_pool2d(F.conv2d(input.float(), weight, padding=padding), 2)
+    assert torch.equal(maps, exact.bfloat16())  # rounded once
+    upstream = torch.randn(maps.shape).bfloat16()
+    g_input, g_weight = torch.autograd.grad(maps, (input, weight), upstream)
+    wanted = torch.autograd.grad(exact, (input, weight), upstream.float())
+    assert (g_input.dtype, g_weight.dtype) == (torch.bfloat16, torch.float32)
+    torch.testing.assert_close(g_weight, wanted[1])
+    # Products of many outputs are rounded before they are added up.
+    errors = g_input.float() - wanted[0].float()
+    assert errors.abs().max() < 0.02 * wanted[0].abs().max()
+
+
+@pytest.mark.parametrize(
+    ("input", "weight", "pool"),
+    [
+        (0.5 * spikes((4, 3, 9, 9), 0.5), signs(5, 3, 3, 3), 1),
+        (spikes((4, 3, 9, 9)), torch.randn(5, 3, 3, 3), 1),
+        (spikes((4, 3, 9, 9)), signs(5, 3, 3, 3), 3),
+        (spikes((4, 3, 9, 9)).half(), signs(5, 3, 3, 3).half(), 1),
+    ],
+    ids=["no whole inputs", "no whole weights", "ninths", "half precision"],
+)
+def test_what_it_leaves_to_convolutions(input, weight, pool):
+    assert sparse_conv2d(input, weight, pool) is None
+    maps = conv_avg_pool2d(input, weight, pool)
+    torch.testing.assert_close(maps, F.avg_pool2d(F.conv2d(input, weight), pool))
+
+
+def test_dense_spikes_are_left_to_matrix_products(monkeypatch):
+    monkeypatch.setattr(sparse_conv, "_SPARSE", 0.1)
+    for share, fits in ((0.03, True), (0.5, False)):
+        found = sparse_conv2d(spikes((9, 3, 9, 9), share), signs(5, 3, 3, 3))
+        assert (found is not None) is fits
+
+
+def test_networks_with_batch_norm_take_it_unasked_and_compute_the_same(monkeypatch):
+    calls, function = [], loops.convolve
+    monkeypatch.setattr(loops, "convolve", lambda *a: calls.append(1) or function(*a))
+
+    def step(sparse):
+        monkeypatch.setattr(sparse_conv, "_SMALL", 0 if sparse else 1 << 60)
+        torch.manual_seed(0)
+        network = SpikingNetwork("16C5-AP2-64C5-AP2-10", (1, 28, 28), beta=0.9, theta_0=1.0)
+        output = network(torch.rand(2, 1, 28, 28), 12).spikes
+        output.sum().backward()
+        return [output.detach(), *(p.grad for p in network.parameters())]
+
+    fast = step(sparse=True)
+    assert len(calls) == 1  # of two layers the first reads pixels
+    monkeypatch.setattr(spike_conv, "_SMALL", 1 << 60)
+    plain = step(sparse=False)
+    assert len(calls) == 1
+    assert torch.equal(fast[0], plain[0]) and fast[0].any()
+    for got, wanted in zip(fast[1:], plain[1:], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-5)
