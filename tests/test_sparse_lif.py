@@ -199,24 +199,6 @@ def test_under_autocast_spikes_and_gradients_are_bfloat16_and_nothing_else():
     assert torch.equal(got, wanted)
 
 
-def test_operators_are_registered_rightly():
-    input, (weight, bias, start) = events(5, 3, 80), layer()
-    signs, listed = loops.signs_of(weight), loops.listed(input, 10**6)
-    settings = "fast_sigmoid", [0.5], "subtract"
-    weight.requires_grad_(), bias.requires_grad_()
-    for seed, p in ((None, 0.0), (torch.tensor(3), 0.3)):
-        torch.library.opcheck(
-            module._sparse_lif,
-            (weight, bias, start, ONE, ONE, ONE, signs, *listed, 5, p, seed, *settings,
-             torch.float32),
-        )  # fmt: skip
-        torch.library.opcheck(
-            module._backward,
-            (torch.randn(5, 3, 300), None, bias.detach(), start, ONE, ONE, ONE, signs, *listed, 5,
-             p, seed, *settings),
-        )  # fmt: skip
-
-
 def network(**settings):
     torch.manual_seed(0)
     return SpikingNetwork(

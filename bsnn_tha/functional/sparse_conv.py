@@ -19,6 +19,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from bsnn_tha.functional import spike_conv
+from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.lif_operator import memory_order
 
 # Share of inputs that spike up to which it is faster than convolutions.
@@ -88,12 +89,6 @@ def may_pay(input: Tensor, outputs: int, kernel: int) -> bool:
         # What is decided here depends on values, which compilers do not see.
         and not torch.compiler.is_compiling()
     )
-
-
-def result_dtype(weight: Tensor) -> torch.dtype:
-    """As of ``conv2d``: bfloat16 under autocast, else the weight's."""
-    half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return torch.bfloat16 if half else weight.dtype
 
 
 def sparse_conv2d(input: Tensor, weight: Tensor, pool: int = 1, padding: int = 0) -> Tensor | None:

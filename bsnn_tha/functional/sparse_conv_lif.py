@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.lif_reference import LIFWindow, Reset
 from bsnn_tha.functional.lif_shapes import Curve, curve_of, differentiates
-from bsnn_tha.functional.sparse_conv import Listed, input_gradient, listed, result_dtype
+from bsnn_tha.functional.sparse_conv import Listed, input_gradient, listed
 from bsnn_tha.functional.surrogate import Surrogate
 
 

@@ -4,10 +4,8 @@ Product with binary weights, dropout and leaky integrate-and-fire neurons:
 
     I[t] = mask[t] (W x[t] + b) / (1 − p),    u, z as in :mod:`bsnn_tha.functional.lif_reference`,
 
-as one operator each way, ``torch.ops.bsnn_tha.sparse_lif`` and
-``sparse_lif_backward``, for inputs that are few whole numbers (spikes, or how
-many of them) and weights of ±1. It computes what
-:func:`~bsnn_tha.functional.sparse_linear.sparse_linear`,
+for inputs that are few whole numbers (spikes, or how many of them) and weights of ±1.
+It computes what :func:`~bsnn_tha.functional.sparse_linear.sparse_linear`,
 :func:`~bsnn_tha.functional.dropout.dropout` and
 :func:`~bsnn_tha.functional.lif.lif_sequence` compute one after the other: the same
 bits, where a bias is not added in another order, and gradients up to the order
@@ -20,15 +18,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
+from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.dropout import draw_seed
 from bsnn_tha.functional.lif_operator import described
 from bsnn_tha.functional.lif_reference import LIFWindow, Reset
-from bsnn_tha.functional.surrogate import SURROGATES, ArcTan, FastSigmoid, Surrogate
+from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid, Surrogate
 
 # Share of inputs that spike up to which adding rows up is faster than matrix products.
 _SPARSE = 0.1
@@ -105,11 +106,10 @@ def sparse_lif(
         return None
     if probability and seed is None:
         seed = draw_seed()
-    half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    spikes, last = _sparse_lif(
-        weight, bias, start.to(weight.dtype), *constants, signs, *events, steps,
-        probability, seed, *cast(tuple, described(surrogate)), reset,
-        torch.bfloat16 if half else weight.dtype,
+    layer = _Layer(constants, surrogate, reset, probability)
+    spikes, last = SparseLIF.apply(
+        weight, bias, start.to(weight.dtype), layer, signs, events, seed, steps,
+        result_dtype(weight),
     )  # fmt: skip
     return LIFWindow(spikes, None, last)
 
@@ -126,135 +126,63 @@ def may_pay(input: Tensor, outputs: int) -> bool:
     )
 
 
-@torch.library.custom_op("bsnn_tha::sparse_lif", mutates_args=())
-def _sparse_lif(
-    weight: Tensor,
-    bias: Tensor | None,
-    start: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    centre: Tensor,
-    signs: Tensor,
-    starts: Tensor,
-    columns: Tensor,
-    steps: int,
-    probability: float,
-    seed: Tensor | None,
-    surrogate: str,
-    parameters: Sequence[float],
-    reset: str,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    """Spikes of this dtype, and the last membrane.
+class SparseLIF(Function):
+    """The layer as a node of the graph."""
 
-    ``signs``, ``starts`` and ``columns`` are the weights and the input as
-    :mod:`bsnn_tha.functional.sparse_lif_numba` reads them.
-    """
-    loops = _loops()
-    spikes = torch.empty(steps, *start.shape, dtype=dtype)
-    neurons = loops.Neurons(bias, beta, threshold, reset, probability, _number(seed))
-    last = loops.forward(loops.Events(starts, columns), signs, neurons, start, spikes)
-    return spikes, last
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight: Tensor,
+        bias: Tensor | None,
+        start: Tensor,
+        layer: _Layer,
+        signs: Tensor,
+        events: Any,
+        seed: Tensor | None,
+        steps: int,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
+        """Spikes of this dtype, and the last membrane.
 
+        ``signs`` and ``events`` are the weights and the input as
+        :mod:`bsnn_tha.functional.sparse_lif_numba` reads them.
+        """
+        spikes = torch.empty(steps, *start.shape, dtype=dtype)
+        last = _loops().forward(events, signs, layer.neurons(bias, seed), start, spikes)
+        ctx.save_for_backward(bias, start, signs, seed, *layer.constants, *events)
+        ctx.layer, ctx.steps = layer, steps
+        ctx.set_materialize_grads(False)
+        return spikes, last
 
-@_sparse_lif.register_fake
-def _(
-    weight: Tensor,
-    bias: Tensor | None,
-    start: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    centre: Tensor,
-    signs: Tensor,
-    starts: Tensor,
-    columns: Tensor,
-    steps: int,
-    probability: float,
-    seed: Tensor | None,
-    surrogate: str,
-    parameters: Sequence[float],
-    reset: str,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    return start.new_empty(steps, *start.shape, dtype=dtype), start.new_empty(start.shape)
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        loops = _loops()
+        bias, start, signs, seed, *constants, starts, columns = ctx.saved_tensors
+        layer = ctx.layer._replace(constants=constants)
+        g_weight, g_bias, g_start = loops.backward(
+            loops.Events(starts, columns), signs, layer.neurons(bias, seed), start, constants[2],
+            layer.surrogate, *grads, ctx.steps,
+        )  # fmt: skip
+        gradients = g_weight, g_bias, g_start
+        wanted = zip(gradients, ctx.needs_input_grad, strict=False)
+        return *(its if needed else None for its, needed in wanted), *[None] * 6
 
 
-@torch.library.custom_op("bsnn_tha::sparse_lif_backward", mutates_args=())
-def _backward(
-    g_spikes: Tensor | None,
-    g_last: Tensor | None,
-    bias: Tensor | None,
-    start: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    centre: Tensor,
-    signs: Tensor,
-    starts: Tensor,
-    columns: Tensor,
-    steps: int,
-    probability: float,
-    seed: Tensor | None,
-    surrogate: str,
-    parameters: Sequence[float],
-    reset: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the weight, the bias and ``start``."""
-    loops = _loops()
-    neurons = loops.Neurons(bias, beta, threshold, reset, probability, _number(seed))
-    return loops.backward(
-        loops.Events(starts, columns), signs, neurons, start, centre,
-        SURROGATES[surrogate](*parameters), g_spikes, g_last, steps,
-    )  # fmt: skip
+class _Layer(NamedTuple):
+    """Settings of the neurons and of dropout."""
 
+    constants: Sequence[Tensor]
+    """β, θ and the surrogate's centre."""
+    surrogate: Surrogate
+    reset: Reset
+    probability: float
 
-@_backward.register_fake
-def _(
-    g_spikes: Tensor | None,
-    g_last: Tensor | None,
-    bias: Tensor | None,
-    start: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    centre: Tensor,
-    signs: Tensor,
-    starts: Tensor,
-    columns: Tensor,
-    steps: int,
-    probability: float,
-    seed: Tensor | None,
-    surrogate: str,
-    parameters: Sequence[float],
-    reset: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    outputs = start.shape[1]
-    return (
-        start.new_empty(outputs, signs.shape[1]),
-        start.new_empty(outputs),
-        start.new_empty(start.shape),
-    )
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, *tensors, ctx.steps, ctx.probability, seed = inputs[:12]
-    *ctx.settings, _ = inputs[12:]
-    ctx.save_for_backward(*tensors, seed)
-    ctx.set_materialize_grads(False)
-
-
-def _differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    *tensors, seed = ctx.saved_tensors
-    g_weight, g_bias, g_start = _backward(
-        *grads, *tensors, ctx.steps, ctx.probability, seed, *ctx.settings
-    )
-    _, with_bias, with_start, *_ = ctx.needs_input_grad
-    return g_weight, g_bias if with_bias else None, g_start if with_start else None, *[None] * 13
-
-
-_sparse_lif.register_autograd(_differentiate, setup_context=_save)
-
-
-def _number(seed: Tensor | None) -> int:
-    return 0 if seed is None else int(seed)
+    def neurons(self, bias: Tensor | None, seed: Tensor | None) -> Any:
+        """For the loops."""
+        beta, threshold, _ = self.constants
+        number = 0 if seed is None else int(seed)
+        return _loops().Neurons(bias, beta, threshold, self.reset, self.probability, number)
 
 
 def _loops() -> ModuleType:

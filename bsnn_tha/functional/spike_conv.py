@@ -24,8 +24,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.threads import share
 
 # Multiplications below which the library's own convolution is taken. With two threads it is
@@ -80,9 +83,7 @@ def spike_conv2d(input: Tensor, weight: Tensor, stride: int = 1, scale: int = 1)
     signs = (weight.detach() * scale).to(torch.int8)
     if maps is None or not torch.equal(signs.float(), weight.detach() * scale):
         return _plain(input, weight, stride)
-    half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    dtype = torch.bfloat16 if half else input.dtype
-    return _conv(input, weight, maps, signs, stride, scale, dtype)
+    return SpikeConv.apply(input, weight, maps, signs, stride, scale, result_dtype(input))
 
 
 def _plain(input: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -91,55 +92,45 @@ def _plain(input: Tensor, weight: Tensor, stride: int) -> Tensor:
     return maps.contiguous(memory_format=torch.channels_last) if maps.device.type == "cpu" else maps
 
 
-@torch.library.custom_op("bsnn_tha::spike_conv", mutates_args=())
-def _conv(
-    input: Tensor,
-    weight: Tensor,
-    maps: Tensor,
-    signs: Tensor,
-    stride: int,
-    scale: int,
-    dtype: torch.dtype,
-) -> Tensor:
-    """``maps`` are the input as bytes, channels last; ``signs`` the weight times ``scale``."""
-    if _matrix_units():
-        images = maps.permute(0, 3, 1, 2)
-        return _products_of_bytes(images, signs, stride, scale, dtype)
-    return _plain(input.to(dtype), weight.to(dtype), stride)
+class SpikeConv(Function):
+    """The convolution as a node of the graph."""
 
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor,
+        maps: Tensor,
+        signs: Tensor,
+        stride: int,
+        scale: int,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """``maps`` are the input as bytes, channels last; ``signs`` the weight times ``scale``."""
+        ctx.save_for_backward(weight, maps)
+        ctx.stride, ctx.input_dtype = stride, input.dtype
+        if _matrix_units():
+            images = maps.permute(0, 3, 1, 2)
+            return _products_of_bytes(images, signs, stride, scale, dtype)
+        return _plain(input.to(dtype), weight.to(dtype), stride)
 
-@_conv.register_fake
-def _(
-    input: Tensor,
-    weight: Tensor,
-    maps: Tensor,
-    signs: Tensor,
-    stride: int,
-    scale: int,
-    dtype: torch.dtype,
-) -> Tensor:
-    size = [(length - weight.shape[2]) // stride + 1 for length in input.shape[2:]]
-    shape = (len(input), len(weight), *size)
-    return input.new_empty(shape, dtype=dtype).to(memory_format=torch.channels_last)
-
-
-@torch.library.custom_op("bsnn_tha::spike_conv_backward", mutates_args=())
-def _backward(
-    g_output: Tensor, weight: Tensor, maps: Tensor, stride: int, with_input: bool, with_weight: bool
-) -> tuple[Tensor, Tensor]:
-    """Gradients of the input (channels last) and of the weight; empty where not wanted."""
-    weight, g_output = weight.detach(), g_output.detach()
-    g_input, g_weight = g_output.new_empty(0), weight.new_empty(0)
-    upstream = g_output.permute(0, 2, 3, 1)
-    if with_input:
-        # As the patches: line by line, channels last.
-        lines = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
-        g_input = input_gradient(upstream, lines, maps.shape, stride).permute(0, 3, 1, 2)
-    if with_weight:
-        few = weight.shape[3] * weight.shape[1] < _SHORT_LINE
-        gradient = _library_gradient if few else _weight_gradient
-        g_weight = gradient(g_output, weight, maps, stride)
-    return g_input, g_weight
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        # Threads that share the work have gradients enabled.
+        (g_output,), (weight, maps) = grads, (its.detach() for its in ctx.saved_tensors)
+        g_input = g_weight = None
+        if ctx.needs_input_grad[0]:
+            # As the patches: line by line, channels last.
+            lines = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
+            g_maps = g_output.permute(0, 2, 3, 1)
+            g_input = input_gradient(g_maps, lines, maps.shape, ctx.stride)
+            g_input = g_input.permute(0, 3, 1, 2).to(ctx.input_dtype)
+        if ctx.needs_input_grad[1]:
+            few = weight.shape[3] * weight.shape[1] < _SHORT_LINE
+            gradient = _library_gradient if few else _weight_gradient
+            g_weight = gradient(g_output, weight, maps, ctx.stride)
+        return g_input, g_weight, *[None] * 5
 
 
 def input_gradient(g_maps: Tensor, lines: Tensor, shape: Sequence[int], stride: int) -> Tensor:
@@ -213,34 +204,6 @@ def _share_patches(
 
     with torch.no_grad():
         share(task, parts, parts)
-
-
-@_backward.register_fake
-def _(
-    g_output: Tensor, weight: Tensor, maps: Tensor, stride: int, with_input: bool, with_weight: bool
-) -> tuple[Tensor, Tensor]:
-    g_maps = g_output.new_empty(maps.shape if with_input else 0)
-    return (
-        g_maps.permute(0, 3, 1, 2) if with_input else g_maps,
-        weight.new_empty(weight.shape if with_weight else 0),
-    )
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, weight, maps, _, ctx.stride, *_ = inputs
-    ctx.dtype = input.dtype
-    ctx.save_for_backward(weight, maps)
-
-
-def _differentiate(ctx: Any, g_output: Tensor) -> tuple[Tensor | None, ...]:
-    weight, maps = ctx.saved_tensors
-    wanted = ctx.needs_input_grad[:2]
-    gradients = _backward(g_output, weight, maps, ctx.stride, *wanted)
-    g_input, g_weight = (g if want else None for g, want in zip(gradients, wanted, strict=True))
-    return None if g_input is None else g_input.to(ctx.dtype), g_weight, *[None] * 5
-
-
-_conv.register_autograd(_differentiate, setup_context=_save)
 
 
 def _products_of_bytes(
