@@ -2,11 +2,11 @@
 
     python -m benchmarks.profile --threads 2
 
-For each network of :mod:`benchmarks.steps` the share of a step's operator time in
-matrix products, in neurons, in layers that are both in one pass, and in the rest;
-the rate of the float32 matrix products (GFLOP/s) and of the neurons (GB/s that
-have to be moved at least). Next to them the ceilings, measured in the same run: a
-large matrix product, and a copy from memory to memory.
+For each network of :mod:`benchmarks.peers` the share of a step's time in matrix products
+(the library's, and our own of the input's gradient), in layers that are one pass, in sparse
+convolutions, in lists of spikes, in neurons, and in the rest; the rates of both kinds of products
+(GFLOP/s) and of the neurons (GB/s that have to be moved at least). Next to them the ceilings,
+measured in the same run: a large matrix product, and a copy from memory to memory.
 """
 
 from __future__ import annotations
@@ -20,25 +20,33 @@ from collections.abc import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.steps import NETWORKS, training_step
+from benchmarks.peers.worker import Peer
+from benchmarks.peers.workload import draw, from_preset
+from benchmarks.steps import NETWORKS
 from bsnn_tha.training.memory import keep_freed_memory
 
-PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "convolution", "qconv2d", "qconv_prepack")
-NEURONS = ("bsnn_tha::lif", "bsnn_tha_lif_default")
-ONE_PASS = ("bsnn_tha::sparse_lif", "bsnn_tha_sparse_lif")
-LOOPS = {
-    "patches": ("bsnn_tha::spike_conv",),
-    "batch norm": ("batch_norm",),
+# Of 4 bytes: 1.6 GB.
+_SPARE = 3 << 27
+OWN_PRODUCTS = "sparse_conv_numba._input_gradient_loop"
+KINDS = {
+    "products": (OWN_PRODUCTS, "aten::mm", "aten::addmm", "aten::bmm", "convolution", "qconv"),
+    "one pass": ("sparse_lif_numba.", "sparse_conv_lif_numba."),
+    "sparse convolutions": ("sparse_conv_numba.",),
+    "spikes listed": ("events_numba.",),
+    "neurons": ("lif_numba_scans.",),
+    "patches": ("spike_conv_numba.",),
+    "batch norm": ("batch_norm_numba.",),
     "optimizer": ("adam",),
 }
+"""What operators are counted as, by parts of their names; the first that fits."""
 
 
 def kind_of(name: str) -> str:
     """What an operator is counted as."""
-    for kind, names in (("one pass", ONE_PASS), ("neurons", NEURONS), *LOOPS.items()):
+    for kind, names in KINDS.items():
         if any(part in name for part in names):
             return kind
-    return "products" if any(part in name for part in PRODUCTS) else "rest"
+    return "rest"
 
 
 def ceilings() -> tuple[float, float]:
@@ -62,7 +70,8 @@ def shortest(function: Callable[[], object]) -> float:
 
 def row(name: str, turns: int, half: bool) -> str:
     """A line of the table."""
-    step = training_step(NETWORKS[name], half)
+    workload = from_preset(name.lower())
+    step = Peer("ours-bf16" if half else "ours", workload, draw(workload)).train
     for _ in range(2):
         step()
     seconds = []
@@ -70,37 +79,44 @@ def row(name: str, turns: int, half: bool) -> str:
         begin = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - begin)
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True, with_flops=True) as found:
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as found:
+        # What the profiler keeps lies between the windows, whose memory cannot be used again as in
+        # training: there must be enough that has been touched.
+        torch.ones(_SPARE)
         for _ in range(turns):
             step()
     times: dict[str, float] = {}
-    flops = flop_time = moved = 0.0
+    flops = flop_time = own_time = 0.0
     for event in found.key_averages(group_by_input_shape=True):
+        if event.key in ("aten::ones", "aten::fill_"):
+            continue  # see above
         kind = kind_of(event.key)
         microseconds = event.self_cpu_time_total
         times[kind] = times.get(kind, 0.0) + microseconds
+        own_time += microseconds if OWN_PRODUCTS in event.key else 0
         if event.key in ("aten::mm", "aten::addmm", "aten::addmm_") and event.input_shapes:
             shapes = [shape for shape in event.input_shapes if len(shape) == 2][-2:]
             if len(shapes) == 2:
                 flops += 2.0 * shapes[0][0] * shapes[0][1] * shapes[1][1] * event.count
                 flop_time += microseconds
-        if kind == "neurons" and event.input_shapes:
-            largest = max(
-                (torch.Size(shape).numel() for shape in event.input_shapes if shape), default=0
-            )
-            # Three windows read or written each way, two bytes or four.
-            own = "::" in event.key or "Backward" not in event.key
-            moved += 3 * (2 if half else 4) * largest * event.count if own and microseconds else 0
     total = sum(times.values())
-    shares = " | ".join(
-        f"{times.get(kind, 0) / total:.0%}"
-        for kind in ("products", "one pass", "neurons", *LOOPS, "rest")
-    )
-    rate = f"{flops / flop_time / 1e3:.0f}" if flop_time else "–"
-    bandwidth = f"{moved / times['neurons'] / 1e3:.1f}" if times.get("neurons") else "–"
-    dtype = "bfloat16" if half else "float32"
-    middle = 1e3 * statistics.median(seconds)
-    return f"| {name} | {dtype} | {middle:.0f} | {shares} | {rate} | {bandwidth} |"
+    shares = [f"{times.get(kind, 0) / total:.0%}" for kind in (*KINDS, "rest")]
+    rates = [
+        _rate(2 * NETWORKS[name].deep_multiplications * turns, own_time),
+        _rate(flops, flop_time),
+        # Where layers are one pass, those of the output alone are counted as neurons.
+        _rate(
+            0 if times.get("one pass") else NETWORKS[name].neurons_bytes(half) * turns,
+            times.get("neurons", 0),
+            digits=1,
+        ),
+    ]
+    cells = name, "bfloat16" if half else "float32", f"{1e3 * statistics.median(seconds):.0f}"
+    return f"| {' | '.join((*cells, *shares, *rates))} |"
+
+
+def _rate(amount: float, microseconds: float, digits: int = 0) -> str:
+    return f"{amount / microseconds / 1e3:.{digits}f}" if amount and microseconds else "–"
 
 
 def main() -> None:
@@ -118,9 +134,9 @@ def main() -> None:
         f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; ceilings: {gflops:.0f} GFLOP/s "
         f"(float32), {gbs:.1f} GB/s\n"
     )
-    kinds = ("products", "one pass", "neurons", *LOOPS, "rest")
-    print(f"| network | | ms per step | {' | '.join(kinds)} | GFLOP/s | GB/s |")
-    print("|---|---|---:|" + "---:|" * (len(kinds) + 2))
+    columns = *KINDS, "rest", "own products, GFLOP/s", "library's, GFLOP/s", "neurons, GB/s"
+    print(f"| network | | ms per step | {' | '.join(columns)} |")
+    print("|---|---|---:|" + "---:|" * len(columns))
     for name in options.networks:
         for half in (False, True):
             print(row(name, options.turns, half), flush=True)

@@ -45,17 +45,35 @@ class Sizes:
     @property
     def multiplications(self) -> int:
         """Of a window forward, zeros included; a static image's first layer counts once."""
-        total, shape = 0, self.input_shape
-        for index, plan in enumerate(parse_network(self.notation, shape)):
+        first, *deep = self._multiplications()
+        return self.batch * (first * (1 if self.static else self.steps) + sum(deep) * self.steps)
+
+    @property
+    def deep_multiplications(self) -> int:
+        """Of the convolutions that read other layers: of their inputs' gradients as well."""
+        return self.batch * self.steps * sum(self._multiplications()[1:-1])
+
+    def _multiplications(self) -> list[int]:
+        """Of each layer, for a sample and a step."""
+        found, shape = [], self.input_shape
+        for plan in parse_network(self.notation, shape):
             spec, output_shape = plan.spec, plan.output_shape
             if isinstance(spec, ConvSpec):
                 kernel = spec.kernel + spec.pool - 1  # pooled in the same convolution
-                each = shape[0] * kernel**2 * torch.Size(output_shape).numel()
+                found.append(shape[0] * kernel**2 * torch.Size(output_shape).numel())
             else:
-                each = torch.Size(shape).numel() * spec.outputs
-            total += each * (1 if self.static and index == 0 else self.steps)
+                found.append(torch.Size(shape).numel() * spec.outputs)
             shape = output_shape
-        return total * self.batch
+        return found
+
+    def neurons_bytes(self, half: bool) -> int:
+        """That the neurons of all layers must move, if none is in one pass with its weights.
+
+        Three windows read or written each way.
+        """
+        plans = parse_network(self.notation, self.input_shape)
+        neurons = sum(torch.Size(plan.output_shape).numel() for plan in plans)
+        return 2 * 3 * (2 if half else 4) * neurons * self.steps * self.batch
 
 
 NETWORKS = {

@@ -1,5 +1,7 @@
 """Loops compiled by numba, kept on disk, and shared out to threads.
 
+PyTorch's profiler shows them by their names.
+
 Importing this module imports numba, which takes a second: only modules that
 are themselves imported when first needed do so.
 
@@ -44,6 +46,14 @@ def run(
         most_threads: how many the work is worth.
     """
     loop = _compiled(make, constants, (*arguments, 0, 0))
+    if torch.autograd._profiler_enabled():
+        with torch.profiler.record_function(f"{make.__module__}.{make.__name__}"):
+            _share(loop, arguments, blocks, most_threads)
+    else:
+        _share(loop, arguments, blocks, most_threads)
+
+
+def _share(loop: Any, arguments: tuple[Any, ...], blocks: int, most_threads: int) -> None:
     threads = min(torch.get_num_threads(), blocks, most_threads)
     if threads <= 1:
         loop(*arguments, 0, blocks)
