@@ -18,7 +18,7 @@ from bsnn_tha.functional.sparse_conv import sparse_conv2d
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Small convolutions take the way of large ones."""
-    for name, value in (("_SMALL", 0), ("_SPARSE", 4.0)):
+    for name, value in (("_SMALL", 0), ("_SPARSE", 4.0), ("_WINOGRAD", 0)):
         monkeypatch.setattr(sparse_conv, name, value)
 
 
@@ -125,6 +125,19 @@ def test_dense_spikes_are_left_to_matrix_products(monkeypatch):
     for share, fits in ((0.03, True), (0.5, False)):
         found = sparse_conv2d(spikes((9, 3, 9, 9), share), signs(5, 3, 3, 3))
         assert (found is not None) is fits
+
+
+def test_gradients_that_the_library_is_faster_at_are_left_to_it(monkeypatch):
+    monkeypatch.setattr(sparse_conv, "_WINOGRAD", 3)
+    input, weight = spikes((9, 3, 9, 9)).requires_grad_(), signs(5, 3, 3, 3).requires_grad_()
+    assert sparse_conv2d(input, weight) is None
+    with torch.no_grad():
+        assert sparse_conv2d(input, weight) is not None
+    assert sparse_conv2d(input.detach(), weight) is not None  # a first layer
+    assert sparse_conv2d(input, weight, pool=2) is not None
+    monkeypatch.setattr(sparse_conv, "_MOST_TAPS", 100)
+    assert sparse_conv2d(input.detach(), weight) is None
+    assert sparse_conv2d(input.detach(), weight.detach()) is not None
 
 
 def test_networks_with_batch_norm_take_it_unasked_and_compute_the_same(monkeypatch):

@@ -24,7 +24,7 @@ ONE = torch.tensor(1.0)
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Small layers take the way of large ones."""
-    for name, value in (("_SMALL", 0), ("_SPARSE", 4.0)):
+    for name, value in (("_SMALL", 0), ("_SPARSE", 4.0), ("_WINOGRAD", 0)):
         monkeypatch.setattr(sparse_conv, name, value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.peers.rounds import BASE, VARIANTS, Quartiles, quartiles, ratios
+from benchmarks.peers.workload import TURN_SECONDS
 
 Results = dict[str, Any]
 MEASURES = {"train": "training step", "infer": "inference", "memory": "peak memory of training"}
@@ -32,8 +33,10 @@ def markdown(results: Results) -> str:
         ),
         "",
         "A training step is forward, loss, backward and optimizer (Adam); all peers start every "
-        "repetition from the same weights and see the same input. Seconds are medians; × is how "
-        "many times as long as ours, round by round: median (quartiles). Memory is the peak of "
+        "repetition from the same weights and see the same input. In its turn a peer repeats what "
+        f"is short for {TURN_SECONDS} s, so that caches and clock are as in training, and the "
+        "median of the second half counts. Seconds are medians; × is how many times "
+        "as long as ours, round by round: median (quartiles). Memory is the peak of "
         "the whole process above the idle one with its imports, over "
         f"{settings['memory_steps']} training steps in a fresh process. Freed memory is "
         + (

@@ -42,7 +42,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.peers.workload import Arrays, Workload, draw
+from benchmarks.peers.workload import TURN_SECONDS, Arrays, Workload, draw
 
 CLASSES = {
     "ours": "ours:Network",
@@ -55,8 +55,6 @@ CLASSES = {
     "norse": "norse:Network",
     "sinabs": "sinabs:Network",
 }
-# What repetitions of a turn take together, at least.
-_TURN_SECONDS = 0.3
 _PACKAGES = ("torch", "numpy", "numba", "triton", "snntorch", "spikingjelly", "norse", "sinabs")
 
 
@@ -177,7 +175,7 @@ class Worker:
         assert self.peer is not None
         run = self.peer.train if action == "train" else self.peer.infer
         found: list[tuple[float, float]] = []
-        while sum(seconds for seconds, _ in found) < _TURN_SECONDS:
+        while sum(seconds for seconds, _ in found) < TURN_SECONDS:
             self.peer.restore()
             start, cpu = time.perf_counter(), time.process_time()
             run()

@@ -15,6 +15,10 @@ import numpy as np
 Arrays = dict[str, np.ndarray]
 
 
+TURN_SECONDS = 0.3
+"""What the repetitions of a peer's turn take together, at least."""
+
+
 @dataclass(frozen=True)
 class Layer:
     """A convolution (``kernel`` > 0) or a fully connected layer, and its neurons."""

@@ -10,6 +10,7 @@ same bits as in float32. For the backward pass the spikes are kept as a list.
 from __future__ import annotations
 
 import functools
+import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -22,8 +23,12 @@ from bsnn_tha.functional import spike_conv
 from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.lif_operator import memory_order
 
-# Share of inputs that spike up to which it is faster than convolutions.
-_SPARSE = 0.2
+# Share of inputs that spike up to which it is faster than convolutions, both ways together.
+_SPARSE = 0.15
+# Kernels, not pooled, whose input gradient the library has a faster algorithm for: by a half.
+_WINOGRAD = 3
+# Values of a kernel for 64 outputs whose gradients fit a second-level cache.
+_MOST_TAPS = 1 << 18
 # Outputs from which on the library's products of bfloat16 matrices are faster than our own.
 _MANY_OUTPUTS = 64
 # Multiplications, zeros included, below which it does not matter.
@@ -54,8 +59,9 @@ def listed(input: Tensor, weight: Tensor, pool: int, padding: int) -> Listed | N
 
     Returns:
         None where convolutions are the way: an input with other values or too many spikes,
-        weights that are no whole numbers, pooling by other than powers of two, other dtypes,
-        a GPU, no numba, too little to do, or while a network is compiled.
+        weights that are no whole numbers, pooling by other than powers of two, gradients that
+        the library is faster at, other dtypes, a GPU, no numba, too little to do, or while a
+        network is compiled.
     """
     if (
         not may_pay(input, *weight.shape[::2])
@@ -69,6 +75,8 @@ def listed(input: Tensor, weight: Tensor, pool: int, padding: int) -> Listed | N
     if loops is None:
         return None
     geometry = loops.Geometry(*input.shape[2:], *weight.shape[::2], pool, padding)
+    if torch.is_grad_enabled() and not _pays_backward(input, weight, geometry):
+        return None
     weights = loops.weights_of(weight, geometry) if geometry.fits() else None
     if weights is None:
         return None
@@ -89,6 +97,13 @@ def may_pay(input: Tensor, outputs: int, kernel: int) -> bool:
         # What is decided here depends on values, which compilers do not see.
         and not torch.compiler.is_compiling()
     )
+
+
+def _pays_backward(input: Tensor, weight: Tensor, geometry: Any) -> bool:
+    """Whether gradients are not what the library is faster at."""
+    if input.requires_grad and geometry.kernel == _WINOGRAD and geometry.pool == 1:
+        return False
+    return not weight.requires_grad or math.prod(geometry.taps_shape) <= _MOST_TAPS
 
 
 def sparse_conv2d(input: Tensor, weight: Tensor, pool: int = 1, padding: int = 0) -> Tensor | None:
