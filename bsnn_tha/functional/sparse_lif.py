@@ -66,9 +66,9 @@ def sparse_lif(
 
     Returns:
         The window, without membranes; or None where the parts one by one are
-        the way: an input with other values, with too many of them or that
-        wants a gradient, other weights, learned β or θ, a surrogate that is
-        not compiled, float16, a GPU, no numba, or too little to do.
+        the way: an input with other values or with too many of them, other weights,
+        learned β or θ, a surrogate that is not compiled, float16, a GPU, no numba, or
+        too little to do.
 
     Example:
         >>> weight, one = torch.randn(100, 500).sign(), torch.tensor(1.0)
@@ -79,8 +79,7 @@ def sparse_lif(
         >>> sparse_lif(0.5 * spikes, weight, None, one, one, one, FastSigmoid()) is None
         True
     """
-    steps, batch = input.shape[:2]
-    outputs = len(weight)
+    batch, outputs = input.shape[1], len(weight)
     start = input.new_zeros(batch, outputs, dtype=weight.dtype) if membrane is None else membrane
     constants = beta, threshold, centre
     given = [tensor for tensor in (input, weight, bias, start, *constants) if tensor is not None]
@@ -108,7 +107,7 @@ def sparse_lif(
         seed = draw_seed()
     layer = _Layer(constants, surrogate, reset, probability)
     spikes, last = SparseLIF.apply(
-        weight, bias, start.to(weight.dtype), layer, signs, events, seed, steps,
+        input, weight, bias, start.to(weight.dtype), layer, signs, events, seed,
         result_dtype(weight),
     )  # fmt: skip
     return LIFWindow(spikes, None, last)
@@ -117,8 +116,7 @@ def sparse_lif(
 def may_pay(input: Tensor, outputs: int) -> bool:
     """False where :func:`sparse_lif` returns None whatever the input's values and the weights."""
     return (
-        not input.requires_grad
-        and input.dtype in (torch.float32, torch.float64)
+        input.dtype in (torch.float32, torch.float64, torch.bfloat16)
         and outputs >= _FEWEST_NEURONS
         and input.numel() * outputs >= _SMALL
         # What is decided here depends on values, which compilers do not see.
@@ -132,6 +130,7 @@ class SparseLIF(Function):
     @staticmethod
     def forward(
         ctx: Any,
+        input: Tensor,
         weight: Tensor,
         bias: Tensor | None,
         start: Tensor,
@@ -139,7 +138,6 @@ class SparseLIF(Function):
         signs: Tensor,
         events: Any,
         seed: Tensor | None,
-        steps: int,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         """Spikes of this dtype, and the last membrane.
@@ -147,10 +145,12 @@ class SparseLIF(Function):
         ``signs`` and ``events`` are the weights and the input as
         :mod:`bsnn_tha.functional.sparse_lif_numba` reads them.
         """
-        spikes = torch.empty(steps, *start.shape, dtype=dtype)
+        spikes = torch.empty(len(input), *start.shape, dtype=dtype)
         last = _loops().forward(events, signs, layer.neurons(bias, seed), start, spikes)
-        ctx.save_for_backward(bias, start, signs, seed, *layer.constants, *events)
-        ctx.layer, ctx.steps = layer, steps
+        rows = weight if ctx.needs_input_grad[0] else None
+        ctx.save_for_backward(rows, bias, start, signs, seed, *layer.constants, *events)
+        ctx.layer, ctx.shape = layer, spikes.shape
+        ctx.input_dtype, ctx.dtype = input.dtype, dtype
         ctx.set_materialize_grads(False)
         return spikes, last
 
@@ -158,15 +158,18 @@ class SparseLIF(Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         loops = _loops()
-        bias, start, signs, seed, *constants, starts, columns = ctx.saved_tensors
+        rows, bias, start, signs, seed, *constants, starts, columns = ctx.saved_tensors
         layer = ctx.layer._replace(constants=constants)
-        g_weight, g_bias, g_start = loops.backward(
+        g_current = None if rows is None else torch.empty(ctx.shape, dtype=ctx.dtype)
+        gradients = loops.backward(
             loops.Events(starts, columns), signs, layer.neurons(bias, seed), start, constants[2],
-            layer.surrogate, *grads, ctx.steps,
+            layer.surrogate, *grads, ctx.shape[0], g_current,
         )  # fmt: skip
-        gradients = g_weight, g_bias, g_start
-        wanted = zip(gradients, ctx.needs_input_grad, strict=False)
-        return *(its if needed else None for its, needed in wanted), *[None] * 6
+        g_input = None
+        if g_current is not None:
+            g_input = (g_current @ rows.to(ctx.dtype)).to(ctx.input_dtype)
+        wanted = zip((g_input, *gradients), ctx.needs_input_grad, strict=False)
+        return *(its if needed else None for its, needed in wanted), *[None] * 5
 
 
 class _Layer(NamedTuple):

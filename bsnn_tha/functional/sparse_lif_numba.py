@@ -32,7 +32,7 @@ from numba import types
 from numba.core import cgutils
 from torch import Tensor
 
-from bsnn_tha.functional.bfloat16_numba import widened
+from bsnn_tha.functional.bfloat16_numba import narrowed, widened
 from bsnn_tha.functional.compiled import intrinsic, run
 from bsnn_tha.functional.dropout import limit
 from bsnn_tha.functional.dropout_numba import hashed, row_bits, scale
@@ -131,8 +131,12 @@ def backward(
     g_spikes: Tensor | None,
     g_last: Tensor | None,
     steps: int,
+    g_current: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the weight, the bias and ``start``."""
+    """Gradients of the weight, the bias and ``start``.
+
+    Writes that of the product of weight and input, ``[time, batch, out]``, if there is where to.
+    """
     batch, outputs = start.shape
     blocks, inputs = signs.shape[:2]
     dtype = start.dtype
@@ -149,9 +153,10 @@ def backward(
     fast_sigmoid = isinstance(surrogate, FastSigmoid)
     slope = surrogate.slope if fast_sigmoid else math.pi / 2 * surrogate.slope
     g_dtype = dtype if g_spikes is None else g_spikes.dtype
+    written = None if g_current is None else g_current.dtype
     run(
         _backward_scan,
-        (fast_sigmoid, neurons.reset, neurons.probability > 0, dtype, g_dtype),
+        (fast_sigmoid, neurons.reset, neurons.probability > 0, dtype, g_dtype, written),
         (
             starts,
             columns,
@@ -167,6 +172,7 @@ def backward(
             carried.view(-1).numpy(),
             g_weight.view(-1).numpy(),
             g_bias.numpy(),
+            None if g_current is None else _memory(g_current),
             steps,
             batch,
             outputs,
@@ -403,14 +409,19 @@ def _forward_scan(
 
 
 def _backward_scan(
-    fast_sigmoid: bool, reset: Reset, masked: bool, dtype: torch.dtype, g_dtype: torch.dtype
+    fast_sigmoid: bool,
+    reset: Reset,
+    masked: bool,
+    dtype: torch.dtype,
+    g_dtype: torch.dtype,
+    written: torch.dtype | None,
 ) -> Callable[..., None]:
     subtract, zero = reset == "subtract", reset == "zero"
     real = _REALS[dtype]
 
     def scan(  # type: ignore[no-untyped-def]
         starts, columns, offsets, times, signs, bias, beta, threshold, seed, limit, scale,
-        centre, slope, height, start, g_spikes, carried, g_weight, g_bias,
+        centre, slope, height, start, g_spikes, carried, g_weight, g_bias, g_current,
         steps, batch, outputs, inputs, first, last,
     ):  # fmt: skip
         sums = np.empty(BLOCK, np.int16)
@@ -454,6 +465,11 @@ def _backward_scan(
                         decay, theta, peak, slope, height, low, high, column, limit, scale,
                         fast_sigmoid, masked, zero,
                     )  # fmt: skip
+                    if g_current is not None:
+                        of = row * outputs + column
+                        source, target = window[t], g_current[of : of + size]
+                        for i in range(size):
+                            target[i] = narrowed(source[i], g_current)
                 carried[at : at + size] = carry[:size]
                 at = sample * (inputs + 1)
                 for j in range(inputs):
