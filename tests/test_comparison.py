@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
+import signal
 import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +39,7 @@ QUICK = {
     "snapshots.count": 0,
 }
 MACHINE = Machine(threads=1)
+PATIENCE = 120
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +284,55 @@ def test_wrong_options(options, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["compare", *options])
     assert isinstance(result.exception, InvalidValueError) and message in str(result.exception)
+
+
+def processes_of(session):
+    """Processes of a session that have not ended, by the kernel's own account."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            _, _, rest = stat.read_text().rpartition(")")
+        except OSError:
+            continue
+        state, _, _, its_session, *_ = rest.split()
+        if int(its_session) == session and state != "Z":
+            found.append(stat.parent.name)
+    return found
+
+
+def wait_until(true):
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("killed", [False, True], ids=["Ctrl-C", "killed"])
+def test_no_process_outlives_a_comparison_that_is_stopped(killed, tmp_path):
+    folder = tmp_path / "runs"
+    sets = [f"--set={key}={value}" for key, value in (QUICK | {"training.epochs": 100_000}).items()]
+    command = ["compare", "--rules=fixed,rouser", "--weights=binary", "--seeds=3", "--jobs=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bsnn_tha.cli", *command, f"--output={folder}", *sets],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: len(list(folder.glob("runs/*/*/config.toml"))) == 2)
+        if killed:
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGINT)
+        _, message = process.communicate(timeout=PATIENCE)
+        if not killed:
+            assert process.returncode == 130
+            assert f"go on with: bsnn-tha compare --output {folder}" in message
+        wait_until(lambda: not processes_of(process.pid))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_folders_are_named_for_what_they_hold():

@@ -63,18 +63,18 @@ def compare(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Train with several threshold rules and compare: accuracy, speed, dead neurons, spikes.
+    """Compare threshold rules: accuracy, speed of learning, dead neurons, spikes.
 
-    Every rule starts from the same network, data, θ0, loss and optimizer, those of the data set's
-    presets; a rule brings what its paper says of the neurons: threshold, surrogate, reset.
-    Widths of surrogates are measured in thresholds. With --only-thresholds a rule brings
-    its threshold only.
+    Every rule starts from the same network, data, θ0, loss and optimizer,
+    those of the data set's presets; a rule brings what its paper says of the
+    neurons: threshold, surrogate, reset. Widths of surrogates are measured in
+    thresholds. With --only-thresholds a rule brings its threshold only.
 
     \b
-    bsnn-tha compare                                    five rules on the bundled digits
+    bsnn-tha compare                             five rules on the bundled digits
     bsnn-tha compare --dataset mnist --epochs 1 --jobs 2
     bsnn-tha compare --rules fixed,ltmd --theta-0 0.25,0.5,1,2,4
-    bsnn-tha compare --output runs/compare-digits-1     go on, or only report again
+    bsnn-tha compare --output runs/compare-digits-1   go on, or report again
     """
     from bsnn_tha.training.files import RunFolder
     from bsnn_tha.training.machine import Machine
@@ -100,7 +100,12 @@ def compare(
         ).path
     machine = Machine(data_root, cache_root, device, threads)
     with interruptible():
-        run_all(comparison, folder, machine=machine, jobs=jobs)
+        try:
+            run_all(comparison, folder, machine=machine, jobs=jobs)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted; go on with: bsnn-tha compare --output {folder}"
+            ) from None
     rows = results.read(comparison, folder, reach)
     report.write(rows, folder)
     print(report.table(rows))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +69,7 @@ def run_all(
             runs.append((cell, config, run_folder(folder, cell, config.training.seed)))
     own = replace(machine, threads=machine.threads or (1 if jobs > 1 else None))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, context, _end_when_told) as pool:
         waiting: dict[Future[str], Cell] = {}
         ended = 0
         try:
@@ -83,6 +86,23 @@ def run_all(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _end_when_told() -> None:
+    """Make a process of the pool end at Ctrl-C, and when the one that started it has ended.
+
+    Else it would go on with its run, or with the next. What a run has saved is whole at any
+    time, and the comparison goes on from there.
+    """
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run(config: str, path: Path, machine: Machine) -> str:
