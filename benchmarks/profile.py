@@ -27,7 +27,7 @@ from bsnn_tha.training.memory import keep_freed_memory
 
 # Of 4 bytes: 1.6 GB.
 _SPARE = 3 << 27
-OWN_PRODUCTS = "sparse_conv_numba._input_gradient_loop"
+OWN_PRODUCTS = "input_gradient_numba."
 KINDS = {
     "products": (OWN_PRODUCTS, "aten::mm", "aten::addmm", "aten::bmm", "convolution", "qconv"),
     "one pass": ("sparse_lif_numba.", "sparse_conv_lif_numba."),

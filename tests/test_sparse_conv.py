@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
-from bsnn_tha.functional import events_numba, sparse_conv, spike_conv
+from bsnn_tha.functional import events_numba, input_gradient_numba, sparse_conv, spike_conv
 from bsnn_tha.functional import sparse_conv_numba as loops
 from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.sparse_conv import sparse_conv2d
@@ -57,7 +57,8 @@ def test_it_is_convolution_and_pooling(
     weight = signs(outputs, channels, kernel, kernel, dtype=torch.float64, seed=seed)
     weight.requires_grad_()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loops, "WORTH_A_THREAD", 1)
+        for where in (loops, input_gradient_numba):
+            patch.setattr(where, "WORTH_A_THREAD", 1)
         patch.setattr(events_numba, "_WORTH_A_THREAD", 1)
         patch.setattr(torch, "get_num_threads", lambda: threads)
         found = sparse_conv2d(input, weight, pool, padding)
@@ -71,7 +72,8 @@ def test_it_is_convolution_and_pooling(
 
 
 def test_gradients_are_the_same_for_any_number_of_threads(monkeypatch):
-    monkeypatch.setattr(loops, "WORTH_A_THREAD", 1)
+    for where in (loops, input_gradient_numba):
+        monkeypatch.setattr(where, "WORTH_A_THREAD", 1)
     input, weight = spikes((40, 16, 12, 12)), signs(70, 16, 5, 5)
     found = []
     for threads in (1, 2, 5):

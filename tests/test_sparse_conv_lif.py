@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
-from bsnn_tha.functional import events_numba, sparse_conv, sparse_conv_numba
+from bsnn_tha.functional import (
+    events_numba,
+    input_gradient_numba,
+    sparse_conv,
+    sparse_conv_numba,
+)
 from bsnn_tha.functional import sparse_conv_lif_numba as loops
 from bsnn_tha.functional.lif import lif_sequence
 from bsnn_tha.functional.lif_reference import RESETS
@@ -101,7 +106,7 @@ def test_one_pass_is_the_parts(
     arguments = *constants, SURROGATES[surrogate](slope=1.3), reset
     keywords = {"pool": pool, "padding": padding}
     with pytest.MonkeyPatch.context() as patch:
-        for where in (loops, sparse_conv_numba):
+        for where in (loops, sparse_conv_numba, input_gradient_numba):
             patch.setattr(where, "WORTH_A_THREAD", 1)
         patch.setattr(events_numba, "_WORTH_A_THREAD", 1)
         patch.setattr(torch, "get_num_threads", lambda: threads)
@@ -127,8 +132,8 @@ def test_float32_to_the_last_bit_and_the_same_for_any_threads(monkeypatch):
     assert 0.05 < expected[0].mean() < 0.95
     found = []
     for threads in (1, 3):
-        monkeypatch.setattr(loops, "WORTH_A_THREAD", 1)
-        monkeypatch.setattr(sparse_conv_numba, "WORTH_A_THREAD", 1)
+        for where in (loops, sparse_conv_numba, input_gradient_numba):
+            monkeypatch.setattr(where, "WORTH_A_THREAD", 1)
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         found.append(run(sparse_conv_lif, layer(), *arguments, **keywords))
     for one, three, wanted in zip(*found, expected, strict=True):

@@ -153,7 +153,7 @@ class SparseConv(Function):
         g_maps = grads[0].permute(0, 2, 3, 1).contiguous()
         g_input = g_weight = None
         if ctx.needs_input_grad[0]:
-            g_input = input_gradient(loops, g_maps, weights, geometry, ctx.input_dtype)
+            g_input = input_gradient(g_maps, weights, geometry, ctx.input_dtype)
         if ctx.needs_input_grad[1]:
             g_weight = loops.weight_gradient(
                 loops.Events(*events), ctx.taps, g_maps, geometry, dtype
@@ -161,18 +161,18 @@ class SparseConv(Function):
         return g_input, g_weight, None, None
 
 
-def input_gradient(
-    loops: ModuleType, g_maps: Tensor, weights: Tensor, geometry: Any, dtype: torch.dtype
-) -> Tensor:
+def input_gradient(g_maps: Tensor, weights: Tensor, geometry: Any, dtype: torch.dtype) -> Tensor:
     """Gradient of the input, ``[samples, in, height, width]``.
 
     Args:
-        loops: :mod:`~bsnn_tha.functional.sparse_conv_numba`.
         g_maps: ``[samples, rows, columns, out]``.
         weights: as the loops read them.
         geometry: sizes.
         dtype: of the gradient.
     """
+    # Imports numba, which was seen to work when the spikes were listed.
+    from bsnn_tha.functional import input_gradient_numba as loops
+
     many = geometry.outputs >= _MANY_OUTPUTS
     if g_maps.dtype == torch.bfloat16 and many and not geometry.padding:
         # On matrix units, where there are any.

@@ -111,7 +111,7 @@ class SparseConvLIF(Function):
         )
         last = _loops().forward(layer, events, weights, start.permute(0, 2, 3, 1), spikes)
         ctx.save_for_backward(start, weights, *events)
-        ctx.layer, ctx.curve, ctx.conv = layer, curve, found.loops
+        ctx.layer, ctx.curve, ctx.events = layer, curve, type(events)
         ctx.input_dtype, ctx.shape = input.dtype, spikes.shape
         ctx.set_materialize_grads(False)
         return spikes.permute(0, 1, 4, 2, 3), last.permute(0, 3, 1, 2)
@@ -119,23 +119,22 @@ class SparseConvLIF(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        layer, conv = ctx.layer, ctx.conv
-        start, weights, *events = ctx.saved_tensors
+        layer, (start, weights, *events) = ctx.layer, ctx.saved_tensors
         with_input, with_weight, with_start, *_ = ctx.needs_input_grad
         g_spikes, g_last = grads
         if g_spikes is None:
             g_spikes = start.new_zeros(ctx.shape).permute(0, 1, 4, 2, 3)
         g_weight, g_start, g_current = _loops().backward(
-            layer, conv.Events(*events), weights, start.permute(0, 2, 3, 1), ctx.curve,
+            layer, ctx.events(*events), weights, start.permute(0, 2, 3, 1), ctx.curve,
             g_spikes.permute(0, 1, 3, 4, 2).contiguous(),
             None if g_last is None else g_last.permute(0, 2, 3, 1),
             with_input,
         )  # fmt: skip
         g_input = None
         if with_input:
-            g_input = input_gradient(
-                conv, g_current.flatten(0, 1), weights, layer.geometry, ctx.input_dtype
-            ).unflatten(0, ctx.shape[:2])
+            g_maps = g_current.flatten(0, 1)
+            g_input = input_gradient(g_maps, weights, layer.geometry, ctx.input_dtype)
+            g_input = g_input.unflatten(0, ctx.shape[:2])
         return (
             g_input,
             g_weight if with_weight else None,
