@@ -13,6 +13,7 @@ import contextlib
 import logging
 import shutil
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def fetch_unpacked(file: RemoteFile, folder: Path, member: str) -> Path:
     logger.info("unpacking %s", archive)
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{member}.") as temporary:
-            shutil.unpack_archive(archive, temporary, **_SAFELY.get(archive.suffix, {}))
+            _unpack(archive, temporary)
             unpacked = Path(temporary) / member
             try:
                 unpacked.rename(path)
@@ -116,8 +117,23 @@ def fetch_unpacked(file: RemoteFile, folder: Path, member: str) -> Path:
     return path
 
 
-# Tar files may name paths outside the folder; zip files cannot.
-_SAFELY: dict[str, dict[str, Any]] = {".gz": {"filter": "data"}, ".tar": {"filter": "data"}}
+def _unpack(archive: Path, folder: str) -> None:
+    """Unpack into a folder, and nowhere else: tar files may name other paths, zip files cannot."""
+    if not tarfile.is_tarfile(archive):
+        shutil.unpack_archive(archive, folder)
+    elif hasattr(tarfile, "data_filter"):
+        shutil.unpack_archive(archive, folder, filter="data")
+    else:  # Python 3.11.0 to 3.11.3
+        with tarfile.open(archive) as opened:
+            for member in opened.getmembers():
+                path = Path(member.name)
+                if (
+                    path.is_absolute()
+                    or ".." in path.parts
+                    or not (member.isreg() or member.isdir())
+                ):
+                    raise DataError(f"{member.name!r} is outside its folder, or no file")
+            opened.extractall(folder)
 
 
 def _check_writable(path: Path) -> None:

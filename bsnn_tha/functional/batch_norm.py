@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bsnn_tha.functional.transforms import transformed
+
 
 def takes(window: Tensor) -> bool:
     """Whether :func:`batch_norm_steps` is the way for such a window ``[time, batch, C, H, W]``."""
@@ -28,6 +30,7 @@ def takes(window: Tensor) -> bool:
         window.device.type == "cpu"
         and window.dtype in (torch.float32, torch.float64, torch.bfloat16)
         and type(window) is Tensor
+        and not transformed()
         and window.shape[1] * window.shape[3] * window.shape[4] > 1
         and _compiled_loops() is not None
     )

@@ -28,6 +28,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsnn_tha.functional.transforms import transformed
+
 
 def draw_seed() -> Tensor:
     """A seed from PyTorch's generator on the CPU: 0-dimensional, int64.
@@ -46,7 +48,8 @@ def dropout(input: Tensor, probability: float, seed: Tensor | None = None) -> Te
     """Zeros with a probability, everything else divided by the rest of it.
 
     As ``nn.functional.dropout``, with masks that are other ones but rounded alike.
-    On a GPU and in half precision (float16) it is that function, and the seed is not used.
+    On a GPU, in half precision (float16) and under ``torch.func`` it is that function, and the
+    seed is not used.
 
     Args:
         input: any shape; its last dimension are the columns.
@@ -60,7 +63,7 @@ def dropout(input: Tensor, probability: float, seed: Tensor | None = None) -> Te
         >>> torch.equal(dropout(ones, 0.5, seed), dropout(ones, 0.5, seed))
         True
     """
-    own = input.device.type == "cpu" and input.dtype != torch.float16
+    own = input.device.type == "cpu" and input.dtype != torch.float16 and not transformed()
     if not own or not 0 < probability < 1:
         return F.dropout(input, probability)
     return _drop(input, probability, draw_seed() if seed is None else seed)

@@ -31,9 +31,10 @@ from torch import Tensor
 
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif_operator import BACKENDS, Backend, LIFScan, described, lif
-from bsnn_tha.functional.lif_reference import RESETS, LIFWindow, Reset
+from bsnn_tha.functional.lif_reference import RESETS, LIFWindow, Reset, lif_sequence_reference
 from bsnn_tha.functional.surrogate import Surrogate
 from bsnn_tha.functional.threshold_gradient import SHARED, ThresholdGradient
+from bsnn_tha.functional.transforms import transformed
 
 
 def lif_sequence(
@@ -74,7 +75,8 @@ def lif_sequence(
             bfloat16, which is rounded once instead of at every operation, and
             for surrogates with an exponential, see
             :mod:`bsnn_tha.functional.lif_numba`. Surrogates of the user's go
-            backward in tensor operations.
+            backward in tensor operations. Under ``torch.func`` both ``"auto"`` and
+            ``"reference"`` go step by step.
         threshold_gradient: which part of a spike's gradient reaches θ. The
             default is −s, one path for u and θ; LT-SNN's separate one is
             ``ThresholdGradient("sigmoid", fired_only=True)``.
@@ -116,6 +118,16 @@ def lif_sequence(
         raise InvalidValueError(
             f"backend must be one of {', '.join(BACKENDS)}, but got {backend!r}"
         )
+    if transformed():
+        if backend not in ("auto", "reference"):
+            raise InvalidValueError(
+                f"backend={backend!r} takes no part in torch.func's transforms; choose "
+                "'auto' or 'reference'"
+            )
+        window = lif_sequence_reference(
+            current, beta, threshold, centre, surrogate, reset, membrane, threshold_gradient
+        )
+        return window if record else window._replace(membranes=None)
     # One dtype for the state (see `integrate`); the casts carry gradients back.
     start, beta, threshold, centre = (
         tensor.to(current.dtype) for tensor in (membrane, beta, threshold, centre)

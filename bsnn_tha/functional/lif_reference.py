@@ -59,18 +59,22 @@ class LIFWindow(NamedTuple):
 class _Fire(Function):
     """Eq. 2 forward, Eq. 8 backward."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any,
         membrane: Tensor,
         threshold: Tensor,
         centre: Tensor,
         surrogate: Surrogate,
         threshold_gradient: ThresholdGradient,
     ) -> Tensor:
-        ctx.save_for_backward(membrane, threshold, centre.to(membrane.dtype))
-        ctx.surrogate, ctx.threshold_gradient = surrogate, threshold_gradient
         return (membrane >= threshold.to(membrane.dtype)).to(membrane.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        membrane, threshold, centre, ctx.surrogate, ctx.threshold_gradient = inputs
+        ctx.save_for_backward(membrane, threshold, centre.to(membrane.dtype))
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:

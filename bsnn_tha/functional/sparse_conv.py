@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 from bsnn_tha.functional import spike_conv
 from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.lif_operator import memory_order
+from bsnn_tha.functional.transforms import transformed
 
 # Share of inputs that spike up to which it is faster than convolutions, both ways together.
 _SPARSE = 0.15
@@ -94,8 +95,9 @@ def may_pay(input: Tensor, outputs: int, kernel: int) -> bool:
     return (
         input.dtype in (torch.float32, torch.float64, torch.bfloat16)
         and input.numel() * outputs * kernel**2 >= _SMALL
-        # What is decided here depends on values, which compilers do not see.
+        # What is decided here depends on values, which compilers and transforms do not see.
         and not torch.compiler.is_compiling()
+        and not transformed()
     )
 
 

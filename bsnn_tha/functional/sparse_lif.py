@@ -30,6 +30,7 @@ from bsnn_tha.functional.dropout import draw_seed
 from bsnn_tha.functional.lif_operator import described
 from bsnn_tha.functional.lif_reference import LIFWindow, Reset
 from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid, Surrogate
+from bsnn_tha.functional.transforms import transformed
 
 # Share of inputs that spike up to which adding rows up is faster than matrix products.
 _SPARSE = 0.1
@@ -119,8 +120,9 @@ def may_pay(input: Tensor, outputs: int) -> bool:
         input.dtype in (torch.float32, torch.float64, torch.bfloat16)
         and outputs >= _FEWEST_NEURONS
         and input.numel() * outputs >= _SMALL
-        # What is decided here depends on values, which compilers do not see.
+        # What is decided here depends on values, which compilers and transforms do not see.
         and not torch.compiler.is_compiling()
+        and not transformed()
     )
 
 

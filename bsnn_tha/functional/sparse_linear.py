@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsnn_tha.functional.transforms import transformed
+
 # Non-zero share up to which skipping zeros is at least 1.5 times as fast, both ways.
 _SPARSE = 0.05
 # Multiplications below which it does not matter.
@@ -54,6 +56,7 @@ def sparse_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
         or input.dtype not in (torch.float32, torch.float64)
         or weight.dtype != input.dtype
         or torch.is_autocast_enabled("cpu")
+        or transformed()
     ):
         return F.linear(input, weight, bias)
     return _linear(input, weight, bias)
@@ -78,7 +81,9 @@ def flattened(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         >>> torch.allclose(rows @ columns.t(), maps.flatten(1) @ weight.t(), atol=1e-4)
         True
     """
-    last = input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last)
+    if input.dim() != 4 or transformed():
+        return input.flatten(1), weight
+    last = input.is_contiguous(memory_format=torch.channels_last)
     if not last or input.is_contiguous() or len(input) <= len(weight):
         return input.flatten(1), weight
     columns = weight.unflatten(1, input.shape[1:]).permute(0, 2, 3, 1)

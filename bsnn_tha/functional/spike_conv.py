@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.threads import share
+from bsnn_tha.functional.transforms import transformed
 
 # Multiplications below which the library's own convolution is taken. With two threads it is
 # 10% faster for DVS Gesture's layers (0.2 and 0.7 · 10⁹), and slower for MNIST's (17 · 10⁹).
@@ -68,6 +69,7 @@ def spike_conv2d(input: Tensor, weight: Tensor, stride: int = 1, scale: int = 1)
     outputs, _, kernel, _ = weight.shape
     if (
         torch.compiler.is_compiling()
+        or transformed()
         or any(tensor.device.type != "cpu" for tensor in (input, weight))
         or any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in (input, weight))
         or input.dtype not in (torch.float32, torch.bfloat16)
@@ -89,7 +91,9 @@ def spike_conv2d(input: Tensor, weight: Tensor, stride: int = 1, scale: int = 1)
 def _plain(input: Tensor, weight: Tensor, stride: int) -> Tensor:
     """``conv2d``, in the layout that what comes next is fastest in."""
     maps = F.conv2d(input, weight, stride=stride)
-    return maps.contiguous(memory_format=torch.channels_last) if maps.device.type == "cpu" else maps
+    if maps.device.type != "cpu" or transformed():
+        return maps
+    return maps.contiguous(memory_format=torch.channels_last)
 
 
 class SpikeConv(Function):
