@@ -470,6 +470,30 @@ def test_the_library_imports_nothing_that_only_training_needs():
     assert imported_by("import bsnn_tha; bsnn_tha.SpikingNetwork") == []
 
 
+@pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "active"}])
+def test_idle_threads_of_pytorch_sleep_unless_somebody_decided(given):
+    inherited = {k: v for k, v in environment().items() if k != "OMP_WAIT_POLICY"}
+    # Set before PyTorch is loaded, or OpenMP does not see it.
+    code = (
+        "import sys, builtins, os; load = builtins.__import__\n"
+        "def first(name, *rest, **more):\n"
+        "    if name == 'torch' and 'torch' not in sys.modules:\n"
+        "        print(os.environ.get('OMP_WAIT_POLICY')); sys.exit()\n"
+        "    return load(name, *rest, **more)\n"
+        "builtins.__import__ = first\n"
+        "import bsnn_tha.cli"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=inherited | given,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert result.stdout.split() == [given.get("OMP_WAIT_POLICY", "passive")]
+
+
 def test_help_does_not_wait_for_what_only_training_needs():
     slow = {"lightning", "optuna", "tonic", "matplotlib", "sklearn", "torchmetrics", "pooch"}
     assert slow.isdisjoint(imported_by("import bsnn_tha.cli"))
