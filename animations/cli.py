@@ -148,7 +148,7 @@ def run(
     bsnn-tha animate run runs/mnist-tha-1 --view surrogate --layer 2 --theme dark
     """
     from animations.runs import surrogate_film, training_film, window_film
-    from bsnn_tha.recording import Recording
+    from bsnn_tha.observe.recording import Recording
 
     given = {"--pace": pace, "--neuron": neuron, "--sample": sample, "--iteration": iteration}
     _check_options(view, [name for name, value in given.items() if value is not None])

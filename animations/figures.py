@@ -20,7 +20,7 @@ from animations.recordings import (
 from animations.runs import surrogate_film, training_film, window_film
 from animations.temporal_coding import temporal_coding_figure
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.recording import Recording, read_activity
+from bsnn_tha.observe.recording import Recording, read_activity
 
 
 def draw_figure(name: str, runs: Sequence[Path]) -> Figure:

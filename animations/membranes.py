@@ -17,7 +17,7 @@ from animations.overview import Snapshots
 from animations.raster import Raster, show_steps
 from animations.smoothing import bulk
 from animations.style import ORANGE, VERMILION, colour
-from bsnn_tha.recording import LayerTrace, SnapshotLayer
+from bsnn_tha.observe.recording import LayerTrace, SnapshotLayer
 
 _ORDER = 0, 4, 2, 5
 """Colours of the drawn neurons: orange and vermilion belong to θ and spikes."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bsnn_tha.errors import InvalidValueError, RunError
-from bsnn_tha.recording import Probe, Recording, Snapshot
+from bsnn_tha.observe.recording import Probe, Recording, Snapshot
 
 
 @dataclass(frozen=True)

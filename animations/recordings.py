@@ -14,7 +14,7 @@ import numpy as np
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError, RunError
-from bsnn_tha.recording import read_output_recording
+from bsnn_tha.observe.recording import read_output_recording
 from bsnn_tha.training.files import RunFolder
 
 

@@ -28,7 +28,7 @@ from animations.recordings import check_index
 from animations.style import theme
 from animations.surrogate import SurrogatePanel
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.recording import Recording
+from bsnn_tha.observe.recording import Recording
 
 
 def training_film(

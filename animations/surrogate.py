@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 
 from animations.overview import Snapshots, layer_title
 from animations.style import GREY, ORANGE, colour
-from bsnn_tha.functional.surrogate import SURROGATES, Surrogate
-from bsnn_tha.recording import SnapshotLayer
+from bsnn_tha.equations.surrogate import SURROGATES, Surrogate
+from bsnn_tha.observe.recording import SnapshotLayer
 
 
 class SurrogatePanel:

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from bsnn_tha import AnnealedLeaky, SpikingNetwork, lif_sequence, spike_count_loss
+from bsnn_tha.equations.surrogate import FastSigmoid
 from bsnn_tha.functional.lif_operator import Backend
-from bsnn_tha.functional.surrogate import FastSigmoid
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.memory import keep_freed_memory
 

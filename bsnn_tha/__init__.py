@@ -16,22 +16,22 @@ import os
 # cores that the compiled loops want. Whoever has set it, or imported torch first, keeps theirs.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from bsnn_tha.equations.anneal import threshold_at
+from bsnn_tha.equations.binarize import binarize
+from bsnn_tha.equations.sawb import SAWB
+from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.errors import BsnnThaError, InvalidValueError
-from bsnn_tha.functional.anneal import threshold_at
-from bsnn_tha.functional.binarize import binarize
 from bsnn_tha.functional.lif import lif_sequence
-from bsnn_tha.functional.sawb import SAWB
-from bsnn_tha.functional.threshold_gradient import ThresholdGradient
 from bsnn_tha.losses import spike_count_loss
 from bsnn_tha.nn import thresholds
-from bsnn_tha.nn.binary import BinaryConv2d, BinaryLinear
-from bsnn_tha.nn.lateral import LateralLeaky
-from bsnn_tha.nn.leaky import AnnealedLeaky, Leaky
 from bsnn_tha.nn.network import SpikingNetwork
-from bsnn_tha.nn.neuron import reset
-from bsnn_tha.nn.quantized import QuantizedConv2d, QuantizedLinear
-from bsnn_tha.nn.synaptic import Synaptic
+from bsnn_tha.nn.neurons.lateral import LateralLeaky
+from bsnn_tha.nn.neurons.leaky import AnnealedLeaky, Leaky
+from bsnn_tha.nn.neurons.neuron import reset
+from bsnn_tha.nn.neurons.synaptic import Synaptic
 from bsnn_tha.nn.thresholds import ThresholdRule
+from bsnn_tha.nn.weights.binary import BinaryConv2d, BinaryLinear
+from bsnn_tha.nn.weights.quantized import QuantizedConv2d, QuantizedLinear
 
 __version__ = "0.1.0"
 

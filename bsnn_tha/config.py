@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bsnn_tha.equations.quantizers import Quantizer, Weights, choose_quantizer
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.quantizers import Quantizer, Weights, choose_quantizer
 from bsnn_tha.losses import (
     Loss,
     MeanMembraneLoss,
@@ -26,7 +26,7 @@ from bsnn_tha.losses import (
     mean_threshold,
 )
 from bsnn_tha.nn.network import SpikingNetwork
-from bsnn_tha.nn.norm import Norm
+from bsnn_tha.nn.norms.batch_norm import Norm
 from bsnn_tha.suggest import broken_rule, did_you_mean
 
 PerLayer = float | list[float]
@@ -97,7 +97,7 @@ class ThresholdSection(Section):
     Without a rule θ is annealed if θ∞ and α are given, else it stays at θ0.
     ``per`` gives each neuron a threshold of its own; ``penalty_window`` and
     ``fired_only`` shape the gradient of a learned one
-    (:mod:`bsnn_tha.functional.threshold_gradient`). Other keys are arguments of
+    (:mod:`bsnn_tha.equations.threshold_gradient`). Other keys are arguments of
     the rule, which checks them.
     """
 
@@ -166,7 +166,7 @@ class TrainingSection(Section):
 class SnapshotsSection(Section):
     """``[snapshots]``: of how many iterations, samples and neurons per layer.
 
-    They shape no result. See :mod:`bsnn_tha.training.snapshots`.
+    They shape no result. See :mod:`bsnn_tha.training.callbacks.snapshots`.
     """
 
     count: int = Field(default=50, ge=0)

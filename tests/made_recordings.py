@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from animations.recordings import OutputRecording
-from bsnn_tha.recording import Recording
+from bsnn_tha.observe.recording import Recording
 
 LAYERS = (("4C3", (4, 2, 2), (1, 5, 6, 14)), ("3", (3,), (0, 1, 2)))
 """Name, shape and recorded neurons of each layer."""

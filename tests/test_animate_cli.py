@@ -21,8 +21,8 @@ import animations.cli
 import bsnn_tha.training.run
 from animations.runs import window_film
 from animations.style import BLUE, VERMILION
+from bsnn_tha.observe.recording import Recording
 from bsnn_tha.presets import load_preset
-from bsnn_tha.recording import Recording
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import train

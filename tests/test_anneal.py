@@ -9,8 +9,8 @@ import pytest
 import torch
 from reference import threshold_recurrence
 
+from bsnn_tha.equations.anneal import check_annealing, check_threshold, threshold_at
 from bsnn_tha.errors import BsnnThaError, InvalidValueError
-from bsnn_tha.functional.anneal import check_annealing, check_threshold, threshold_at
 
 SCHEDULES = {
     "shd_output": (11.20, 51.12, 1.36e-5),

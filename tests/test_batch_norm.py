@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from bsnn_tha.functional import batch_norm as module
-from bsnn_tha.functional import batch_norm_numba as loops
 from bsnn_tha.functional.batch_norm import batch_norm_steps, takes
+from bsnn_tha.kernels.cpu import batch_norm as loops
 
 EPS = 1e-3
 

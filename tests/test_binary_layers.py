@@ -14,7 +14,7 @@ from reference import binary_conv2d_avg_pool, binary_linear
 from torch import nn
 from torch.nn import functional as F
 
-import bsnn_tha.functional.binarize
+import bsnn_tha.equations.binarize
 from bsnn_tha import BinaryConv2d, BinaryLinear, SpikingNetwork
 from bsnn_tha.errors import InvalidValueError
 
@@ -354,7 +354,7 @@ def test_weights_are_binarized_once_per_window(monkeypatch, num_steps):
         calls.append(tuple(latent.shape))
         return torch.where(latent >= 0, 1.0, -1.0)
 
-    monkeypatch.setattr(bsnn_tha.functional.binarize, "binarize", counted)
+    monkeypatch.setattr(bsnn_tha.equations.binarize, "binarize", counted)
     network = SpikingNetwork("4C3-AP2-10-3", (1, 8, 8), beta=0.9)
     network(torch.rand(2, 1, 8, 8) if num_steps else torch.rand(6, 2, 1, 8, 8), num_steps)
     assert calls == [(4, 1, 3, 3), (10, 36), (3, 10)]

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from bsnn_tha import SpikingNetwork
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.layer import SpikingLayer
-from bsnn_tha.nn.norm import ThresholdDependentBatchNorm
-from bsnn_tha.recording import evaluating, record
+from bsnn_tha.nn.norms.batch_norm import ThresholdDependentBatchNorm
+from bsnn_tha.observe.recording import evaluating, record
 
 STEPS, BATCH, INPUT = 4, 3, (2, 6, 6)
 

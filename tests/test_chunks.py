@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from bsnn_tha import SpikingNetwork
 from bsnn_tha.data.dataset import Dataset, TensorSplit
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.nn.norm import BatchNormPerStep
+from bsnn_tha.nn.norms.batch_norm import BatchNormPerStep
 from bsnn_tha.nn.recompute import recompute_in_backward, recomputing
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.module import SpikingModule

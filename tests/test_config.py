@@ -13,10 +13,10 @@ from pydantic import ValidationError
 import bsnn_tha
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data import LOADERS, load_dataset
+from bsnn_tha.equations.binarize import Binary
+from bsnn_tha.equations.sawb import SAWB
+from bsnn_tha.equations.surrogate import SURROGATES
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.binarize import Binary
-from bsnn_tha.functional.sawb import SAWB
-from bsnn_tha.functional.surrogate import SURROGATES
 from bsnn_tha.losses import (
     MeanMembraneLoss,
     MembraneLoss,

@@ -27,7 +27,7 @@ from training_runs import (
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.recording import Recording
+from bsnn_tha.observe.recording import Recording
 from bsnn_tha.training import loaders
 from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.loaders import Batches

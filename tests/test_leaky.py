@@ -18,8 +18,8 @@ from snntorch import surrogate as snn_surrogate
 from torch import nn
 
 from bsnn_tha import AnnealedLeaky, reset, threshold_at
+from bsnn_tha.equations.surrogate import ArcTan, FastSigmoid, FromSnnTorch, Sigmoid
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid, FromSnnTorch, Sigmoid
 
 SCHEDULE = {"theta_0": 0.7, "theta_inf": 1.9, "alpha": 0.1}
 RESETS = ("subtract", "zero", "none")

@@ -16,11 +16,11 @@ import torch
 from reference import LIFGradients, lif_backward, lif_forward, lif_smooth_gradients
 
 from bsnn_tha import AnnealedLeaky
+from bsnn_tha.equations.lif import lif_sequence_reference
+from bsnn_tha.equations.surrogate import SURROGATES, FastSigmoid
+from bsnn_tha.equations.threshold_gradient import WINDOWS, ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif import lif_sequence
-from bsnn_tha.functional.lif_reference import lif_sequence_reference
-from bsnn_tha.functional.surrogate import SURROGATES, FastSigmoid
-from bsnn_tha.functional.threshold_gradient import WINDOWS, ThresholdGradient
 
 
 def with_record(backend: str):

@@ -22,12 +22,15 @@ from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
 from bsnn_tha import AnnealedLeaky, SpikingNetwork, lif_sequence
+from bsnn_tha.equations.surrogate import SURROGATES, FastSigmoid
+from bsnn_tha.equations.threshold_gradient import SHARED, WINDOWS, ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional import compiled, lif_numba, lif_operator, lif_tensors
-from bsnn_tha.functional.lif_layout import Layout
-from bsnn_tha.functional.lif_numba_scans import exponential_of, half_turns_of
-from bsnn_tha.functional.surrogate import SURROGATES, FastSigmoid
-from bsnn_tha.functional.threshold_gradient import SHARED, WINDOWS, ThresholdGradient
+from bsnn_tha.functional import lif_operator
+from bsnn_tha.kernels import lif_tensors
+from bsnn_tha.kernels.cpu import compiled
+from bsnn_tha.kernels.cpu import lif as lif_numba
+from bsnn_tha.kernels.cpu.lif_scans import exponential_of, half_turns_of
+from bsnn_tha.kernels.layout import Layout
 
 RESETS = ("subtract", "zero", "none")
 SHAPES = {name: shape(1.0, 1.5) for name, shape in SURROGATES.items()}

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from bsnn_tha import AnnealedLeaky, SpikingNetwork, lif_sequence
+from bsnn_tha.equations.lif import lif_sequence_reference
+from bsnn_tha.equations.surrogate import SURROGATES, ArcTan, FastSigmoid, FromSnnTorch, Triangle
+from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.functional.lif_operator import described, lif, lif_backward, memory_order
-from bsnn_tha.functional.lif_reference import lif_sequence_reference
-from bsnn_tha.functional.surrogate import SURROGATES, ArcTan, FastSigmoid, FromSnnTorch, Triangle
-from bsnn_tha.functional.threshold_gradient import ThresholdGradient
 
 ONE = torch.tensor(1.0)
 LAYOUTS = {

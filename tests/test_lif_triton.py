@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from bsnn_tha import AnnealedLeaky, lif_sequence
+from bsnn_tha.equations.surrogate import FastSigmoid
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional import lif_operator
-from bsnn_tha.functional.surrogate import FastSigmoid
 
 ONE = torch.tensor(1.0)
 HERE = Path(__file__).parent

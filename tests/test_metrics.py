@@ -10,9 +10,9 @@ from reference import fast_sigmoid_derivative
 from torch import nn
 
 from bsnn_tha import AnnealedLeaky, BinaryConv2d, BinaryLinear, SpikingNetwork
-from bsnn_tha.functional.counts import neuron_counts
-from bsnn_tha.functional.surrogate import FastSigmoid
-from bsnn_tha.metrics import (
+from bsnn_tha.equations.counts import neuron_counts
+from bsnn_tha.equations.surrogate import FastSigmoid
+from bsnn_tha.observe.metrics import (
     ActivityMeter,
     SurrogateMeter,
     predict,

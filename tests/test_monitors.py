@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bsnn_tha import SpikingNetwork, spike_count_loss
 from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping
-from bsnn_tha.training.monitor import ActivityMonitor, EpochTable
-from bsnn_tha.training.silencing import SilencingCheck
+from bsnn_tha.training.callbacks.monitor import ActivityMonitor, EpochTable
+from bsnn_tha.training.callbacks.silencing import SilencingCheck
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:lightning"),

@@ -14,13 +14,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from bsnn_tha import BinaryConv2d, SpikingNetwork, thresholds
+from bsnn_tha.equations.binarize import Binary
+from bsnn_tha.equations.sawb import SAWB
+from bsnn_tha.equations.surrogate import FastSigmoid, Sigmoid
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.binarize import Binary
 from bsnn_tha.functional.conv import conv_avg_pool2d
-from bsnn_tha.functional.sawb import SAWB
-from bsnn_tha.functional.surrogate import FastSigmoid, Sigmoid
 from bsnn_tha.nn.dropout import SeededDropout
-from bsnn_tha.nn.quantized import QuantizedConv2d, QuantizedLinear
+from bsnn_tha.nn.weights.quantized import QuantizedConv2d, QuantizedLinear
 
 STEPS, BATCH = 6, 4
 

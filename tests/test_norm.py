@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bsnn_tha.nn.norm import BatchNormPerStep
+from bsnn_tha.nn.norms.batch_norm import BatchNormPerStep
 
 STEPS = 6
 

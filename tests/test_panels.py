@@ -34,8 +34,8 @@ from animations.smoothing import over_iterations, over_time
 from animations.style import BLUE, GREEN, ORANGE, SKY, VERMILION, theme
 from animations.surrogate import SurrogatePanel
 from animations.temporal_coding import OutputPanel, SpikeHistoryPanel, temporal_coding_film
+from bsnn_tha.equations.surrogate import ArcTan, FastSigmoid
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid
 
 FILMS = {
     "training": training_film,

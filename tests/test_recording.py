@@ -28,8 +28,7 @@ from training_runs import (
 
 from bsnn_tha import SpikingNetwork, spike_count_loss
 from bsnn_tha.errors import DataError, InvalidValueError, RunError
-from bsnn_tha.presets import load_preset
-from bsnn_tha.recording import (
+from bsnn_tha.observe.recording import (
     Recording,
     evaluating,
     read_activity,
@@ -37,6 +36,7 @@ from bsnn_tha.recording import (
     record,
     spread,
 )
+from bsnn_tha.presets import load_preset
 from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import train

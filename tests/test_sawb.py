@@ -15,12 +15,12 @@ from scipy import optimize, stats
 from torch import nn
 
 from bsnn_tha import SpikingNetwork
+from bsnn_tha.equations.binarize import Binary
+from bsnn_tha.equations.quantizers import choose_quantizer
+from bsnn_tha.equations.sawb import COEFFICIENTS, SAWB, sawb_clip
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.binarize import Binary
-from bsnn_tha.functional.quantizers import choose_quantizer
-from bsnn_tha.functional.sawb import COEFFICIENTS, SAWB, sawb_clip
-from bsnn_tha.metrics import weight_bits
-from bsnn_tha.nn.quantized import QuantizedConv2d, QuantizedLinear
+from bsnn_tha.nn.weights.quantized import QuantizedConv2d, QuantizedLinear
+from bsnn_tha.observe.metrics import weight_bits
 
 ALL_BITS = range(2, 9)
 SHAPES = {

@@ -7,9 +7,9 @@ import torch
 from reference import lif_forward
 
 from bsnn_tha import SpikingNetwork
+from bsnn_tha.equations.silencing import free_peak, silenced
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.silencing import free_peak, silenced
-from bsnn_tha.training.silencing import SilencingCheck
+from bsnn_tha.training.callbacks.silencing import SilencingCheck
 
 STEPS, BATCH, NEURONS = 9, 3, 40
 

@@ -38,14 +38,14 @@ from training_runs import (
 from bsnn_tha import threshold_at
 from bsnn_tha.data.dataset import Dataset, TensorSplit
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.observe.recording import Recording, evaluating, read_activity, record
 from bsnn_tha.presets import load_preset
-from bsnn_tha.recording import Recording, evaluating, read_activity, record
-from bsnn_tha.training import snapshots as snapshots_module
+from bsnn_tha.training.callbacks import snapshots as snapshots_module
+from bsnn_tha.training.callbacks.snapshots import membrane_histogram, planned_iterations, take_probe
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import resume, train
 from bsnn_tha.training.session import Session
-from bsnn_tha.training.snapshots import membrane_histogram, planned_iterations, take_probe
 from studies.study import Plan
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning")

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
-from bsnn_tha.functional import events_numba, input_gradient_numba, sparse_conv, spike_conv
-from bsnn_tha.functional import sparse_conv_numba as loops
+from bsnn_tha.functional import sparse_conv, spike_conv
 from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.sparse_conv import sparse_conv2d
+from bsnn_tha.kernels.cpu import events as events_numba
+from bsnn_tha.kernels.cpu import input_gradient as input_gradient_numba
+from bsnn_tha.kernels.cpu import sparse_conv as loops
 
 
 @pytest.fixture(autouse=True)

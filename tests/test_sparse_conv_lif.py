@@ -11,17 +11,15 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
-from bsnn_tha.functional import (
-    events_numba,
-    input_gradient_numba,
-    sparse_conv,
-    sparse_conv_numba,
-)
-from bsnn_tha.functional import sparse_conv_lif_numba as loops
+from bsnn_tha.equations.lif import RESETS
+from bsnn_tha.equations.surrogate import SURROGATES, FastSigmoid
+from bsnn_tha.functional import sparse_conv
 from bsnn_tha.functional.lif import lif_sequence
-from bsnn_tha.functional.lif_reference import RESETS
 from bsnn_tha.functional.sparse_conv_lif import sparse_conv_lif
-from bsnn_tha.functional.surrogate import SURROGATES, FastSigmoid
+from bsnn_tha.kernels.cpu import events as events_numba
+from bsnn_tha.kernels.cpu import input_gradient as input_gradient_numba
+from bsnn_tha.kernels.cpu import sparse_conv as sparse_conv_numba
+from bsnn_tha.kernels.cpu import sparse_conv_lif as loops
 
 ONE = torch.tensor(1.0)
 

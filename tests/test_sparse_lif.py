@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
+from bsnn_tha.equations.lif import RESETS
+from bsnn_tha.equations.surrogate import ArcTan, FastSigmoid, Sigmoid
 from bsnn_tha.functional import sparse_lif as module
-from bsnn_tha.functional import sparse_lif_numba as loops
 from bsnn_tha.functional.dropout import dropout
 from bsnn_tha.functional.lif import lif_sequence
-from bsnn_tha.functional.lif_reference import RESETS
 from bsnn_tha.functional.sparse_lif import sparse_lif
-from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid, Sigmoid
+from bsnn_tha.kernels.cpu import sparse_lif as loops
 
 ONE = torch.tensor(1.0)
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
 from bsnn_tha.functional import sparse_linear as module
-from bsnn_tha.functional import sparse_numba
 from bsnn_tha.functional.sparse_linear import sparse_linear
+from bsnn_tha.kernels.cpu import sparse_linear as sparse_numba
 
 DTYPES = [torch.float32, torch.float64]
 

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
 from bsnn_tha.functional import spike_conv as module
-from bsnn_tha.functional import spike_conv_numba as loops
 from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.spike_conv import spike_conv2d
+from bsnn_tha.kernels.cpu import spike_conv as loops
 
 CHANNELS_LAST = torch.channels_last
 

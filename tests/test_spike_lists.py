@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bsnn_tha.functional import events_numba as module
-from bsnn_tha.functional.events_numba import events_of
+from bsnn_tha.kernels.cpu import events as module
+from bsnn_tha.kernels.cpu.events import events_of
 
 ANY = 1 << 40
 

@@ -11,8 +11,7 @@ import torch
 from reference import DERIVATIVES, central_difference, fast_sigmoid_integral
 from snntorch import surrogate as snn_surrogate
 
-from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.surrogate import (
+from bsnn_tha.equations.surrogate import (
     SURROGATES,
     ArcTan,
     Exponential,
@@ -22,6 +21,7 @@ from bsnn_tha.functional.surrogate import (
     Sigmoid,
     Triangle,
 )
+from bsnn_tha.errors import InvalidValueError
 
 SHAPES = {
     **{name: shape(slope=3.0) for name, shape in SURROGATES.items()},

@@ -11,10 +11,10 @@ import torch
 from reference import PENALTY_WINDOWS, threshold_factor
 
 from bsnn_tha import ThresholdGradient
+from bsnn_tha.equations.lif import fire
+from bsnn_tha.equations.surrogate import Triangle
+from bsnn_tha.equations.threshold_gradient import SHARED, WINDOWS
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.lif_reference import fire
-from bsnn_tha.functional.surrogate import Triangle
-from bsnn_tha.functional.threshold_gradient import SHARED, WINDOWS
 
 windows = pytest.mark.parametrize("window", WINDOWS)
 fired = pytest.mark.parametrize("fired_only", [False, True], ids=["all", "fired_only"])

@@ -16,9 +16,9 @@ import torch
 from reference import threshold_recurrence
 
 from bsnn_tha import Leaky, SpikingNetwork, ThresholdRule, thresholds
+from bsnn_tha.equations.surrogate import SURROGATES
+from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.surrogate import SURROGATES
-from bsnn_tha.functional.threshold_gradient import ThresholdGradient
 from bsnn_tha.nn.thresholds import RULES, make_rule
 from bsnn_tha.training.callbacks import anneal
 from bsnn_tha.training.module import parameter_groups

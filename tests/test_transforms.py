@@ -7,8 +7,8 @@ import torch
 from torch.func import functional_call, grad, jacrev, vmap
 
 from bsnn_tha import SpikingNetwork, lif_sequence
+from bsnn_tha.equations.surrogate import FastSigmoid
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.surrogate import FastSigmoid
 from bsnn_tha.functional.transforms import transformed
 
 USUAL = {"beta": 0.9, "theta_0": [2.0, 1.0], "slope": 0.5, "norm": "none"}

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bsnn_tha import BinaryConv2d, BinaryLinear, SpikingNetwork
-from bsnn_tha.workload import (
+from bsnn_tha.observe.workload import (
     InputMeter,
     connection_sparsity,
     dense_operations,

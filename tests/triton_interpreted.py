@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bsnn_tha import AnnealedLeaky, lif_sequence
-from bsnn_tha.functional import lif_operator, lif_tensors
-from bsnn_tha.functional.lif_layout import empty
-from bsnn_tha.functional.surrogate import SURROGATES, FastSigmoid
-from bsnn_tha.functional.threshold_gradient import SHARED, WINDOWS, ThresholdGradient
+from bsnn_tha.equations.surrogate import SURROGATES, FastSigmoid
+from bsnn_tha.equations.threshold_gradient import SHARED, WINDOWS, ThresholdGradient
+from bsnn_tha.functional import lif_operator
+from bsnn_tha.kernels import lif_tensors
+from bsnn_tha.kernels.layout import empty
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 RESETS = ["subtract", "zero", "none"]
@@ -174,5 +175,5 @@ def test_a_layer_trains_and_a_user_s_surrogate_works():
 def test_auto_takes_numba_on_the_cpu():
     spikes = lif_sequence(torch.ones(4, 1), *[torch.tensor(1.5)] * 3, FastSigmoid()).spikes
     assert spikes.flatten().tolist() == [0, 1, 1, 1]
-    assert lif_operator.choose("auto", spikes).__name__.endswith("lif_numba")
+    assert lif_operator.choose("auto", spikes).__name__.endswith("cpu.lif")
     assert lif_operator.choose("auto", spikes.half()) is lif_tensors

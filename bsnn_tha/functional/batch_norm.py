@@ -131,7 +131,7 @@ def _loops() -> ModuleType:
 def _compiled_loops() -> ModuleType | None:
     # numba raises much besides ImportError; lif_operator says once what is wrong.
     try:
-        from bsnn_tha.functional import batch_norm_numba
+        from bsnn_tha.kernels.cpu import batch_norm as batch_norm_numba
 
         one = torch.ones(1)
         batch_norm_numba.forward(torch.ones(1, 2, 1), one, one, 1.0)

@@ -16,7 +16,7 @@ shift, exclusive or and multiply on 32 bits, with constants of little bias
 (Wellons 2018, "Prospecting for Hash Functions"): many columns at a time in vector
 registers. The two halves of a row's bits go in at different places, so that
 no row's mask is another's in another order. :func:`kept` has it in tensor
-operations, :mod:`bsnn_tha.functional.dropout_numba` compiled.
+operations, :mod:`bsnn_tha.kernels.cpu.dropout` compiled.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _compiled_masks() -> ModuleType | None:
     """The compiled loops, if numba works here."""
     # numba raises much besides ImportError; lif_operator says once what is wrong.
     try:
-        from bsnn_tha.functional import dropout_numba
+        from bsnn_tha.kernels.cpu import dropout as dropout_numba
 
         dropout_numba.drop(torch.ones(1, 1), 0.5, 0)
     except Exception:

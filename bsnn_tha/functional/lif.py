@@ -1,7 +1,7 @@
 r"""A whole window of a leaky integrate-and-fire layer at once.
 
 The equations and symbols are those of
-:mod:`bsnn_tha.functional.lif_reference`. What differs is the backward pass:
+:mod:`bsnn_tha.equations.lif`. What differs is the backward pass:
 instead of replaying T × 8 autograd nodes it is one scan back through time,
 
     g_u[t] = g_z[t] s(u[t]) + g_m[t] + κ[t] g_u[t+1],    g_I[t] = g_u[t],
@@ -13,14 +13,14 @@ subtraction and for no reset, β (1 − z[t]) for reset to zero. β and θ get
     g_β = Σ_t g_u[t] u[t−1] (1 − z[t−1] if reset to zero),
     g_θ = −Σ_t (g_z[t] s(u[t]) f(u[t] − θ) + g_u[t] z[t−1] if reset by subtraction),
 
-where f is 1 or a choice of :mod:`bsnn_tha.functional.threshold_gradient`.
+where f is 1 or a choice of :mod:`bsnn_tha.equations.threshold_gradient`.
 
 Only the membranes are kept for it: spikes are a comparison away.
 
 Both passes exist in tensor operations, for any device and dtype
-(:mod:`bsnn_tha.functional.lif_tensors`), and as one compiled loop each
-(:mod:`bsnn_tha.functional.lif_numba` for the CPU,
-:mod:`bsnn_tha.functional.lif_triton` for the GPU). To PyTorch a layer is one
+(:mod:`bsnn_tha.kernels.lif_tensors`), and as one compiled loop each
+(:mod:`bsnn_tha.kernels.cpu.lif` for the CPU,
+:mod:`bsnn_tha.kernels.gpu.lif` for the GPU). To PyTorch a layer is one
 operator: :mod:`bsnn_tha.functional.lif_operator`, which also chooses.
 """
 
@@ -29,11 +29,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bsnn_tha.equations.lif import RESETS, LIFWindow, Reset, lif_sequence_reference
+from bsnn_tha.equations.surrogate import Surrogate
+from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif_operator import BACKENDS, Backend, LIFScan, described, lif
-from bsnn_tha.functional.lif_reference import RESETS, LIFWindow, Reset, lif_sequence_reference
-from bsnn_tha.functional.surrogate import Surrogate
-from bsnn_tha.functional.threshold_gradient import SHARED, ThresholdGradient
 from bsnn_tha.functional.transforms import transformed
 
 
@@ -61,7 +61,7 @@ def lif_sequence(
             ``[batch, ...]``. Receives its gradient if it asks for one.
         threshold: θ, broadcasts likewise and may be learned likewise.
         centre: where the surrogate is centred; no gradient.
-        surrogate: a shape from :mod:`bsnn_tha.functional.surrogate`.
+        surrogate: a shape from :mod:`bsnn_tha.equations.surrogate`.
         reset: ``"subtract"`` (Eq. 1), ``"zero"`` or ``"none"``.
         membrane: u before the first step, ``[batch, ...]``; zero if None. A
             long window may be cut: pass ``result.membrane`` on.
@@ -74,7 +74,7 @@ def lif_sequence(
             are the same bits. So is the current's gradient by numba, but for
             bfloat16, which is rounded once instead of at every operation, and
             for surrogates with an exponential, see
-            :mod:`bsnn_tha.functional.lif_numba`. Surrogates of the user's go
+            :mod:`bsnn_tha.kernels.cpu.lif`. Surrogates of the user's go
             backward in tensor operations. Under ``torch.func`` both ``"auto"`` and
             ``"reference"`` go step by step.
         threshold_gradient: which part of a spike's gradient reaches θ. The
@@ -90,7 +90,7 @@ def lif_sequence(
         A constant current of 1 against θ = 1.5 and β = 1 fires every other
         step; the threshold is subtracted one step after the spike.
 
-        >>> from bsnn_tha.functional.surrogate import FastSigmoid
+        >>> from bsnn_tha.equations.surrogate import FastSigmoid
         >>> one, theta = torch.tensor(1.0), torch.tensor(1.5)
         >>> window = lif_sequence(
         ...     torch.ones(4, 1), one, theta, theta, FastSigmoid(), record=True

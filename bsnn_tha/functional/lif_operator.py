@@ -6,11 +6,11 @@ its gradient. Whatever looks at a network from outside (``torch.compile``,
 direction; which scan does the work is decided when the node runs.
 
 Operators take numbers and strings but no functions: a surrogate travels as its
-name in :data:`~bsnn_tha.functional.surrogate.SURROGATES` and its fields. Any
+name in :data:`~bsnn_tha.equations.surrogate.SURROGATES` and its fields. Any
 other one (a function, snnTorch's, a class of the user's) takes
 :class:`LIFScan`, an ordinary ``autograd.Function``. A dataclass of float fields
 that is entered in ``SURROGATES`` under a name takes the operators. A
-:class:`~bsnn_tha.functional.threshold_gradient.ThresholdGradient` travels as its two fields.
+:class:`~bsnn_tha.equations.threshold_gradient.ThresholdGradient` travels as its two fields.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from bsnn_tha.equations.lif import Reset
+from bsnn_tha.equations.surrogate import SURROGATES, Surrogate
+from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional import lif_tensors
-from bsnn_tha.functional.lif_reference import Reset
-from bsnn_tha.functional.surrogate import SURROGATES, Surrogate
-from bsnn_tha.functional.threshold_gradient import ThresholdGradient
+from bsnn_tha.kernels import lif_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def described(surrogate: Surrogate) -> tuple[str, list[float]] | None:
     """A surrogate as its name and numbers; None if it has no name.
 
     Example:
-        >>> from bsnn_tha.functional.surrogate import ArcTan
+        >>> from bsnn_tha.equations.surrogate import ArcTan
         >>> described(ArcTan(3.0)), described(lambda membrane, centre: membrane)
         (('arctan', [3.0, 1.0]), None)
     """
@@ -271,6 +271,9 @@ _NEEDS: dict[str, tuple[str, tuple[torch.dtype, ...]]] = {
 }
 """Where the tensors of a backend's scans must be, and of which dtypes."""
 
+_SCANS = {"numba": "bsnn_tha.kernels.cpu.lif", "triton": "bsnn_tha.kernels.gpu.lif"}
+"""The module of a backend, imported when it is first asked for."""
+
 
 def choose(backend: str, window: Tensor) -> ModuleType:
     """The scans that a backend stands for, for such a window.
@@ -325,7 +328,7 @@ def _scans(name: str) -> tuple[ModuleType | None, str]:
     # They raise much besides ImportError: numba for a numpy too new for it, a
     # library it cannot load, a processor it does not know.
     try:
-        scans = importlib.import_module(f"bsnn_tha.functional.lif_{name}")
+        scans = importlib.import_module(_SCANS[name])
         ones = torch.ones(1, 1, device=_device(name))
         scans.forward(ones, ones[0], ones[0], ones[0], "subtract", [0, 1], False)
     except Exception as error:

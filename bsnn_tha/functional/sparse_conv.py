@@ -3,7 +3,7 @@ r"""A convolution and average pooling that skip the zeros of their input.
     avg_pool_p(conv_k(x, W)),    x few whole numbers (spikes, or how many), W binary
 
 costs an addition for each spike and weight that it meets, forward and for the weights'
-gradient: :mod:`bsnn_tha.functional.sparse_conv_numba`. Forward the sums are whole numbers: the
+gradient: :mod:`bsnn_tha.kernels.cpu.sparse_conv`. Forward the sums are whole numbers: the
 same bits as in float32. For the backward pass the spikes are kept as a list.
 """
 
@@ -173,7 +173,7 @@ def input_gradient(g_maps: Tensor, weights: Tensor, geometry: Any, dtype: torch.
         dtype: of the gradient.
     """
     # Imports numba, which was seen to work when the spikes were listed.
-    from bsnn_tha.functional import input_gradient_numba as loops
+    from bsnn_tha.kernels.cpu import input_gradient as loops
 
     many = geometry.outputs >= _MANY_OUTPUTS
     if g_maps.dtype == torch.bfloat16 and many and not geometry.padding:
@@ -191,7 +191,7 @@ def input_gradient(g_maps: Tensor, weights: Tensor, geometry: Any, dtype: torch.
 def _compiled_loops() -> ModuleType | None:
     # numba raises much besides ImportError; lif_operator says once what is wrong.
     try:
-        from bsnn_tha.functional import sparse_conv_numba
+        from bsnn_tha.kernels.cpu import sparse_conv as sparse_conv_numba
 
         geometry = sparse_conv_numba.Geometry(1, 1, 1, 1, 1, 1, 0)
         sparse_conv_numba.weights_of(torch.ones(1, 1, 1, 1), geometry)

@@ -1,13 +1,13 @@
 r"""A convolution, average pooling and neurons, on sparse spikes, in one pass.
 
-    I[t] = avg_pool_p(conv_k(x[t], W)),    u, z as in :mod:`bsnn_tha.functional.lif_reference`,
+    I[t] = avg_pool_p(conv_k(x[t], W)),    u, z as in :mod:`bsnn_tha.equations.lif`,
 
 for inputs that are few whole numbers (spikes, or how many of them) and binary
 weights. It computes what
 :func:`~bsnn_tha.functional.conv.conv_avg_pool2d` and
 :func:`~bsnn_tha.functional.lif.lif_sequence` compute one after the other: the same
 bits, and gradients up to the order of summation. Neither currents nor membranes are
-kept or even written: :mod:`bsnn_tha.functional.sparse_conv_lif_numba`.
+kept or even written: :mod:`bsnn_tha.kernels.cpu.sparse_conv_lif`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from bsnn_tha.equations.lif import LIFWindow, Reset
+from bsnn_tha.equations.surrogate import Surrogate
 from bsnn_tha.functional.autocast import result_dtype
-from bsnn_tha.functional.lif_reference import LIFWindow, Reset
-from bsnn_tha.functional.lif_shapes import Curve, curve_of, differentiates
 from bsnn_tha.functional.sparse_conv import Listed, input_gradient, listed
-from bsnn_tha.functional.surrogate import Surrogate
+from bsnn_tha.kernels.curves import Curve, curve_of, differentiates
 
 
 def sparse_conv_lif(
@@ -55,7 +55,7 @@ def sparse_conv_lif(
         not compiled, float16, a GPU, no numba, or too little to do.
 
     Example:
-        >>> from bsnn_tha.functional.surrogate import FastSigmoid
+        >>> from bsnn_tha.equations.surrogate import FastSigmoid
         >>> weight, one = torch.randn(16, 2, 5, 5).sign(), torch.tensor(1.0)
         >>> spikes = (torch.rand(20, 8, 2, 32, 32) < 0.03).float()
         >>> window = sparse_conv_lif(spikes, weight, one, one, one, FastSigmoid(), pool=2)
@@ -145,6 +145,6 @@ class SparseConvLIF(Function):
 
 def _loops() -> ModuleType:
     # Imports numba, which was seen to work when the spikes were listed.
-    from bsnn_tha.functional import sparse_conv_lif_numba
+    from bsnn_tha.kernels.cpu import sparse_conv_lif as sparse_conv_lif_numba
 
     return sparse_conv_lif_numba

@@ -2,7 +2,7 @@ r"""A fully connected layer and its neurons, on sparse spikes, in one pass.
 
 Product with binary weights, dropout and leaky integrate-and-fire neurons:
 
-    I[t] = mask[t] (W x[t] + b) / (1 − p),    u, z as in :mod:`bsnn_tha.functional.lif_reference`,
+    I[t] = mask[t] (W x[t] + b) / (1 − p),    u, z as in :mod:`bsnn_tha.equations.lif`,
 
 for inputs that are few whole numbers (spikes, or how many of them) and weights of ±1.
 It computes what :func:`~bsnn_tha.functional.sparse_linear.sparse_linear`,
@@ -10,7 +10,7 @@ It computes what :func:`~bsnn_tha.functional.sparse_linear.sparse_linear`,
 :func:`~bsnn_tha.functional.lif.lif_sequence` compute one after the other: the same
 bits, where a bias is not added in another order, and gradients up to the order
 of summation. Neither currents nor masks nor membranes are kept or even
-written: :mod:`bsnn_tha.functional.sparse_lif_numba`.
+written: :mod:`bsnn_tha.kernels.cpu.sparse_lif`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from bsnn_tha.equations.lif import LIFWindow, Reset
+from bsnn_tha.equations.surrogate import ArcTan, FastSigmoid, Surrogate
 from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.dropout import draw_seed
 from bsnn_tha.functional.lif_operator import described
-from bsnn_tha.functional.lif_reference import LIFWindow, Reset
-from bsnn_tha.functional.surrogate import ArcTan, FastSigmoid, Surrogate
 from bsnn_tha.functional.transforms import transformed
 
 # Share of inputs that spike up to which adding rows up is faster than matrix products.
@@ -145,7 +145,7 @@ class SparseLIF(Function):
         """Spikes of this dtype, and the last membrane.
 
         ``signs`` and ``events`` are the weights and the input as
-        :mod:`bsnn_tha.functional.sparse_lif_numba` reads them.
+        :mod:`bsnn_tha.kernels.cpu.sparse_lif` reads them.
         """
         spikes = torch.empty(len(input), *start.shape, dtype=dtype)
         last = _loops().forward(events, signs, layer.neurons(bias, seed), start, spikes)
@@ -201,7 +201,7 @@ def _loops() -> ModuleType:
 def _compiled_loops() -> ModuleType | None:
     # numba raises much besides ImportError; lif_operator says once what is wrong.
     try:
-        from bsnn_tha.functional import sparse_lif_numba
+        from bsnn_tha.kernels.cpu import sparse_lif as sparse_lif_numba
 
         sparse_lif_numba.signs_of(torch.ones(1, 1))
     except Exception:

@@ -3,7 +3,7 @@
 Recorded events are sparse: of SHD's inputs, 2.4% per 3 ms are spikes. Where an
 input to the network has so few non-zero values, its product with the weights
 and the weights' gradient are sums over those alone, compiled by numba
-(:mod:`bsnn_tha.functional.sparse_numba`); elsewhere they are the usual matrix
+(:mod:`bsnn_tha.kernels.cpu.sparse_linear`); elsewhere they are the usual matrix
 products. Which it is depends on the input's values only.
 
 On spikes (and counts) with weights of ±1 both are sums of whole numbers, and
@@ -146,7 +146,7 @@ def _loops(input: Tensor, outputs: int) -> ModuleType | None:
 def _compiled_loops() -> ModuleType | None:
     # numba raises much besides ImportError; lif_operator says once what is wrong.
     try:
-        from bsnn_tha.functional import sparse_numba
+        from bsnn_tha.kernels.cpu import sparse_linear as sparse_numba
 
         sparse_numba.forward(torch.eye(1), torch.ones(1, 1), None)
     except Exception:

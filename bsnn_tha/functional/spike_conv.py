@@ -29,8 +29,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from bsnn_tha.functional.autocast import result_dtype
-from bsnn_tha.functional.threads import share
 from bsnn_tha.functional.transforms import transformed
+from bsnn_tha.kernels.cpu.threads import share
 
 # Multiplications below which the library's own convolution is taken. With two threads it is
 # 10% faster for DVS Gesture's layers (0.2 and 0.7 · 10⁹), and slower for MNIST's (17 · 10⁹).
@@ -260,7 +260,7 @@ def _matrix_units() -> bool:
 def _compiled_loops() -> ModuleType | None:
     # numba raises much besides ImportError; lif_operator says once what is wrong.
     try:
-        from bsnn_tha.functional import spike_conv_numba
+        from bsnn_tha.kernels.cpu import spike_conv as spike_conv_numba
 
         spike_conv_numba.bytes_of(torch.ones(1, 1, 1, 1))
     except Exception:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsnn_tha.equations.counts import spike_counts, spike_rates
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.counts import spike_counts, spike_rates
 from bsnn_tha.nn.network import NetworkWindow
 
 

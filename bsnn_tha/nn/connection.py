@@ -11,12 +11,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bsnn_tha.equations.quantizers import Quantizer
 from bsnn_tha.functional.conv import conv_avg_pool2d
-from bsnn_tha.functional.quantizers import Quantizer
 from bsnn_tha.functional.sparse_linear import flattened, sparse_linear
-from bsnn_tha.nn.norm import BatchNorm, Norm, make_norm
+from bsnn_tha.nn.norms.batch_norm import BatchNorm, Norm, make_norm
 from bsnn_tha.nn.notation import ConvSpec, DenseSpec, LayerSpec
-from bsnn_tha.nn.quantized import QuantizedConv2d, QuantizedLinear, WeightInit
+from bsnn_tha.nn.weights.quantized import QuantizedConv2d, QuantizedLinear, WeightInit
 
 
 class Connection(nn.Module):

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from bsnn_tha.functional.lif_reference import LIFWindow
-from bsnn_tha.functional.quantizers import Quantizer
+from bsnn_tha.equations.lif import LIFWindow
+from bsnn_tha.equations.quantizers import Quantizer
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.dropout import SeededDropout
 from bsnn_tha.nn.moderate_dropout import ModerateDropout
-from bsnn_tha.nn.neuron import WindowNeuron
-from bsnn_tha.nn.norm import Norm
+from bsnn_tha.nn.neurons.neuron import WindowNeuron
+from bsnn_tha.nn.norms.batch_norm import Norm
 from bsnn_tha.nn.notation import LayerPlan, Shortcut
 from bsnn_tha.nn.one_pass import one_pass
-from bsnn_tha.nn.quantized import WeightInit
+from bsnn_tha.nn.weights.quantized import WeightInit
 
 
 class LayerInput(NamedTuple):

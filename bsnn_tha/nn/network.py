@@ -22,16 +22,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bsnn_tha.equations.lif import LIFWindow
+from bsnn_tha.equations.quantizers import Weights, choose_quantizer
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.lif_reference import LIFWindow
-from bsnn_tha.functional.quantizers import Weights, choose_quantizer
 from bsnn_tha.nn.layer import LayerInput, SpikingLayer
 from bsnn_tha.nn.neurons import make_neuron
-from bsnn_tha.nn.norm import BatchNormPerStep, Norm, ThresholdDependentBatchNorm
+from bsnn_tha.nn.norms.batch_norm import BatchNormPerStep, Norm, ThresholdDependentBatchNorm
 from bsnn_tha.nn.notation import ConvSpec, LayerPlan, parse_network
-from bsnn_tha.nn.quantized import WeightInit
 from bsnn_tha.nn.recompute import recompute_in_backward
 from bsnn_tha.nn.thresholds import ThresholdRule
+from bsnn_tha.nn.weights.quantized import WeightInit
 
 
 class NetworkWindow(NamedTuple):
@@ -61,10 +61,10 @@ class SpikingNetwork(nn.Module):
         input_shape: of one sample at one time step, ``(channels, height,
             width)`` or ``(features,)``.
         weights: ``"binary"`` (−1 and +1), ``"sawb"`` (a few bits) or ``"float"``;
-            see :mod:`bsnn_tha.functional.quantizers`.
+            see :mod:`bsnn_tha.equations.quantizers`.
         weight_bits: 2 to 8, for ``weights="sawb"``; 4 if None.
         norm: batch norm after each convolution, ``"per-step"``, ``"tdbn"`` or
-            ``"none"``; see :mod:`bsnn_tha.nn.norm`.
+            ``"none"``; see :mod:`bsnn_tha.nn.norms.batch_norm`.
         dropout: probability in [0, 1) for fully connected layers; a number,
             or one per fully connected layer.
         moderate_dropout: mean probability in [0, 1) to drop a neuron of a hidden fully

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.functional import sparse_conv, sparse_lif
-from bsnn_tha.functional.lif_reference import LIFWindow
 from bsnn_tha.functional.sparse_conv_lif import sparse_conv_lif
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.dropout import SeededDropout
-from bsnn_tha.nn.leaky import AnnealedLeaky, Leaky
-from bsnn_tha.nn.neuron import WindowNeuron
+from bsnn_tha.nn.neurons.leaky import AnnealedLeaky, Leaky
+from bsnn_tha.nn.neurons.neuron import WindowNeuron
 from bsnn_tha.nn.notation import ConvSpec
 
 

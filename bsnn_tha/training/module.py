@@ -13,9 +13,9 @@ from bsnn_tha.data.dataset import Dataset
 from bsnn_tha.data.event_batch import EventBatch
 from bsnn_tha.errors import InvalidValueError, TrainingError
 from bsnn_tha.losses import Loss, symmetric_divergence
-from bsnn_tha.metrics import SampleMean
 from bsnn_tha.nn.network import NetworkWindow, SpikingNetwork
 from bsnn_tha.nn.thresholds import ThresholdRule
+from bsnn_tha.observe.metrics import SampleMean
 from bsnn_tha.training.schedule import cosine_factor
 
 Batch = tuple[Tensor, Tensor]

@@ -17,17 +17,17 @@ import numpy as np
 from bsnn_tha import report
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.metrics import Activity, weight_bits
+from bsnn_tha.observe.metrics import Activity, weight_bits
+from bsnn_tha.observe.workload import footprint
+from bsnn_tha.training.callbacks.monitor import Columns, EpochTable
+from bsnn_tha.training.callbacks.progress import progress
+from bsnn_tha.training.callbacks.recorder import OutputRecorder
+from bsnn_tha.training.callbacks.snapshots import Snapshots, layer_name, spiking_layers
 from bsnn_tha.training.checkpoint import MovableCheckpoint, load_weights, resumable_checkpoint
 from bsnn_tha.training.evaluation import measure
 from bsnn_tha.training.files import RunFolder, replace_atomically
 from bsnn_tha.training.machine import THIS_MACHINE, Machine, interruptible, machine_facts
-from bsnn_tha.training.monitor import Columns, EpochTable
-from bsnn_tha.training.progress import progress
-from bsnn_tha.training.recorder import OutputRecorder
 from bsnn_tha.training.session import Session
-from bsnn_tha.training.snapshots import Snapshots, layer_name, spiking_layers
-from bsnn_tha.workload import footprint
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _fit(
 
 
 def _write_activity(folder: RunFolder, session: Session, counts: list[Activity]) -> None:
-    """``activity.npz``: see :mod:`bsnn_tha.recording`."""
+    """``activity.npz``: see :mod:`bsnn_tha.observe.recording`."""
     layers = spiking_layers(session.module)
     arrays: dict[str, Any] = {
         "samples": counts[0].samples,

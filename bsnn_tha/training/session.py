@@ -21,15 +21,15 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping
+from bsnn_tha.training.callbacks.monitor import ActivityMonitor
+from bsnn_tha.training.callbacks.silencing import SilencingCheck
+from bsnn_tha.training.callbacks.stopwatch import Stopwatch
 from bsnn_tha.training.checkpoint import DurableCheckpointIO
 from bsnn_tha.training.evaluation import EVALUATION_BATCH, epoch_values, load_data
 from bsnn_tha.training.loaders import evaluation_batches, training_batches
 from bsnn_tha.training.machine import Machine, quiet
 from bsnn_tha.training.module import SpikingModule
-from bsnn_tha.training.monitor import ActivityMonitor
 from bsnn_tha.training.seeding import EpochSeed
-from bsnn_tha.training.silencing import SilencingCheck
-from bsnn_tha.training.stopwatch import Stopwatch
 
 
 class Fitted(NamedTuple):

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from bsnn_tha import AnnealedLeaky, lif_sequence, threshold_at
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data import load_dataset
-from bsnn_tha.functional.quantizers import Quantizer
-from bsnn_tha.metrics import SpikeTiming, spike_timing
+from bsnn_tha.equations.quantizers import Quantizer
+from bsnn_tha.observe.metrics import SpikeTiming, spike_timing
 from bsnn_tha.training.schedule import cosine_factor
 
 
@@ -41,7 +41,7 @@ class EnsembleResult:
     """``[runs, time]``."""
 
     def timing(self, run: int) -> SpikeTiming:
-        """How one run meets its target step (see :func:`~bsnn_tha.metrics.spike_timing`)."""
+        """How one run meets its target step; see :func:`~bsnn_tha.observe.metrics.spike_timing`."""
         return spike_timing(self.spikes[:, run], int(self.target[run].argmax()))
 
 

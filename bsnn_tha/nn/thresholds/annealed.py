@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bsnn_tha.functional.anneal import check_annealing, threshold_at
+from bsnn_tha.equations.anneal import check_annealing, threshold_at
 from bsnn_tha.nn.thresholds.rule import ThresholdRule
 
 

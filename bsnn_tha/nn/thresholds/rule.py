@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bsnn_tha.equations.anneal import check_threshold
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.anneal import check_threshold
 
 
 class ThresholdRule(nn.Module):

@@ -1,0 +1,170 @@
+r"""The leaky integrate-and-fire neuron in a plain time loop: the oracle.
+
+Written to be read beside the paper (Eshraghian and Lu 2022). One step is
+
+    u[t+1] = β u[t] + I[t+1] − z[t] θ,                            (Eq. 1, 15)
+    z[t]   = 1 if u[t] ≥ θ else 0,                                (Eq. 2)
+
+and in the backward pass
+
+    ∂z/∂u ← s(u, centre),   ∂z/∂θ ← −s(u, centre) f(u − θ),       (Eq. 8)
+
+with the reset term z[t] detached: no gradient flows from the reset into u. f is
+1, or what :mod:`bsnn_tha.equations.threshold_gradient` makes of it.
+
+======  =============================================  ==================
+symbol  meaning                                        unit, range
+======  =============================================  ==================
+u       membrane potential                             that of I
+z       spike                                          0 or 1
+I       input current, Σ w z_in (plus bias, norm, …)   that of u
+β       decay of the membrane per time step            0 ≤ β ≤ 1
+θ       firing threshold                               that of u, θ > 0
+======  =============================================  ==================
+
+Resets: ``"subtract"`` as above; ``"zero"`` starts the next step from 0, that
+is u[t+1] = β u[t] (1 − z[t]) + I[t+1]; ``"none"`` leaves u alone.
+
+Autograd differentiates this file as it stands. Everything faster is tested
+against it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from bsnn_tha.equations.surrogate import Surrogate
+from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
+
+Reset = Literal["subtract", "zero", "none"]
+RESETS: tuple[Reset, ...] = ("subtract", "zero", "none")
+
+
+class LIFWindow(NamedTuple):
+    """What a neuron did over a window of T time steps."""
+
+    spikes: Tensor
+    """z, ``[time, batch, ...]``, 0 or 1 in the current's dtype."""
+    membranes: Tensor | None
+    """u at every step, like ``spikes``; None unless it was asked for."""
+    membrane: Tensor
+    """u after the last step, ``[batch, ...]``: where a next window starts. Neurons with more
+    states than u give all of them, stacked in front."""
+
+
+class _Fire(Function):
+    """Eq. 2 forward, Eq. 8 backward."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        membrane: Tensor,
+        threshold: Tensor,
+        centre: Tensor,
+        surrogate: Surrogate,
+        threshold_gradient: ThresholdGradient,
+    ) -> Tensor:
+        return (membrane >= threshold.to(membrane.dtype)).to(membrane.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        membrane, threshold, centre, ctx.surrogate, ctx.threshold_gradient = inputs
+        ctx.save_for_backward(membrane, threshold, centre.to(membrane.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        membrane, threshold, centre = ctx.saved_tensors
+        through = grad[0] * ctx.surrogate(membrane, centre)
+        reaching = through * ctx.threshold_gradient(membrane - threshold.to(membrane.dtype))
+        to_threshold = -reaching.sum_to_size(threshold.shape).to(threshold.dtype)
+        return through, to_threshold, None, None, None
+
+
+def fire(
+    membrane: Tensor,
+    threshold: Tensor,
+    centre: Tensor,
+    surrogate: Surrogate,
+    threshold_gradient: ThresholdGradient = SHARED,
+) -> Tensor:
+    """Spikes where u ≥ θ (Eq. 2), with s(u, centre) as their gradient (Eq. 8).
+
+    Args:
+        membrane: u, any shape.
+        threshold: θ, broadcasts against ``membrane``.
+        centre: where the surrogate is centred, broadcasts likewise.
+        surrogate: a shape from :mod:`bsnn_tha.equations.surrogate`.
+        threshold_gradient: which part of it reaches θ.
+
+    Example:
+        >>> from bsnn_tha.equations.surrogate import FastSigmoid
+        >>> one = torch.tensor(1.0)
+        >>> fire(torch.tensor([0.9, 1.0, 1.1]), one, one, FastSigmoid())
+        tensor([0., 1., 1.])
+    """
+    return _Fire.apply(membrane, threshold, centre, surrogate, threshold_gradient)
+
+
+def integrate(
+    current: Tensor, membrane: Tensor, beta: Tensor, threshold: Tensor, reset: Reset
+) -> Tensor:
+    """The membrane one time step on: Eq. 1, with the reset of the step before.
+
+    Args:
+        current: I[t+1], ``[batch, ...]``.
+        membrane: u[t], same shape.
+        beta, threshold: β and θ, broadcast against ``current`` and cast to
+            its dtype.
+        reset: ``"subtract"``, ``"zero"`` or ``"none"``.
+
+    Returns:
+        u[t+1], same shape as ``current``.
+    """
+    # The state has one dtype, the current's. Parameters in another (a float32 θ
+    # under autocast) must not promote it: a recorded membrane is then exactly
+    # the one that decides on the reset.
+    beta, threshold = beta.to(current.dtype), threshold.to(current.dtype)
+    if reset == "none":
+        return beta * membrane + current
+    spiked = (membrane >= threshold).to(current.dtype)  # a comparison: detached
+    if reset == "zero":
+        return beta * (membrane * (1 - spiked)) + current
+    return beta * membrane + current - spiked * threshold
+
+
+def lif_sequence_reference(
+    current: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    centre: Tensor,
+    surrogate: Surrogate,
+    reset: Reset = "subtract",
+    membrane: Tensor | None = None,
+    threshold_gradient: ThresholdGradient = SHARED,
+) -> LIFWindow:
+    """A window of T time steps, one after the other, differentiated by autograd.
+
+    Args:
+        current: I, ``[time, batch, ...]``.
+        beta, threshold, centre: β, θ and the surrogate's centre; they
+            broadcast against ``[batch, ...]``.
+        surrogate: a shape from :mod:`bsnn_tha.equations.surrogate`.
+        reset: ``"subtract"``, ``"zero"`` or ``"none"``.
+        membrane: u before the first step, ``[batch, ...]``; zero if None.
+        threshold_gradient: which part of a spike's gradient reaches θ.
+
+    Returns:
+        :class:`LIFWindow` with the membranes of every step.
+    """
+    u = torch.zeros_like(current[0]) if membrane is None else membrane.to(current.dtype)
+    spikes, membranes = [], []
+    for step_current in current:
+        u = integrate(step_current, u, beta, threshold, reset)
+        spikes.append(fire(u, threshold, centre, surrogate, threshold_gradient))
+        membranes.append(u)
+    return LIFWindow(torch.stack(spikes), torch.stack(membranes), u)

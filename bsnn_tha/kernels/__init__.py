@@ -1,0 +1,1 @@
+"""The same equations, fast: one folder per backend, tested against :mod:`bsnn_tha.equations`."""

@@ -1,0 +1,148 @@
+"""The gradient of a convolution's input: a product of matrices, compiled by numba.
+
+It is dense, and goes a tap of the kernel at a time: the gradients of as many places as there are
+registers, times that tap's weights, added to what those places see. Nothing is copied
+into patches, and sums stay in registers: about the rate of a large matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bsnn_tha.kernels.cpu.bfloat16 import narrowed, widened
+from bsnn_tha.kernels.cpu.compiled import run
+from bsnn_tha.kernels.cpu.lif_scans import REALS
+from bsnn_tha.kernels.cpu.sparse_conv import WORTH_A_THREAD, Geometry, memory_of
+from bsnn_tha.kernels.cpu.vectors import add_products
+
+# Input channels that are worked on together.
+_VECTOR = 16
+# Sums that stay in registers: of 32, one is for the weights.
+_MOST_SUMS = 28
+
+
+def input_gradient(
+    g_maps: Tensor, weights: Tensor, geometry: Geometry, dtype: torch.dtype
+) -> Tensor:
+    """Gradient of the input, ``[samples, height, width, in]``.
+
+    Args:
+        g_maps: ``[samples, rows, columns, out]``.
+        weights: of :func:`~bsnn_tha.kernels.cpu.sparse_conv.weights_of`.
+        dtype: of the gradient, which is computed in float64 or float32.
+    """
+    channels, height, width, outputs, *_ = geometry
+    places = geometry.rows * geometry.columns
+    # Places in as few tiles as there can be.
+    count = -(-places // -(-places // _MOST_SUMS))
+    g_input = g_maps.new_empty(len(g_maps), height, width, channels, dtype=dtype)
+    wide = torch.promote_types(g_maps.dtype, torch.float32)
+    run(
+        _input_gradient_loop,
+        (count, outputs, wide, g_maps.dtype, dtype),
+        (
+            memory_of(g_maps),
+            _taps_by_channel(weights, geometry, wide).view(-1).numpy(),
+            memory_of(g_input),
+            channels,
+            height,
+            width,
+            geometry.kernel,
+            geometry.pool,
+            geometry.padding,
+            geometry.rows,
+            geometry.columns,
+        ),
+        len(g_maps),
+        g_input.numel() // WORTH_A_THREAD,
+    )
+    return g_input
+
+
+def lines_of(weights: Tensor, geometry: Geometry) -> Tensor:
+    """The pooled kernel as rows of values, float32 ``[out, k · k · in]``."""
+    taps = _taps_by_channel(weights, geometry, torch.float32).permute(2, 0, 1, 3).flatten(2)
+    return taps[..., : geometry.channels].flatten(1)
+
+
+def _taps_by_channel(weights: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
+    """Kernels whose inner dimension are input channels, ``[k · k, blocks, out, _VECTOR]``."""
+    blocks = -(-geometry.channels // _VECTOR)
+    taps = torch.zeros(geometry.kernel**2, blocks, geometry.outputs, _VECTOR, dtype=dtype)
+    arguments = weights.numpy(), REALS[dtype](geometry.unit), taps.numpy(), geometry.channels
+    run(_taps_loop, (dtype,), arguments, len(taps), taps.numel() // WORTH_A_THREAD)
+    return taps
+
+
+# The loops.
+
+
+def _taps_loop(dtype: torch.dtype) -> Callable[..., None]:
+    def loop(weights, unit, taps, channels, first, last):  # type: ignore[no-untyped-def]
+        blocks, kernel, pool, _, reach, lanes = weights.shape
+        outputs = taps.shape[2]
+        for tap in range(first, last):
+            y, x = tap // kernel, tap % kernel
+            for channel in range(channels):
+                these = taps[tap, channel // _VECTOR, :, channel % _VECTOR]
+                for block in range(blocks):
+                    whole = weights[block, y, x % pool, channel, reach - 1 - x // pool]
+                    for i in range(min(lanes, outputs - block * lanes)):
+                        these[block * lanes + i] = whole[i] * unit
+
+    return loop
+
+
+def _input_gradient_loop(
+    count: int, depth: int, dtype: torch.dtype, maps_dtype: torch.dtype, g_dtype: torch.dtype
+) -> Callable[..., None]:
+    real = REALS[dtype]
+    lanes = _VECTOR
+
+    def loop(  # type: ignore[no-untyped-def]
+        g_maps, taps, g_input,
+        channels, height, width, kernel, stride, padding, rows, columns, first, last,
+    ):  # fmt: skip
+        places, blocks = rows * columns, -(-channels // lanes)
+        # The map with its padding, and a place for outputs that do not exist.
+        across = max((columns - 1) * stride + kernel, width + padding)
+        nowhere = max((rows - 1) * stride + kernel, height + padding) * across
+        image = np.empty((nowhere + kernel * across) * lanes, real)
+        targets = np.full(places + count, nowhere * lanes)
+        for row in range(rows):
+            for column in range(columns):
+                targets[row * columns + column] = (row * across + column) * stride * lanes
+        gradient = np.zeros((places + count) * depth, real)
+        for sample in range(first, last):
+            at = sample * places * depth
+            arriving = g_maps[at : at + places * depth]
+            for i in range(places * depth):
+                gradient[i] = widened(arriving[i])
+            for block in range(blocks):
+                image[:] = real(0)
+                for tap in range(kernel * kernel):
+                    of = (tap * blocks + block) * depth * lanes
+                    to = (tap // kernel * across + tap % kernel) * lanes
+                    for begin in range(0, places, count):
+                        add_products(
+                            gradient, begin * depth, taps, of, image, to, targets, begin,
+                            count, depth, lanes,
+                        )  # fmt: skip
+                channel = block * lanes
+                # A row at once, if all channels are.
+                runs, length = width, min(lanes, channels - channel)
+                if channels == lanes:
+                    runs, length = 1, width * lanes
+                for y in range(height):
+                    for x in range(runs):
+                        of = ((y + padding) * across + x + padding) * lanes
+                        to = ((sample * height + y) * width + x) * channels + channel
+                        read, written = image[of : of + length], g_input[to : to + length]
+                        for i in range(length):
+                            written[i] = narrowed(read[i], g_input)
+
+    return loop

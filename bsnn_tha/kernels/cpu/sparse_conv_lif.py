@@ -1,0 +1,274 @@
+"""Convolution, pooling and neurons in one pass over sparse events, compiled by numba.
+
+The maps of one sample at one time step fit the first-level cache: the current is summed there
+spike by spike, as whole numbers of 16 bits (pooled signs times pool²), goes into
+the membranes, and only spikes are written to memory.
+
+Backward, a sample's membranes are computed again, into a buffer that the scan back
+through time overwrites with the current's gradient, spike by spike added to the weights' gradient.
+
+Operations on membranes are those of :mod:`bsnn_tha.kernels.cpu.lif`, in the
+same order: the same bits. Every gradient is a sum in an order that does not depend on
+the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from bsnn_tha.equations.lif import Reset
+from bsnn_tha.kernels.cpu.compiled import run
+from bsnn_tha.kernels.cpu.events import Events
+from bsnn_tha.kernels.cpu.lif_scans import REALS, SURROGATES
+from bsnn_tha.kernels.cpu.sparse_conv import (
+    PARTS,
+    WORTH_A_THREAD,
+    Geometry,
+    Taps,
+    add_taps,
+    from_margins,
+    into_margins,
+    memory_of,
+    unpooled,
+)
+from bsnn_tha.kernels.curves import Curve
+
+
+class Layer(NamedTuple):
+    """What all loops need to know besides weights and spikes."""
+
+    geometry: Geometry
+    taps: Taps
+    beta: float
+    threshold: float
+    centre: float
+    """Of the surrogate gradient."""
+    reset: Reset
+
+    def numbers(self, dtype: torch.dtype) -> tuple[Any, ...]:
+        """β, θ and the unit, for the scans."""
+        numbers = self.beta, self.threshold, self.geometry.unit
+        return tuple(REALS[dtype](number) for number in numbers)
+
+
+def forward(layer: Layer, events: Events, weights: Tensor, start: Tensor, spikes: Tensor) -> Tensor:
+    """Writes the spikes, ``[time, batch, rows, columns, out]``; the last membrane.
+
+    ``start`` and what is returned are ``[batch, rows, columns, out]``.
+    """
+    geometry = layer.geometry
+    last = start.detach().clone(memory_format=torch.contiguous_format)
+    run(
+        _forward_scan,
+        (geometry.lanes, geometry.reach, layer.reset, start.dtype, spikes.dtype),
+        (
+            events.starts.numpy(),
+            events.columns.numpy(),
+            layer.taps,
+            weights.view(-1).numpy(),
+            *layer.numbers(start.dtype),
+            last.view(-1).numpy(),
+            memory_of(spikes),
+            *spikes.shape,
+            geometry.line,
+            geometry.area,
+        ),
+        geometry.blocks * len(start),
+        spikes.numel() // WORTH_A_THREAD,
+    )
+    return last
+
+
+def backward(
+    layer: Layer,
+    events: Events,
+    weights: Tensor,
+    start: Tensor,
+    curve: Curve,
+    g_spikes: Tensor,
+    g_last: Tensor | None,
+    with_current: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the weight, of ``start`` and of the current (empty unless asked for).
+
+    All but the weight's are laid out as the spikes.
+    """
+    geometry, batch, dtype = layer.geometry, len(start), start.dtype
+    carried = torch.zeros_like(start, memory_format=torch.contiguous_format)
+    if g_last is not None:
+        carried.copy_(g_last)
+    parts = min(PARTS, batch)
+    g_weights = start.new_zeros(geometry.blocks, parts, *weights.shape[1:])
+    g_current = g_spikes.new_empty(g_spikes.shape if with_current else 0)
+    run(
+        _backward_scan,
+        (geometry.lanes, geometry.reach, curve.name, layer.reset, dtype, g_spikes.dtype,
+         with_current),
+        (
+            events.starts.numpy(),
+            events.columns.numpy(),
+            layer.taps,
+            weights.view(-1).numpy(),
+            *layer.numbers(dtype),
+            *(REALS[dtype](number) for number in (layer.centre, curve.narrowness, curve.height)),
+            start.detach().contiguous().view(-1).numpy(),
+            memory_of(g_spikes),
+            carried.view(-1).numpy(),
+            g_weights.view(-1).numpy(),
+            memory_of(g_current),
+            *g_spikes.shape,
+            geometry.line,
+            geometry.area,
+            parts,
+        ),
+        geometry.blocks * parts,
+        g_spikes.numel() // WORTH_A_THREAD,
+    )  # fmt: skip
+    return unpooled(g_weights.sum(1), geometry), carried, g_current
+
+
+# The scans.
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def _step(sums, decay, theta, unit, before, after, subtract, zero):  # type: ignore[no-untyped-def]
+    """Membranes one time step later."""
+    real = type(decay)
+    one, nothing = real(1), real(0)
+    for i in range(len(sums)):
+        current = real(sums[i]) * unit
+        u = before[i]
+        z = one if u >= theta else nothing
+        if zero:
+            u *= one - z
+        u = decay * u
+        u = u + current
+        if subtract:
+            u = u - z * theta
+        after[i] = u
+
+
+def _forward_scan(
+    lanes: int, reach: int, reset: Reset, dtype: torch.dtype, spikes_dtype: torch.dtype
+) -> Callable[..., None]:
+    subtract, zero = reset == "subtract", reset == "zero"
+    real, span = REALS[dtype], reach * lanes
+    spike = np.uint16(0x3F80) if spikes_dtype == torch.bfloat16 else REALS[spikes_dtype](1)
+    silence = type(spike)(0)
+
+    def scan(  # type: ignore[no-untyped-def]
+        starts, events, taps, weights, decay, theta, unit, state, spikes,
+        steps, batch, rows, columns, outputs, line, area, first, last,
+    ):  # fmt: skip
+        size, places = area * lanes, rows * columns
+        sums = np.empty(size, np.int16)
+        membranes = np.zeros((2, size), real)
+        kernel = len(weights) // -(-outputs // lanes)
+        for index in range(first, last):
+            # Neighbours share their weights.
+            block, sample = index // batch, index % batch
+            channel = block * lanes
+            these = weights[block * kernel : (block + 1) * kernel]
+            width = min(lanes, outputs - channel)
+            # A row at once, if all channels are.
+            runs, length = (1, columns * lanes) if outputs == lanes else (columns, width)
+            at = sample * places * outputs + channel
+            into_margins(state, at, outputs, membranes[0], rows, columns, line, lanes, reach, width)
+            for t in range(steps):
+                now = t * batch + sample
+                sums[:] = 0
+                add_taps(sums, these, taps, events, starts[now], starts[now + 1], lanes, span, True)
+                after = membranes[(t + 1) & 1]
+                _step(sums, decay, theta, unit, membranes[t & 1], after, subtract, zero)
+                for row in range(rows):
+                    for column in range(runs):
+                        of = (row * line + column + reach - 1) * lanes
+                        to = (now * places + row * columns + column) * outputs + channel
+                        read, fired = after[of : of + length], spikes[to : to + length]
+                        for i in range(length):
+                            fired[i] = spike if read[i] >= theta else silence
+            from_margins(
+                membranes[steps & 1], state, at, outputs, rows, columns, line, lanes, reach, width
+            )
+
+    return scan
+
+
+def _backward_scan(
+    lanes: int,
+    reach: int,
+    surrogate: str,
+    reset: Reset,
+    dtype: torch.dtype,
+    g_dtype: torch.dtype,
+    with_current: bool,
+) -> Callable[..., None]:
+    subtract, zero = reset == "subtract", reset == "zero"
+    curve = SURROGATES[surrogate]
+    real, span = REALS[dtype], reach * lanes
+    one, nothing = real(1), real(0)
+
+    def scan(  # type: ignore[no-untyped-def]
+        starts, events, taps, weights, decay, theta, unit, centre, narrowness, height,
+        start, g_spikes, carried, g_weights, g_current,
+        steps, batch, rows, columns, outputs, line, area, parts, first, last,
+    ):  # fmt: skip
+        size, places = area * lanes, rows * columns
+        sums = np.empty(size, np.int16)
+        # What does not belong to a neuron, the margins, stays zero.
+        initial, carry = np.zeros(size, real), np.zeros(size, real)
+        arriving = np.zeros(size, real)
+        # Membranes; from the end on, the current's gradient instead.
+        window = np.empty((steps, size), real)
+        kernel = len(weights) // -(-outputs // lanes)
+        for index in range(first, last):
+            block, part = index // parts, index % parts
+            channel = block * lanes
+            these = weights[block * kernel : (block + 1) * kernel]
+            g_these = g_weights[index * kernel : (index + 1) * kernel]
+            width = min(lanes, outputs - channel)
+            for sample in range(batch * part // parts, batch * (part + 1) // parts):
+                of = sample * places * outputs + channel
+                into_margins(start, of, outputs, initial, rows, columns, line, lanes, reach, width)
+                into_margins(carried, of, outputs, carry, rows, columns, line, lanes, reach, width)
+                for t in range(steps):
+                    now = t * batch + sample
+                    sums[:] = 0
+                    add_taps(
+                        sums, these, taps, events, starts[now], starts[now + 1], lanes, span, True
+                    )
+                    before = window[t - 1] if t > 0 else initial
+                    _step(sums, decay, theta, unit, before, window[t], subtract, zero)
+                for t in range(steps - 1, -1, -1):
+                    now = t * batch + sample
+                    at = now * places * outputs + channel
+                    into_margins(
+                        g_spikes, at, outputs, arriving, rows, columns, line, lanes, reach, width
+                    )
+                    gradient, before = window[t], window[t - 1] if t > 0 else initial
+                    for i in range(size):
+                        bump = curve((gradient[i] - centre) * narrowness, height)
+                        g = carry[i] + bump * arriving[i]
+                        gradient[i] = g
+                        g = decay * g
+                        if zero:
+                            g *= nothing if before[i] >= theta else one
+                        carry[i] = g
+                    add_taps(
+                        gradient, g_these, taps, events, starts[now], starts[now + 1],
+                        lanes, span, False,
+                    )  # fmt: skip
+                    if with_current:
+                        from_margins(
+                            gradient, g_current, at, outputs,
+                            rows, columns, line, lanes, reach, width,
+                        )  # fmt: skip
+                from_margins(carry, carried, of, outputs, rows, columns, line, lanes, reach, width)
+
+    return scan

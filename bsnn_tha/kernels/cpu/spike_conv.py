@@ -1,0 +1,150 @@
+"""Loops of :mod:`bsnn_tha.functional.spike_conv`: spikes as bytes, patches in rows and back.
+
+Maps are seen as they lie in memory, channels last: ``[samples, height, width, in]``.
+A patch is then ``k`` runs of ``k · in`` neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bsnn_tha.kernels.cpu.bfloat16 import narrowed, widened
+from bsnn_tha.kernels.cpu.compiled import run
+
+# Values for which waking a thread pays.
+_WORTH_A_THREAD = 1 << 18
+# Values that are tried before all the others are read.
+_TRIED = 1 << 12
+# Values that a thread takes at a time.
+_RUN = 1 << 16
+
+
+class Patches(NamedTuple):
+    """Sizes of a convolution: which patch of a map belongs to which output."""
+
+    height: int
+    width: int
+    channels: int
+    kernel: int
+    stride: int
+
+    @property
+    def rows(self) -> int:
+        """Patches in a column of a map."""
+        return (self.height - self.kernel) // self.stride + 1
+
+    @property
+    def columns(self) -> int:
+        """Patches in a row of a map."""
+        return (self.width - self.kernel) // self.stride + 1
+
+    @property
+    def length(self) -> int:
+        """Values in a patch."""
+        return self.kernel * self.kernel * self.channels
+
+
+def bytes_of(maps: Tensor) -> Tensor | None:
+    """The same whole numbers of 0 to 127, as uint8; None if there are others."""
+    innermost = maps.is_contiguous(memory_format=torch.channels_last)
+    ordered = maps.detach().permute(0, 2, 3, 1) if innermost else maps.detach()
+    values = _memory(ordered.contiguous())
+    whole = np.empty(len(values), np.uint8)
+    for first, last in ((0, min(_TRIED, len(values))), (0, len(values))):
+        pieces = -(-(last - first) // _RUN)
+        others = np.zeros(pieces, np.int64)
+        arguments = values[first:last], whole[first:last], others, _RUN
+        run(_bytes_loop, (maps.dtype,), arguments, pieces, (last - first) // _WORTH_A_THREAD)
+        if others.any():
+            return None
+    found = torch.from_numpy(whole).view(ordered.shape)
+    # Bytes are turned round faster than floats.
+    return found if innermost else found.permute(0, 2, 3, 1).contiguous()
+
+
+def unfold(maps: Tensor, sizes: Patches, patches: Tensor) -> None:
+    """Write the patches of bytes ``[samples, height, width, in]``, one in each row."""
+    arguments = maps.view(-1).numpy(), _memory(patches), *sizes, sizes.rows, sizes.columns
+    run(_unfold_loop, (patches.dtype,), arguments, len(maps), patches.numel() // _WORTH_A_THREAD)
+
+
+def fold(patches: Tensor, sizes: Patches, maps: Tensor) -> None:
+    """Write the sum of all patches where they belong, ``[samples, height, width, in]``."""
+    arguments = _memory(patches), _memory(maps), *sizes, sizes.rows, sizes.columns
+    run(_fold_loop, (patches.dtype,), arguments, len(maps), patches.numel() // _WORTH_A_THREAD)
+
+
+def _memory(tensor: Tensor) -> Any:
+    flat = tensor.view(-1)
+    return (flat.view(torch.uint16) if flat.dtype == torch.bfloat16 else flat).numpy()
+
+
+# The loops. The dtype is for `run`, which compiles one for each.
+
+
+def _bytes_loop(dtype: torch.dtype) -> Callable[..., None]:
+    def loop(values, whole, others, length, first, last):  # type: ignore[no-untyped-def]
+        for piece in range(first, last):
+            source = values[piece * length : (piece + 1) * length]
+            target = whole[piece * length : (piece + 1) * length]
+            count = 0
+            for i in range(len(source)):
+                # Not np.uint8 at once: what a NaN becomes is nobody's promise.
+                value = widened(source[i])
+                fits = (value >= 0) & (value <= 127)
+                byte = np.int32(value if fits else np.float32(0))
+                count += np.float32(byte) != value
+                target[i] = byte
+            others[piece] = count
+
+    return loop
+
+
+def _unfold_loop(dtype: torch.dtype) -> Callable[..., None]:
+    def loop(  # type: ignore[no-untyped-def]
+        maps, patches, height, width, channels, kernel, stride, rows, columns, first, last
+    ):  # fmt: skip
+        length = kernel * channels
+        for sample in range(first, last):
+            begin = sample * height * width * channels
+            image = maps[begin : begin + height * width * channels]
+            at = sample * rows * columns * kernel * length
+            for y in range(rows):
+                for x in range(columns):
+                    for line in range(kernel):
+                        of = ((y * stride + line) * width + x * stride) * channels
+                        source, target = image[of : of + length], patches[at : at + length]
+                        for i in range(length):
+                            target[i] = narrowed(np.float32(source[i]), patches)
+                        at += length
+
+    return loop
+
+
+def _fold_loop(dtype: torch.dtype) -> Callable[..., None]:
+    def loop(  # type: ignore[no-untyped-def]
+        patches, maps, height, width, channels, kernel, stride, rows, columns, first, last
+    ):  # fmt: skip
+        length = kernel * channels
+        image = np.empty(height * width * channels, np.float32)
+        for sample in range(first, last):
+            image[:] = 0
+            at = sample * rows * columns * kernel * length
+            for y in range(rows):
+                for x in range(columns):
+                    for line in range(kernel):
+                        of = ((y * stride + line) * width + x * stride) * channels
+                        source, target = patches[at : at + length], image[of : of + length]
+                        for i in range(length):
+                            target[i] += widened(source[i])
+                        at += length
+            written = maps[sample * len(image) : (sample + 1) * len(image)]
+            for i in range(len(image)):
+                written[i] = narrowed(image[i], maps)
+
+    return loop

@@ -1,0 +1,118 @@
+"""Whole vectors in compiled loops: sums of rows whose length the compiler knows.
+
+numba vectorizes long loops. Where a row is one or two of the processor's vectors,
+the loop around it costs more than the row; these functions are the vectors themselves.
+``lanes``, how many values, is a constant of the loop they are called in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from bsnn_tha.kernels.cpu.compiled import intrinsic
+
+# Bits of the widest registers; a processor that has narrower ones takes several.
+_REGISTER = 512
+
+
+@intrinsic(prefer_literal=True)
+def add_row(context, target, to, source, of, lanes):  # type: ignore[no-untyped-def]
+    """``target[to : to + lanes] += source[of : of + lanes]``, of the same type."""
+
+    def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        target_type, _, source_type, *_ = signature.args
+        floats = isinstance(target_type.dtype, types.Float)
+        add = builder.fadd if floats else builder.add
+        for begin, count in _pieces(lanes.literal_value, target_type.dtype.bitwidth):
+            offset = values[1].type(begin)
+            to, of = (builder.add(value, offset) for value in (values[1], values[3]))
+            into = _row(context, builder, target_type, values[0], to, count)
+            added = _load(builder, _row(context, builder, source_type, values[2], of, count))
+            _store(builder, add(_load(builder, into), added), into)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, source, types.intp, lanes), build
+
+
+def _pieces(lanes: int, bits: int) -> Iterator[tuple[int, int]]:
+    """Where vectors begin and how many values they have: the largest that registers hold."""
+    begin, count = 0, _REGISTER // bits
+    while begin < lanes:
+        while count > lanes - begin:
+            count //= 2
+        yield begin, count
+        begin += count
+
+
+def _row(context: Any, builder: Any, array_type: Any, value: Any, at: Any, count: int) -> Any:
+    """Pointer to a vector in an array."""
+    array = context.make_array(array_type)(context, builder, value)
+    vector = ir.VectorType(context.get_data_type(array_type.dtype), count)
+    return builder.bitcast(builder.gep(array.data, [at]), vector.as_pointer())
+
+
+def _load(builder: Any, pointer: Any) -> Any:
+    vector = builder.load(pointer)
+    vector.align = 1
+    return vector
+
+
+def _store(builder: Any, vector: Any, pointer: Any) -> None:
+    builder.store(vector, pointer).align = 1
+
+
+@intrinsic(prefer_literal=True)
+def add_products(context, rows, at, columns, of, target, to, places, first, count, depth, lanes):  # type: ignore[no-untyped-def]  # fmt: skip
+    """``target[p_i :] += Σ_k rows[i, k] columns[k, :]`` for ``count`` rows i.
+
+    ``rows`` are ``depth`` values each from ``at`` on, ``columns`` ``lanes`` values each from ``of``
+    on; p_i is ``to + places[first + i]``. All sums stay in registers: ``count`` of them, each
+    one vector.
+    """
+    rows_of, depth_of, lanes_of = (its.literal_value for its in (count, depth, lanes))
+
+    def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        rows_type, _, columns_type, _, target_type, _, places_type, *_ = signature.args
+        left, at, columns, of, target, to, places, first, *_ = values
+        left, places = (
+            builder.gep(context.make_array(its)(context, builder, array).data, [begin])
+            for its, array, begin in ((rows_type, left, at), (places_type, places, first))
+        )
+        real, intp = context.get_data_type(rows_type.dtype), at.type
+        vector = ir.VectorType(real, lanes_of)
+        fma = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(vector, [vector] * 3),
+            f"llvm.fma.v{lanes_of}f{rows_type.dtype.bitwidth}",
+        )
+        undefined = ir.Constant(vector, ir.Undefined)
+        same_lane = ir.Constant(ir.VectorType(ir.IntType(32), lanes_of), [0] * lanes_of)
+        targets, sums = [], []
+        for i in range(rows_of):
+            place = builder.add(to, builder.load(builder.gep(places, [intp(i)])))
+            targets.append(_row(context, builder, target_type, target, place, lanes_of))
+            sums.append(cgutils.alloca_once_value(builder, _load(builder, targets[i])))
+        with cgutils.for_range(builder, intp(depth_of)) as loop:
+            begin = builder.add(of, builder.mul(loop.index, intp(lanes_of)))
+            column = _load(builder, _row(context, builder, columns_type, columns, begin, lanes_of))
+            top = builder.gep(left, [loop.index])
+            for i, total in enumerate(sums):
+                number = builder.load(builder.gep(top, [intp(i * depth_of)]))
+                number = builder.insert_element(undefined, number, intp(0))
+                everywhere = builder.shuffle_vector(number, undefined, same_lane)
+                more = builder.call(fma, [everywhere, column, builder.load(total)])
+                builder.store(more, total)
+        for row, total in zip(targets, sums, strict=True):
+            _store(builder, builder.load(total), row)
+        return context.get_dummy_value()
+
+    signature = types.void(
+        rows, types.intp, columns, types.intp, target, types.intp, places, types.intp,
+        count, depth, lanes,
+    )  # fmt: skip
+    return signature, build

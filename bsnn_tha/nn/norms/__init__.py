@@ -1,0 +1,1 @@
+"""Norms of currents, chosen by name."""

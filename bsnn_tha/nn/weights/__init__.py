@@ -1,0 +1,1 @@
+"""Layers whose weights are computed: binary ones, and of any quantizer."""

@@ -1,0 +1,194 @@
+"""Linear and convolutional layers with weights of a few bits.
+
+Each holds its full-precision weights as ``latent_weight``, the parameter that
+optimizers update and ``state_dict`` stores under that name. ``weight`` is what
+the layer computes with: the quantizer's values. So whoever reads ``weight``
+(an exporter, a plot) gets the network that runs, and whoever loads a state
+dictionary cannot mistake one for the other.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Self, get_args
+
+import torch
+from torch import Tensor, nn
+
+from bsnn_tha.equations.quantizers import Quantizer
+from bsnn_tha.errors import InvalidValueError
+
+WeightInit = Literal["glorot", "pytorch"]
+
+_ASSIGN_LATENT = "weight is derived from latent_weight; assign latent_weight instead"
+
+
+class _QuantizedWeight(nn.Module):
+    """What the quantized layers share; mixed in before ``nn.Linear`` / ``nn.Conv2d``."""
+
+    latent_weight: nn.Parameter
+    bias: Any
+    init: WeightInit
+    quantizer: Quantizer
+
+    def __init__(
+        self, *args: Any, quantizer: Quantizer, init: WeightInit = "glorot", **kwargs: Any
+    ) -> None:
+        if init not in get_args(WeightInit):
+            raise InvalidValueError(f"init must be 'glorot' or 'pytorch', but got {init!r}")
+        # Module.__setattr__ would refuse plain attributes before __init__.
+        object.__setattr__(self, "init", init)
+        object.__setattr__(self, "quantizer", quantizer)
+        super().__init__(*args, **kwargs)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        # The base class creates its parameter as `weight`; it is the latent one.
+        if name == "weight" and "latent_weight" in self._parameters:
+            raise AttributeError(_ASSIGN_LATENT)
+        super().register_parameter("latent_weight" if name == "weight" else name, param)
+
+    @property
+    def weight(self) -> Tensor:
+        """The quantizer's values of the latent weights, with its gradient."""
+        return self.quantizer(self.latent_weight)
+
+    @weight.setter
+    def weight(self, value: Any) -> None:
+        raise AttributeError(_ASSIGN_LATENT)
+
+    def reset_parameters(self) -> None:
+        """Draw the latent weights anew.
+
+        ``"glorot"``: uniform in ±√(1.5 / (fan_in + fan_out)), zero bias, fan
+        being channels × kernel area, as in the code published with Eshraghian
+        and Lu (2022). ``"pytorch"``: PyTorch's default for the layer (their
+        Eq. 26 and 27).
+        """
+        latent = self.latent_weight
+        fan_out, fan_in = latent.shape[:2]
+        area = latent[0, 0].numel()
+        if self.init == "glorot":
+            bound = math.sqrt(1.5 / ((fan_in + fan_out) * area))
+        else:
+            bound = 1 / math.sqrt(fan_in * area)
+        nn.init.uniform_(latent, -bound, bound)
+        if self.bias is not None:
+            if self.init == "glorot":
+                nn.init.zeros_(self.bias)
+            else:
+                nn.init.uniform_(self.bias, -bound, bound)
+
+    def _fill(self, weight: Tensor, bias: Tensor | None) -> None:
+        with torch.no_grad():
+            self.latent_weight.copy_(weight)
+            if self.bias is not None and bias is not None:
+                self.bias.copy_(bias)
+
+
+class QuantizedLinear(_QuantizedWeight, nn.Linear):
+    """``nn.Linear`` with quantized weights.
+
+    The bias stays in full precision. To run once per window, give it the whole
+    window: it takes ``[time, batch, in_features]`` like any ``nn.Linear``.
+
+    Args:
+        in_features, out_features, bias, device, dtype: as in ``nn.Linear``.
+        quantizer: see :mod:`bsnn_tha.equations.quantizers`.
+        init: ``"glorot"`` (code published with Eshraghian and Lu 2022) or
+            ``"pytorch"``; see :meth:`reset_parameters`.
+
+    Attributes:
+        latent_weight: parameter, ``[out_features, in_features]``.
+        weight: its quantized values, computed at each access.
+
+    Example:
+        >>> from bsnn_tha.equations.sawb import SAWB
+        >>> layer = QuantizedLinear(40, 20, quantizer=SAWB(bits=3))
+        >>> len(layer.weight.unique())
+        8
+        >>> sorted(layer.state_dict())
+        ['bias', 'latent_weight']
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Product with the quantized weights: ``[..., in]`` to ``[..., out]``."""
+        return nn.functional.linear(input, self.weight, self.bias)
+
+    @classmethod
+    def from_float(cls, layer: nn.Linear, **settings: Any) -> Self:
+        """A quantized layer whose latent weights are the given layer's weights.
+
+        Args:
+            layer: is copied.
+            **settings: of the new layer: ``quantizer``.
+        """
+        quantized = cls(**_linear_settings(layer), **settings)
+        quantized._fill(layer.weight, layer.bias)
+        return quantized
+
+    def to_float(self) -> nn.Linear:
+        """A plain ``nn.Linear`` that computes the same, with the quantized weights."""
+        plain = nn.Linear(**_linear_settings(self))
+        _copy_quantized(self, plain)
+        return plain
+
+
+class QuantizedConv2d(_QuantizedWeight, nn.Conv2d):
+    """``nn.Conv2d`` with quantized weights.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, dilation,
+            groups, bias, padding_mode, device, dtype: as in ``nn.Conv2d``.
+        quantizer: see :mod:`bsnn_tha.equations.quantizers`.
+        init: ``"glorot"`` or ``"pytorch"``; see :meth:`reset_parameters`.
+
+    Attributes:
+        latent_weight: parameter, ``[out, in / groups, height, width]``.
+        weight: its quantized values, computed at each access.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolution with the quantized weights: ``[batch, in, H, W]`` maps."""
+        return self._conv_forward(input, self.weight, self.bias)
+
+    @classmethod
+    def from_float(cls, layer: nn.Conv2d, **settings: Any) -> Self:
+        """A quantized layer whose latent weights are the given layer's weights.
+
+        Args:
+            layer: is copied.
+            **settings: of the new layer: ``quantizer``.
+        """
+        quantized = cls(**_conv_settings(layer), **settings)
+        quantized._fill(layer.weight, layer.bias)
+        return quantized
+
+    def to_float(self) -> nn.Conv2d:
+        """A plain ``nn.Conv2d`` that computes the same, with the quantized weights."""
+        plain = nn.Conv2d(**_conv_settings(self))
+        _copy_quantized(self, plain)
+        return plain
+
+
+def _linear_settings(layer: nn.Linear) -> dict[str, Any]:
+    return {name: getattr(layer, name) for name in ("in_features", "out_features")} | _kept(layer)
+
+
+def _conv_settings(layer: nn.Conv2d) -> dict[str, Any]:
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
+    settings = {name: getattr(layer, name) for name in (*names, "groups", "padding_mode")}
+    return settings | _kept(layer)
+
+
+def _kept(layer: nn.Module) -> dict[str, Any]:
+    weight = next(layer.parameters())
+    return {"bias": layer.bias is not None, "device": weight.device, "dtype": weight.dtype}
+
+
+def _copy_quantized(
+    quantized: QuantizedLinear | QuantizedConv2d, plain: nn.Linear | nn.Conv2d
+) -> None:
+    with torch.no_grad():
+        plain.weight.copy_(quantized.weight)
+        if plain.bias is not None and quantized.bias is not None:
+            plain.bias.copy_(quantized.bias)

@@ -1,0 +1,1 @@
+"""Watching networks: recordings, the snapshots' format, metrics and workload."""
