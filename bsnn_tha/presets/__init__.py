@@ -23,7 +23,7 @@ def preset_names() -> dict[str, list[str]]:
 
     Example:
         >>> preset_names()["fashion-mnist"]
-        ['bsnn', 'bsnn-unit', 'flt32', 'tha']
+        ['best', 'bsnn', 'bsnn-unit', 'flt32', 'tha']
     """
     names = {
         folder.name: sorted(

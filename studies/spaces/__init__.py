@@ -29,6 +29,8 @@ def space_for(config: RunConfig, dataset: Dataset) -> Space:
         >>> space_for(load_preset("digits", "tha"), dataset) is images.ANNEALED
         True
     """
+    if config.threshold.rule == "fixed" and isinstance(config.threshold.theta_0, list):
+        return rules.READOUT
     if config.threshold.rule not in (None, "annealed"):
         return rules.FIXED if config.optimizer.threshold_lr is None else rules.OWN_RATE
     family = images if dataset.static else events
