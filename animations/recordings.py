@@ -14,6 +14,7 @@ import numpy as np
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError, RunError
+from bsnn_tha.nn.per_layer import of_output
 from bsnn_tha.observe.recording import read_output_recording
 from bsnn_tha.training.files import RunFolder
 
@@ -97,13 +98,9 @@ def label_of(run: Path) -> str:
     config = RunConfig.from_file(RunFolder.open(run).config)
     weights = config.network.weights_in_words()
     if config.threshold.theta_inf is None:
-        return f"{weights}, θ = {_last(config.threshold.theta_0):g}"
+        return f"{weights}, θ = {of_output(config.threshold.theta_0):g}"
     moving = " (surrogate moving)" if config.neuron.surrogate_centre == "moving" else ""
     return f"{weights}, annealed{moving}"
-
-
-def _last(values: float | list[float]) -> float:
-    return values[-1] if isinstance(values, list) else values
 
 
 def read_epochs(run: Path) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bsnn_tha import SpikingNetwork, spike_count_loss
 from bsnn_tha.nn.notation import ConvSpec, parse_network
+from bsnn_tha.nn.per_layer import values_of
 from bsnn_tha.presets import load_preset
 
 
@@ -87,12 +88,11 @@ def training_step(sizes: Sizes, half: bool = False) -> Callable[[], None]:
     """One training step, ready to be called again and again."""
     config = load_preset(sizes.preset, "bsnn-unit")
     torch.manual_seed(0)
-    dropout = config.network.dropout
     network = SpikingNetwork(
         sizes.notation,
         sizes.input_shape,
         norm=config.network.norm,
-        dropout=dropout if isinstance(dropout, float) else max(dropout),
+        dropout=max(values_of(config.network.dropout)),
         beta=config.neuron.beta,
         slope=config.neuron.slope,
         theta_0=config.threshold.theta_0,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,9 +27,10 @@ from bsnn_tha.losses import (
 )
 from bsnn_tha.nn.network import SpikingNetwork
 from bsnn_tha.nn.norms.batch_norm import Norm
-from bsnn_tha.suggest import broken_rule, did_you_mean
+from bsnn_tha.nn.per_layer import PerLayer
+from bsnn_tha.nn.weights.init import WeightInit
+from bsnn_tha.suggest import broken_rule, did_you_mean, quoted
 
-PerLayer = float | list[float]
 Emission = Literal["spikes", "membrane"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -53,15 +54,19 @@ class DataSection(Section):
 
 
 class NetworkSection(Section):
-    """``[network]``: see :class:`bsnn_tha.SpikingNetwork`."""
+    """``[network]``: see :class:`bsnn_tha.SpikingNetwork`.
+
+    Here and below, a setting of layers is one value, a list, or a table by kind of layer:
+    see :mod:`bsnn_tha.nn.per_layer`.
+    """
 
     notation: str
     weights: Weights = "binary"
     weight_bits: int | None = None
     norm: Norm = "per-step"
-    dropout: PerLayer = 0.0
+    dropout: PerLayer[float] = 0.0
     moderate_dropout: float = 0.0
-    init: Literal["glorot", "pytorch"] = "glorot"
+    init: PerLayer[WeightInit] = "glorot"
 
     def quantizer(self) -> Quantizer | None:
         """What the weights are computed with; None for full precision."""
@@ -79,16 +84,16 @@ class NeuronSection(Section):
     """``[neuron]``: see :func:`bsnn_tha.nn.neurons.make_neuron`; values per layer or for all."""
 
     model: Literal["leaky", "synaptic"] = "leaky"
-    beta: PerLayer
-    synaptic_decay: PerLayer | None = None
+    beta: PerLayer[float]
+    synaptic_decay: PerLayer[float] | None = None
     surrogate: str = "fast_sigmoid"
-    slope: PerLayer
-    surrogate_scale: PerLayer | None = None
+    slope: PerLayer[float]
+    surrogate_scale: PerLayer[float] | None = None
     surrogate_centre: Literal["clamped", "moving"] = "clamped"
     reset_mechanism: Literal["subtract", "zero", "none"] = "subtract"
     learn_beta: bool = False
-    lateral_width: int | list[int] = 0
-    emits: Emission | list[Emission] = "spikes"
+    lateral_width: PerLayer[int] = 0
+    emits: PerLayer[Emission] = "spikes"
 
 
 class ThresholdSection(Section):
@@ -104,9 +109,9 @@ class ThresholdSection(Section):
     model_config = ConfigDict(extra="allow")
 
     rule: str | None = None
-    theta_0: PerLayer
-    theta_inf: PerLayer | None = None
-    alpha: PerLayer | None = None
+    theta_0: PerLayer[float]
+    theta_inf: PerLayer[float] | None = None
+    alpha: PerLayer[float] | None = None
     per: Literal["layer", "neuron"] = "layer"
     penalty_window: Literal["none", "sigmoid", "arctan", "triangle", "piecewise"] = "none"
     fired_only: bool = False
@@ -311,7 +316,10 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
         return f"{table} has no key {path[-1]!r}{did_you_mean(path[-1], known)}"
     if first["type"] == "missing" and len(path) == len(first["loc"]):
         return f"{key} is missing; add it to the configuration"
-    per_layer = path[-1] in known and known[path[-1]].annotation in (PerLayer, PerLayer | None)
-    if per_layer and first["type"] != "finite_number":
-        return f"{key} must be a number or a list of numbers, but got {first['input']!r}"
+    annotation = known[path[-1]].annotation if path[-1] in known else None
+    if list[float] in get_args(annotation) and first["type"] != "finite_number":
+        return (
+            f"{key} must be a number, a list of numbers or a table of numbers by kind of layer, "
+            f"but got {quoted(first['input'])}"
+        )
     return broken_rule(key, first)

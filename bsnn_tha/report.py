@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bsnn_tha.config import RunConfig
+from bsnn_tha.nn.per_layer import in_words
 
 WIDTH = 100
 
@@ -85,13 +86,13 @@ def presets(configs: list[RunConfig]) -> str:
     table = Table(*columns, box=None, padding=(0, 1))
     before = ""
     for config in configs:
-        final = _numbers(config.threshold.theta_inf)
+        final = in_words(config.threshold.theta_inf)
         table.add_row(
             "" if config.data.name == before else config.data.name,
             config.variant,
             config.network.weights_in_words(),
             config.threshold.rule or ("annealed" if final else "fixed"),
-            _numbers(config.threshold.theta_0) + (f" → {final}" if final else ""),
+            in_words(config.threshold.theta_0) + (f" → {final}" if final else ""),
             f"\\[{sources.index(config.source) + 1}]",
         )
         before = config.data.name
@@ -126,12 +127,6 @@ def _timing(timing: dict[str, Any]) -> str:
         f"exactly one spike within {timing['tolerance']} steps of step {timing['target_step']}: "
         f"{timing['share']:.1%} of the last {timing['last']} iterations, {when}"
     )
-
-
-def _numbers(value: float | list[float] | None) -> str:
-    if value is None:
-        return ""
-    return ", ".join(f"{v:g}" for v in value) if isinstance(value, list) else f"{value:g}"
 
 
 def _render(table: Table) -> str:

@@ -35,7 +35,8 @@ from pydantic import BaseModel
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.network import SpikingNetwork
-from bsnn_tha.suggest import did_you_mean
+from bsnn_tha.nn.per_layer import of_output
+from bsnn_tha.suggest import did_you_mean, quoted
 
 Per = Literal["network", "layer", "dense layer"]
 
@@ -211,11 +212,11 @@ class Follows(Row):
             return replace(self, base=other)
         if value is None or other is None:
             raise InvalidValueError(f"{self.key} cannot follow {self.of}: one of them is not set")
-        return replace(self, ratio=value / _spread(other, 1)[-1], base=other)
+        return replace(self, ratio=value / of_output(other), base=other)
 
     def to_settings(self, values: list[Any], settings: dict[str, Any]) -> Any:
         assert self.ratio is not None
-        return self.ratio * _spread(settings.get(self.of, self.base), 1)[-1]
+        return self.ratio * of_output(settings.get(self.of, self.base))
 
     def from_config(self, config: RunConfig, count: int) -> list[Any]:
         return []
@@ -342,4 +343,9 @@ def _contains(distribution: BaseDistribution, value: Any) -> bool:
 
 def _spread(value: Any, count: int) -> list[Any]:
     """One value per parameter, from a list of them or one for all."""
+    if isinstance(value, dict):
+        raise InvalidValueError(
+            "a study that searches layer by layer starts from one value or a list with one for "
+            f"each layer, but got the table {quoted(value)}; write it out as a list"
+        )
     return list(value) if isinstance(value, list) else [value] * count

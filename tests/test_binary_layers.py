@@ -231,7 +231,7 @@ def test_reset_parameters_draws_anew_by_the_same_rule(build, shape):
 
 @layers
 def test_unknown_init(build, shape):
-    message = "init must be 'glorot' or 'pytorch', but got 'zeros'"
+    message = "unknown init 'zeros'; known are glorot, kaiming, pytorch"
     with pytest.raises(InvalidValueError, match=f"^{re.escape(message)}$"):
         build(init="zeros")
 

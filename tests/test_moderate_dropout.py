@@ -33,15 +33,25 @@ def test_equal_potentials_are_dropped_alike():
     assert drop_probabilities(torch.full((5,), 0.3), 0.4).tolist() == pytest.approx([0.4] * 5)
 
 
-def test_masks_keep_the_rates():
+def test_masks_keep_the_rates_and_every_neurons_mean():
+    """Divided by its own probability to be kept, no neuron's expected output changes."""
     torch.manual_seed(0)
-    u = torch.tensor([-3.0, 0.0, 0.5, 1.0])
-    chances = drop_probabilities(u, 0.5)
-    dropout = ModerateDropout(0.5)
-    outputs = dropout(torch.ones(20_000, 4), u.expand(20_000, 4))
-    assert set(outputs.unique().tolist()) == {0.0, 2.0}
+    u = torch.tensor([0.0, 0.4, 0.6, 1.0])
+    chances = drop_probabilities(u, 0.3)
+    assert chances.max() < 1
+    outputs = ModerateDropout(0.3)(torch.ones(20_000, 4), u.expand(20_000, 4))
     torch.testing.assert_close((outputs == 0).float().mean(0), chances, atol=0.02, rtol=0)
-    assert outputs.mean().item() == pytest.approx(1.0, abs=0.02)
+    torch.testing.assert_close(outputs.mean(0), torch.ones(4), atol=0.03, rtol=0)
+    for neuron in range(4):
+        kept = outputs[:, neuron][outputs[:, neuron] != 0]
+        torch.testing.assert_close(kept, (1 / (1 - chances[neuron])).expand_as(kept))
+
+
+def test_what_is_never_kept_gives_zeros():
+    u = torch.tensor([-5.0, 1.0, 2.0])
+    assert drop_probabilities(u, 0.5)[0] == 1
+    outputs = ModerateDropout(0.5)(torch.ones(100, 3), u.expand(100, 3))
+    assert torch.isfinite(outputs).all() and (outputs[:, 0] == 0).all()
 
 
 def test_evaluation_and_rate_zero_drop_nothing():

@@ -406,7 +406,7 @@ def test_no_time_step(notation):
             "but got 3: [0.1, 0.2, 0.3]",
         ),
         ({"beta": [0.9, 0.9, 1.9]}, "beta must be in [0, 1], but got beta=1.9"),
-        ({"init": "zeros"}, "init must be 'glorot' or 'pytorch', but got 'zeros'"),
+        ({"init": "zeros"}, "unknown init 'zeros'; known are glorot, kaiming, pytorch"),
     ],
     ids=["layers", "dense_layers", "neuron", "init"],
 )

@@ -100,6 +100,7 @@ SOURCES = {
 def from_preset(name: str) -> Workload:
     """A network with the settings of its preset, variant ``tha``, at iteration 0."""
     from bsnn_tha.nn.notation import ConvSpec, parse_network
+    from bsnn_tha.nn.per_layer import DENSE, kinds_of, per_layer
     from bsnn_tha.presets import load_preset
 
     source = SOURCES[name]
@@ -108,9 +109,9 @@ def from_preset(name: str) -> Workload:
     if network.weights != "binary" or neuron.reset_mechanism != "subtract" or neuron.learn_beta:
         raise ValueError(f"the peers are configured for other neurons than those of {name}")
     parsed = parse_network(network.notation, source.input_shape)
-    thetas = np.broadcast_to(threshold.theta_0, len(parsed)).tolist()
-    dense = sum(not isinstance(plan.spec, ConvSpec) for plan in parsed)
-    dropouts = np.broadcast_to(network.dropout, dense).tolist()
+    kinds = kinds_of(parsed)
+    thetas = per_layer("theta_0", threshold.theta_0, kinds)
+    dropouts = per_layer("dropout", network.dropout, [names for names in kinds if DENSE in names])
     layers = []
     for theta, plan in zip(thetas, parsed, strict=True):
         spec, shape = plan.spec, plan.input_shape

@@ -6,7 +6,7 @@ None of it has a memory: the time steps of a window are one large batch to it.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +16,10 @@ from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.sparse_linear import flattened, sparse_linear
 from bsnn_tha.nn.norms.batch_norm import BatchNorm, Norm, make_norm
 from bsnn_tha.nn.notation import ConvSpec, DenseSpec, LayerSpec
-from bsnn_tha.nn.weights.quantized import QuantizedConv2d, QuantizedLinear, WeightInit
+from bsnn_tha.nn.weights.init import WeightInit, check_init, initialise
+from bsnn_tha.nn.weights.quantized import QuantizedConv2d, QuantizedLinear
+
+_Plain = TypeVar("_Plain", nn.Conv2d, nn.Linear)
 
 
 class Connection(nn.Module):
@@ -28,7 +31,8 @@ class Connection(nn.Module):
         quantizer: of the weights; None for full precision.
         norm: of a convolution's current; ``"none"`` for fully connected layers.
         norm_scale: α V_th, for ``norm="tdbn"``.
-        init: latent weights' initialisation, for quantized weights.
+        init: what the weights start from (:mod:`bsnn_tha.nn.weights.init`); in full precision
+            ``glorot`` is ``pytorch``.
 
     Attributes:
         synapse: the weights.
@@ -103,7 +107,7 @@ def _convolution(
         "bias": False,
     }
     if quantizer is None:
-        return nn.Conv2d(*sizes, **settings)
+        return _initialised(nn.Conv2d(*sizes, **settings), init)
     return QuantizedConv2d(*sizes, **settings, quantizer=quantizer, init=init)
 
 
@@ -112,5 +116,16 @@ def _fully_connected(
 ) -> nn.Linear:
     features = input_shape[0] if spec.of_means else math.prod(input_shape)
     if quantizer is None:
-        return nn.Linear(features, spec.outputs)
+        return _initialised(nn.Linear(features, spec.outputs), init)
     return QuantizedLinear(features, spec.outputs, quantizer=quantizer, init=init)
+
+
+def _initialised(layer: _Plain, init: WeightInit) -> _Plain:
+    """A full-precision layer as it is made, which is ``pytorch``, unless ``kaiming`` is asked for.
+
+    ``glorot`` is of latent weights, and the default: full precision does without it.
+    """
+    check_init(init)
+    if init == "kaiming":
+        initialise(layer.weight, layer.bias, init)
+    return layer

@@ -17,7 +17,7 @@ from bsnn_tha.nn.neurons.neuron import WindowNeuron
 from bsnn_tha.nn.norms.batch_norm import Norm
 from bsnn_tha.nn.notation import LayerPlan, Shortcut
 from bsnn_tha.nn.one_pass import one_pass
-from bsnn_tha.nn.weights.quantized import WeightInit
+from bsnn_tha.nn.weights.init import WeightInit
 
 
 class LayerInput(NamedTuple):
@@ -49,7 +49,7 @@ class SpikingLayer(Connection):
         dropout: probability to drop a fully connected layer's current.
         moderate_dropout: mean probability to drop a fully connected layer's neurons
             (:mod:`bsnn_tha.nn.moderate_dropout`).
-        init: latent weights' initialisation, for quantized weights.
+        init: what the weights start from (:mod:`bsnn_tha.nn.weights.init`).
 
     Attributes:
         reads: indices of the layers whose spikes it takes; empty for the first.

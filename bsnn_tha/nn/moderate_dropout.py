@@ -58,9 +58,11 @@ def drop_probabilities(membranes: Tensor, rate: float) -> Tensor:
 class ModerateDropout(nn.Module):
     """Drops neurons of a fully connected layer by :func:`drop_probabilities`.
 
-    Drawn anew for each sample and time step while training; what is left is
-    scaled by 1 / (1 − rate), as by the dropout it takes the place of. (The
-    paper does not say how it scales.)
+    Drawn anew for each sample and time step while training. What is left is divided by
+    its own probability to be kept, 1 − p_i, so that each neuron's expected output is its
+    output; one factor for all would favour the high potentials, which are kept more often.
+    (The paper does not say how it scales; its code divides so too. That draws one mask for a
+    window, from outputs averaged over time, and takes their range over the whole batch.)
 
     Args:
         rate: mean share of neurons that are dropped, in [0, 1).
@@ -71,8 +73,8 @@ class ModerateDropout(nn.Module):
     Example:
         >>> dropout = ModerateDropout(0.5)
         >>> outputs = torch.ones(1, 2)
-        >>> dropout(outputs, membranes=torch.tensor([[0.0, 1.0]]))
-        tensor([[0., 2.]])
+        >>> dropout(outputs, membranes=torch.tensor([[0.0, 1.0]]))  # p is 1 and 0
+        tensor([[0., 1.]])
         >>> dropout.eval()(outputs, membranes=torch.tensor([[0.0, 1.0]]))
         tensor([[1., 1.]])
     """
@@ -94,7 +96,8 @@ class ModerateDropout(nn.Module):
             return outputs
         chances = drop_probabilities(membranes, self.rate)
         kept = torch.rand_like(chances) >= chances
-        return outputs * kept / (1 - self.rate)
+        # Where p_i = 1 nothing is kept, whatever it would be divided by.
+        return outputs * kept / torch.where(kept, 1 - chances, 1.0)
 
     def extra_repr(self) -> str:
         """The rate, for ``print(network)``."""

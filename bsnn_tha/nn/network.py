@@ -16,7 +16,7 @@ training step: see ``chunk_steps`` of :class:`SpikingNetwork`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -29,9 +29,10 @@ from bsnn_tha.nn.layer import LayerInput, SpikingLayer
 from bsnn_tha.nn.neurons import make_neuron
 from bsnn_tha.nn.norms.batch_norm import BatchNormPerStep, Norm, ThresholdDependentBatchNorm
 from bsnn_tha.nn.notation import ConvSpec, LayerPlan, parse_network
+from bsnn_tha.nn.per_layer import DEFAULT, DENSE, OUTPUT, kinds_of, per_layer
 from bsnn_tha.nn.recompute import recompute_in_backward
 from bsnn_tha.nn.thresholds import ThresholdRule
-from bsnn_tha.nn.weights.quantized import WeightInit
+from bsnn_tha.nn.weights.init import WeightInit
 
 
 class NetworkWindow(NamedTuple):
@@ -65,14 +66,18 @@ class SpikingNetwork(nn.Module):
         weight_bits: 2 to 8, for ``weights="sawb"``; 4 if None.
         norm: batch norm after each convolution, ``"per-step"``, ``"tdbn"`` or
             ``"none"``; see :mod:`bsnn_tha.nn.norms.batch_norm`.
-        dropout: probability in [0, 1) for fully connected layers; a number,
-            or one per fully connected layer.
+        dropout: probability in [0, 1) for fully connected layers; a list has one per
+            fully connected layer.
         moderate_dropout: mean probability in [0, 1) to drop a neuron of a hidden fully
             connected layer, the less the higher its potential (LTMD, Eq. 13).
-        init: ``"glorot"`` or ``"pytorch"``, for binary weights and SAWB.
+        init: ``"glorot"``, ``"pytorch"`` or ``"kaiming"``; see
+            :mod:`bsnn_tha.nn.weights.init`. In full precision ``"glorot"`` is ``"pytorch"``.
         **neuron: settings of the neurons and of their threshold rule, as
-            :func:`~bsnn_tha.nn.neurons.make_neuron` takes them; each a single
-            value, or a list with one value per spiking layer.
+            :func:`~bsnn_tha.nn.neurons.make_neuron` takes them.
+
+    ``dropout``, ``init`` and every setting of the neurons is a single value, a list with
+    one value per layer, or a table by kind of layer, ``{"default": 0, "dense": 3}``: see
+    :mod:`bsnn_tha.nn.per_layer`.
 
     Attributes:
         layers: the :class:`~bsnn_tha.nn.layer.SpikingLayer` modules, input side first.
@@ -107,21 +112,22 @@ class SpikingNetwork(nn.Module):
         weights: Weights = "binary",
         weight_bits: int | None = None,
         norm: Norm = "per-step",
-        dropout: float | Sequence[float] = 0.0,
+        dropout: float | Sequence[float] | Mapping[str, float] = 0.0,
         moderate_dropout: float = 0.0,
-        init: WeightInit = "glorot",
+        init: WeightInit | Sequence[WeightInit] | Mapping[str, WeightInit] = "glorot",
         **neuron: Any,
     ) -> None:
         super().__init__()
         self.notation = notation
         self.input_shape = tuple(input_shape)
         plans = parse_network(notation, input_shape)
-        dense = sum(not isinstance(plan.spec, ConvSpec) for plan in plans)
-        drop = iter(_per_layer("dropout", dropout, dense, "fully connected layer"))
-        settings = {
-            name: _per_layer(name, value, len(plans), "spiking layer")
-            for name, value in neuron.items()
-        }
+        kinds = kinds_of(plans)
+        dense = [names for names in kinds if DENSE in names]
+        drop = iter(
+            per_layer("dropout", dropout, dense, "fully connected layer", (OUTPUT, DENSE, DEFAULT))
+        )
+        settings = {name: per_layer(name, value, kinds) for name, value in neuron.items()}
+        inits = per_layer("init", init, kinds)
         quantizer = choose_quantizer(weights, weight_bits)
         if not 0 <= moderate_dropout < 1:
             raise InvalidValueError(
@@ -143,7 +149,7 @@ class SpikingNetwork(nn.Module):
                 norm=norm,
                 dropout=rate,
                 moderate_dropout=moderate_dropout if hidden and not convolves else 0.0,
-                init=init,
+                init=inits[index],
             )
             self.layers.append(layer)
         self.output_shape = plans[-1].output_shape
@@ -339,18 +345,6 @@ class SpikingNetwork(nn.Module):
             raise InvalidValueError(f"num_steps must be at least 1, but got {num_steps}")
         if num_steps is None and input.shape[0] == 0:
             raise InvalidValueError("input must have at least one time step, but got none")
-
-
-def _per_layer(name: str, value: Any, count: int, what: str) -> list[Any]:
-    """One value for each layer, from a single one or a list of them."""
-    if not isinstance(value, list | tuple):
-        return [value] * count
-    if len(value) != count:
-        raise InvalidValueError(
-            f"{name} needs one value, or one for each {what} ({count}), "
-            f"but got {len(value)}: {list(value)}"
-        )
-    return list(value)
 
 
 def _last_readers(plans: Sequence[LayerPlan]) -> list[int]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import tomli_w
 
-from bsnn_tha.config import PerLayer, RunConfig
+from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError, RunError
+from bsnn_tha.nn.per_layer import PerLayer, each_layer, values_of
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.files import replace_atomically
 from studies.comparison.recipes import find_recipe
@@ -165,24 +166,18 @@ def bases_of(dataset: str, weights: Sequence[str], changes: dict[str, Any]) -> d
     return bases
 
 
-def _in_proportion(base: RunConfig, annealed: RunConfig) -> PerLayer | None:
+def _in_proportion(base: RunConfig, annealed: RunConfig) -> PerLayer[float] | None:
     """θ∞ that rises from the base's θ0 as the annealed one does from its own."""
     theta_0, theta_inf = annealed.threshold.theta_0, annealed.threshold.theta_inf
     if theta_inf is None:
         return None
-    own = base.threshold.theta_0
-    layers = [value for value in (theta_0, theta_inf, own) if isinstance(value, list)]
-    if not layers:
-        assert not isinstance(theta_0, list) and not isinstance(theta_inf, list)
-        return _times(own, theta_inf / theta_0)
-    zeros, finals, owns = (
-        value if isinstance(value, list) else [value] * len(layers[0])
-        for value in (theta_0, theta_inf, own)
-    )
-    return [o * f / z for o, f, z in zip(owns, finals, zeros, strict=True)]
+    # Presets of these variants have numbers or lists, of one network.
+    columns = [values_of(value) for value in (base.threshold.theta_0, theta_inf, theta_0)]
+    layers = max(map(len, columns))
+    rows = zip(*(c * layers if len(c) == 1 else c for c in columns), strict=True)
+    finals = [own * final / zero for own, final, zero in rows]
+    return finals if layers > 1 else finals[0]
 
 
 def _times(value: Any, factor: float) -> Any:
-    if value is None:
-        return None
-    return [each * factor for each in value] if isinstance(value, list) else value * factor
+    return None if value is None else each_layer(lambda each: each * factor, value)

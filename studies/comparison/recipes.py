@@ -20,8 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bsnn_tha.config import PerLayer, RunConfig
+from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.nn.per_layer import PerLayer, each_layer, values_of
 from bsnn_tha.suggest import did_you_mean
 
 Changes = dict[str, Any]
@@ -71,20 +72,16 @@ class Recipe:
         return config.with_changes({**_PLAIN, **changes})
 
 
-def _scaled(value: float, config: RunConfig, paper: float) -> PerLayer:
+def _scaled(value: float, config: RunConfig, paper: float) -> PerLayer[float]:
     """A slope, per unit of potential, for thresholds other than the paper's."""
-    theta = config.threshold.theta_0
-    if isinstance(theta, list):
-        return [value * paper / each for each in theta]
-    return value * paper / theta
+    return each_layer(lambda theta: value * paper / theta, config.threshold.theta_0)
 
 
 def _threshold_lr(config: RunConfig, paper: float) -> float:
     # The papers learn thresholds at the rate of the weights. One rate serves all layers,
-    # for their mean threshold.
-    theta = config.threshold.theta_0
-    mean = statistics.fmean(theta) if isinstance(theta, list) else theta
-    return config.optimizer.lr * mean / paper
+    # for their mean threshold, or that of the kinds in a table.
+    thetas: list[float] = values_of(config.threshold.theta_0)
+    return config.optimizer.lr * statistics.fmean(thetas) / paper
 
 
 def _fixed(config: RunConfig) -> Changes:

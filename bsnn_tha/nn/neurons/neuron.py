@@ -22,7 +22,7 @@ from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif import BACKENDS, Backend
 from bsnn_tha.nn.thresholds import Fixed, ThresholdRule
-from bsnn_tha.suggest import did_you_mean
+from bsnn_tha.suggest import did_you_mean, quoted
 
 SurrogateCentre = Literal["clamped", "moving"]
 Emission = Literal["spikes", "membrane"]
@@ -245,7 +245,7 @@ def decay(name: str, value: float | Tensor) -> Tensor:
     """
     values = torch.as_tensor(value)
     if not bool(((values >= 0) & (values <= 1)).all()):
-        raise InvalidValueError(f"{name} must be in [0, 1], but got {name}={value}")
+        raise InvalidValueError(f"{name} must be in [0, 1], but got {name}={quoted(value)}")
     # Whatever the caller's is shared with, it is not shared with this one.
     values = values.detach().clone()
     return values if values.is_floating_point() else values.to(torch.get_default_dtype())

@@ -9,16 +9,13 @@ dictionary cannot mistake one for the other.
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from bsnn_tha.equations.quantizers import Quantizer
-from bsnn_tha.errors import InvalidValueError
-
-WeightInit = Literal["glorot", "pytorch"]
+from bsnn_tha.nn.weights.init import WeightInit, check_init, initialise
 
 _ASSIGN_LATENT = "weight is derived from latent_weight; assign latent_weight instead"
 
@@ -34,8 +31,7 @@ class _QuantizedWeight(nn.Module):
     def __init__(
         self, *args: Any, quantizer: Quantizer, init: WeightInit = "glorot", **kwargs: Any
     ) -> None:
-        if init not in get_args(WeightInit):
-            raise InvalidValueError(f"init must be 'glorot' or 'pytorch', but got {init!r}")
+        check_init(init)
         # Module.__setattr__ would refuse plain attributes before __init__.
         object.__setattr__(self, "init", init)
         object.__setattr__(self, "quantizer", quantizer)
@@ -57,26 +53,8 @@ class _QuantizedWeight(nn.Module):
         raise AttributeError(_ASSIGN_LATENT)
 
     def reset_parameters(self) -> None:
-        """Draw the latent weights anew.
-
-        ``"glorot"``: uniform in ±√(1.5 / (fan_in + fan_out)), zero bias, fan
-        being channels × kernel area, as in the code published with Eshraghian
-        and Lu (2022). ``"pytorch"``: PyTorch's default for the layer (their
-        Eq. 26 and 27).
-        """
-        latent = self.latent_weight
-        fan_out, fan_in = latent.shape[:2]
-        area = latent[0, 0].numel()
-        if self.init == "glorot":
-            bound = math.sqrt(1.5 / ((fan_in + fan_out) * area))
-        else:
-            bound = 1 / math.sqrt(fan_in * area)
-        nn.init.uniform_(latent, -bound, bound)
-        if self.bias is not None:
-            if self.init == "glorot":
-                nn.init.zeros_(self.bias)
-            else:
-                nn.init.uniform_(self.bias, -bound, bound)
+        """Draw the latent weights and the bias anew (:mod:`bsnn_tha.nn.weights.init`)."""
+        initialise(self.latent_weight, self.bias, self.init)
 
     def _fill(self, weight: Tensor, bias: Tensor | None) -> None:
         with torch.no_grad():
@@ -94,8 +72,8 @@ class QuantizedLinear(_QuantizedWeight, nn.Linear):
     Args:
         in_features, out_features, bias, device, dtype: as in ``nn.Linear``.
         quantizer: see :mod:`bsnn_tha.equations.quantizers`.
-        init: ``"glorot"`` (code published with Eshraghian and Lu 2022) or
-            ``"pytorch"``; see :meth:`reset_parameters`.
+        init: ``"glorot"`` (code published with Eshraghian and Lu 2022), ``"pytorch"`` or
+            ``"kaiming"``; see :mod:`bsnn_tha.nn.weights.init`.
 
     Attributes:
         latent_weight: parameter, ``[out_features, in_features]``.
@@ -140,7 +118,8 @@ class QuantizedConv2d(_QuantizedWeight, nn.Conv2d):
         in_channels, out_channels, kernel_size, stride, padding, dilation,
             groups, bias, padding_mode, device, dtype: as in ``nn.Conv2d``.
         quantizer: see :mod:`bsnn_tha.equations.quantizers`.
-        init: ``"glorot"`` or ``"pytorch"``; see :meth:`reset_parameters`.
+        init: ``"glorot"``, ``"pytorch"`` or ``"kaiming"``; see
+            :mod:`bsnn_tha.nn.weights.init`.
 
     Attributes:
         latent_weight: parameter, ``[out, in / groups, height, width]``.
