@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bsnn_tha.data.augment import Augmentation
 from bsnn_tha.equations.quantizers import Quantizer, Weights, choose_quantizer
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.losses import (
@@ -153,6 +154,8 @@ class TrainingSection(Section):
 
     ``protocol`` says which samples select the checkpoint and stop training: a
     validation split, or, as in the published code, the test set itself.
+    ``norm_batches`` training batches measure batch norm's running statistics again
+    after each epoch (:mod:`bsnn_tha.training.callbacks.norm_statistics`).
     """
 
     epochs: int = Field(ge=1)
@@ -166,6 +169,20 @@ class TrainingSection(Section):
     record_output: bool = False
     check_silencing: bool = False
     chunk_steps: int | None = Field(None, ge=1)
+    norm_batches: int | None = Field(None, ge=1)
+
+
+class AugmentSection(Section):
+    """``[augment]``: how training samples are changed (:mod:`bsnn_tha.data.augment`).
+
+    Nothing by default.
+    """
+
+    shift: int = 0
+    flip: bool = False
+    cutout: int = 0
+    drop: float = 0.0
+    jitter: int = 0
 
 
 class SnapshotsSection(Section):
@@ -211,6 +228,7 @@ class RunConfig(Section):
     loss: LossSection = LossSection()
     optimizer: OptimizerSection
     training: TrainingSection
+    augment: AugmentSection = AugmentSection()
     snapshots: SnapshotsSection = SnapshotsSection()
 
     @classmethod
@@ -277,6 +295,10 @@ class RunConfig(Section):
             **self.neuron.model_dump(),
             **self.threshold.model_dump(),
         )
+
+    def build_augmentation(self) -> Augmentation:
+        """What ``[augment]`` does to the batches of training."""
+        return Augmentation(**self.augment.model_dump())
 
     def build_loss(self, network: SpikingNetwork) -> Loss:
         """The loss that ``[loss]`` names, on what this network gives."""

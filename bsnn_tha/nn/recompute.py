@@ -64,6 +64,11 @@ def recomputing() -> bool:
     return _recomputation.depth > 0
 
 
+def uncounted() -> AbstractContextManager[None]:
+    """A context for forward passes that are no part of training: :func:`recomputing` is True."""
+    return _recomputation
+
+
 def recompute_in_backward(function: Callable[..., Result], *args: Tensor | None) -> Result:
     """``function(*args)``, run again in the backward pass for its gradients.
 

@@ -92,6 +92,8 @@ class SpikingModule(LightningModule):
         self.config = config
         self.network = config.build_network(dataset.input_shape)
         self.loss = config.build_loss(self.network)
+        self.augment = config.build_augmentation()
+        self.augment.check(dataset.input_shape, dataset.static)
         _check_task(config, dataset, self.loss, self.network)
         self.num_steps = config.data.num_steps if dataset.static else None
         self.classifies = dataset.num_classes is not None
@@ -111,7 +113,10 @@ class SpikingModule(LightningModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Events travel to the device in compact form and become frames there."""
         inputs, targets = batch
-        return (inputs.dense() if isinstance(inputs, EventBatch) else inputs), targets
+        inputs = inputs.dense() if isinstance(inputs, EventBatch) else inputs
+        if self.trainer.training:
+            inputs = self.augment(inputs, static=self.num_steps is not None)
+        return inputs, targets
 
     def forward(self, input: Tensor) -> NetworkWindow:
         """Run the network over the window that a batch stands for."""

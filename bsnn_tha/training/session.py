@@ -22,6 +22,7 @@ from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping
 from bsnn_tha.training.callbacks.monitor import ActivityMonitor
+from bsnn_tha.training.callbacks.norm_statistics import NormStatistics
 from bsnn_tha.training.callbacks.silencing import SilencingCheck
 from bsnn_tha.training.callbacks.stopwatch import Stopwatch
 from bsnn_tha.training.checkpoint import DurableCheckpointIO
@@ -155,6 +156,8 @@ class Session:
     def _optional_callbacks(self) -> list[Callback]:
         settings = self.config.training
         callbacks: list[Callback] = []
+        if settings.norm_batches is not None:
+            callbacks.append(NormStatistics(self.training, settings.norm_batches, settings.seed))
         if settings.weight_clip is not None:
             callbacks.append(WeightClipping(settings.weight_clip))
         if settings.patience is not None:

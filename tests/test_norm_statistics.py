@@ -1,0 +1,56 @@
+"""Running statistics measured again: what they become, and that training is untouched."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+from training_runs import BATCH, MACHINE, SEED, SUBSET, digits, network_weights, tiny, train_tiny
+
+from bsnn_tha.training.loaders import training_batches
+from bsnn_tha.training.run import resume, train
+
+NORM = "layers.0.norm"
+
+
+def last_weights(result):
+    return network_weights(result.folder.path / "last.ckpt")
+
+
+@pytest.mark.parametrize("norm", ["per-step", "tdbn"])
+def test_running_statistics_are_those_of_training_batches_and_the_weights_at_the_end(
+    tmp_path, norm
+):
+    result = train_tiny(tmp_path / "run", network__norm=norm, training__norm_batches=2)
+    weights = last_weights(result)
+    loader = training_batches(digits().train, BATCH, SEED, SUBSET)
+    loader.sampler.set_epoch(2)  # of the third, last epoch
+    signs = torch.where(weights["layers.0.synapse.latent_weight"] < 0, -1.0, 1.0)
+    means, variances = [], []
+    for images, _ in [batch for batch in loader][:2]:
+        current = F.avg_pool2d(F.conv2d(images, signs), 2)  # the same at every time step
+        means.append(current.mean((0, 2, 3)))
+        variances.append(current.var((0, 2, 3)))
+    for name, expected in (("mean", means), ("var", variances)):
+        actual = weights[f"{NORM}.running_{name}"]
+        torch.testing.assert_close(actual, torch.stack(expected).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_training_is_the_same_to_the_last_bit(tmp_path):
+    settings = {"network__notation": "4C3-AP2-12-10", "network__dropout": 0.3}
+    three = {"theta_0": [0.5, 1.0, 1.0], "theta_inf": [1.0, 2.0, 2.0], "alpha": 0.1}
+    settings |= {f"threshold__{key}": value for key, value in three.items()}
+    plain = last_weights(train_tiny(tmp_path / "plain", **settings))
+    again = last_weights(train_tiny(tmp_path / "again", **settings, training__norm_batches=3))
+    differing = {name for name in plain if not torch.equal(plain[name], again[name])}
+    assert differing == {f"{NORM}.running_mean", f"{NORM}.running_var"}
+
+
+def test_a_resumed_run_ends_with_the_same_statistics(tmp_path):
+    config = tiny(training__norm_batches=2, augment__shift=1)
+    whole = train(config, output=tmp_path / "whole", machine=MACHINE, verbose=False)
+    first = config.with_changes({"training.epochs": 1})
+    train(first, output=tmp_path / "half", machine=MACHINE, verbose=False)
+    half = resume(tmp_path / "half", epochs=3, machine=MACHINE, verbose=False)
+    one, two = last_weights(whole), last_weights(half)
+    assert all(torch.equal(one[name], two[name]) for name in one)
