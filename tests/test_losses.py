@@ -11,6 +11,7 @@ from snntorch.functional import mse_count_loss
 
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.losses import (
+    CrossEntropyLoss,
     MeanMembraneLoss,
     MembraneLoss,
     SpikeCountLoss,
@@ -206,3 +207,47 @@ def test_symmetric_divergence_equals_the_sums():
 def test_tet_beta_must_be_a_share():
     with pytest.raises(InvalidValueError, match=r"beta must be in \[0, 1\], but got beta=1.5"):
         TemporalEfficientLoss(lambda: torch.tensor(1.0), beta=1.5)
+
+
+# Cross-entropy and its readouts
+
+
+@pytest.mark.parametrize("readout", ["spike_rate", "mean_membrane", "softmax_membrane"])
+def test_cross_entropy_equals_the_loop(readout):
+    torch.manual_seed(3)
+    spikes = (torch.rand(5, 3, 4) < 0.4).double()
+    membranes, targets = torch.randn(5, 3, 4, dtype=torch.float64), [2, 0, 3]
+    temperature, smoothing = 0.7, 0.2
+    expected, scores = 0.0, torch.zeros(3, 4, dtype=torch.float64)
+    for sample, right in enumerate(targets):
+        for step in range(5):
+            potentials = [math.exp(u) for u in membranes[step, sample].tolist()]
+            for j in range(4):
+                scores[sample, j] += {
+                    "spike_rate": spikes[step, sample, j].item() / 5,
+                    "mean_membrane": membranes[step, sample, j].item() / 5,
+                    "softmax_membrane": potentials[j] / sum(potentials),
+                }[readout]
+        weights = [math.exp(s / temperature) for s in scores[sample].tolist()]
+        for j in range(4):
+            wanted = smoothing / 4 + (1 - smoothing) * (j == right)
+            expected -= wanted * math.log(weights[j] / sum(weights)) / 3
+    loss = CrossEntropyLoss(readout, temperature, smoothing)
+    window = NetworkWindow(spikes, membranes if loss.needs_membranes else None, ())
+    torch.testing.assert_close(loss.scores(window), scores)
+    assert loss(window, torch.tensor(targets)).item() == pytest.approx(expected, rel=1e-9)
+    assert loss.needs_membranes is (readout != "spike_rate")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"readout": "spikes"}, "readout must be one of spike_rate, mean_membrane"),
+        ({"temperature": 0.0}, "temperature must be above 0, but got temperature=0"),
+        ({"temperature": float("nan")}, "temperature must be above 0"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),
+    ],
+)
+def test_cross_entropy_refuses_values_outside_their_range(settings, message):
+    with pytest.raises(InvalidValueError, match=message):
+        CrossEntropyLoss(**settings)

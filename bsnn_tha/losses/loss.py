@@ -12,8 +12,11 @@ from bsnn_tha.nn.network import NetworkWindow
 class Loss(Protocol):
     """A scalar from a network's window and the targets, and what it reads as the answer."""
 
-    needs_membranes: ClassVar[bool]
-    """Whether it reads the output membranes, which are recorded only if it does."""
+    @property
+    def needs_membranes(self) -> bool:
+        """Whether it reads the output membranes, which are recorded only if it does."""
+        ...
+
     classifies: ClassVar[bool]
     """Whether targets are classes; otherwise a trace."""
 

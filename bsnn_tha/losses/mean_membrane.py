@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsnn_tha.losses.readouts import mean_membrane
 from bsnn_tha.nn.network import NetworkWindow
 
 
@@ -22,6 +22,7 @@ class MeanMembraneLoss:
     too. What exactly they take as the loss of a pass their text does not say.
 
     Example:
+        >>> import torch
         >>> membranes = torch.tensor([[[0.0, 2.0]], [[0.0, 4.0]]])  # [time, batch, classes]
         >>> window = NetworkWindow(torch.zeros(2, 1, 2), membranes, ())
         >>> MeanMembraneLoss().scores(window)
@@ -38,6 +39,4 @@ class MeanMembraneLoss:
 
     def scores(self, window: NetworkWindow) -> Tensor:
         """Mean potentials, ``[batch, classes]``."""
-        membranes = window.recorded_membranes()
-        # Sums over long windows want more than bfloat16's eight bits.
-        return membranes.mean(0, dtype=torch.promote_types(membranes.dtype, torch.float32))
+        return mean_membrane(window)
