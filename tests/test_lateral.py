@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bsnn_tha import LateralLeaky, Leaky
+from bsnn_tha import LateralLeaky, Leaky, reset, thresholds
 from bsnn_tha.errors import InvalidValueError
 
 
@@ -73,6 +73,45 @@ def test_steps_are_the_window_and_weights_learn(emits):
     assert torch.equal(torch.cat([first.spikes, second.spikes]), window.spikes)
     window.spikes.sum().backward()
     assert (neuron.lateral_weight.grad != 0).all()
+
+
+@pytest.mark.parametrize("route", ["window", "steps", "kept", "kept and reset"])
+def test_no_neuron_fires_before_the_first_step(route):
+    # Without lateral weights a first step is the leaky neuron's, gradients of θ and w too.
+    current = torch.randn(1, 3, 7)
+    kept = route.startswith("kept")
+    rules = [thresholds.Tanh(theta_0=0.5) for _ in range(2)]
+    plain = Leaky(0.8, rules[0])
+    lateral = LateralLeaky(0.8, rules[1], width=3, init_hidden=kept)
+    lateral.lateral_weight.data.fill_(0.7)
+    if route == "kept and reset":
+        lateral(current[0])
+        reset(lateral)
+    plain.sequence(current)[0].square().sum().backward()
+    spikes = (
+        lateral(current[0])
+        if kept
+        else lateral(current[0])[0]
+        if route == "steps"
+        else lateral.sequence(current)[0]
+    )
+    spikes.square().sum().backward()
+    assert rules[0].k.grad != 0
+    torch.testing.assert_close(rules[1].k.grad, rules[0].k.grad)
+
+
+def test_a_step_before_counts_wherever_the_window_is_cut():
+    current, gradients = torch.randn(4, 3, 7), []
+    for cut in (4, 2):
+        neuron = LateralLeaky(0.8, thresholds.Tanh(theta_0=0.5), width=3)
+        neuron.lateral_weight.data.copy_(torch.tensor([0.3, -0.2, 0.5]))
+        first = neuron.window(current[:cut])
+        spikes = first.spikes
+        if cut < 4:
+            spikes = torch.cat([spikes, neuron.window(current[cut:], first.membrane).spikes])
+        (spikes * torch.arange(1.0, 5)[:, None, None]).sum().backward()
+        gradients.append((neuron.rule.k.grad, neuron.lateral_weight.grad))
+    torch.testing.assert_close(*gradients)
 
 
 def test_broken_rules_are_named():

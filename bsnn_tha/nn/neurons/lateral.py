@@ -67,6 +67,11 @@ class LateralLeaky(Leaky):
         before = self._kept(input_.shape, mem, self.mem)
         return super().forward(input_ if before is None else input_ + self.lateral(before), mem)
 
+    def reset_mem(self) -> Tensor:
+        """Start afresh: with no step before, rather than with one at rest that did not fire."""
+        self.mem = self.mem.new_zeros(0)
+        return self.mem
+
     def lateral(self, mem: Tensor) -> Tensor:
         """What the neighbours add to the current of the step after ``mem``.
 
@@ -91,13 +96,10 @@ class LateralLeaky(Leaky):
         beta, threshold = self.beta.clamp(0, 1), self.threshold
         membranes = []
         for step_current in current:
-            membrane = integrate(
-                step_current + self.lateral(membrane),
-                membrane,
-                beta,
-                threshold,
-                self._reset_mechanism,
-            )
+            # Before the first step of all nothing fired: no gradient comes from there.
+            if start is not None or membranes:
+                step_current = step_current + self.lateral(membrane)
+            membrane = integrate(step_current, membrane, beta, threshold, self._reset_mechanism)
             membranes.append(membrane)
         stacked = torch.stack(membranes)
         if self.init_hidden:
