@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,25 @@ def dat_bytes(events: Iterable[Event], header: str = "% Version 2\n", size: int 
     words = (t | (x | y << 14 | p << 28) << 32 for x, y, p, t in events)
     body = b"".join(word.to_bytes(8, "little") for word in words)
     return header.encode() + bytes([0, size]) + body
+
+
+def aedat2_bytes(events: Iterable[Event]) -> bytes:
+    """CIFAR10-DVS as published, big-endian: an address of a DVS128 and µs; bit 0 is OFF."""
+    words = (((127 - x) << 8 | (127 - y) << 1 | 1 - p, t) for x, y, p, t in events)
+    body = b"".join(address.to_bytes(4, "big") + t.to_bytes(4, "big") for address, t in words)
+    return b"#!AER-DAT2.0\r\n# a comment\r\n" + body
+
+
+def aedat3_packet(events: Iterable[Event], kind: int = 1, overflow: int = 0) -> bytes:
+    """Valid polarity events of DVS128 Gesture as published, little-endian."""
+    words = [(1 | p << 1 | y << 2 | x << 17, t) for x, y, p, t in events]
+    header = struct.pack("<HHiiiiii", kind, 0, 8, 4, overflow, 2 * len(words), *[len(words)] * 2)
+    return header + b"".join(struct.pack("<II", *word) for word in words)
+
+
+def aedat3_bytes(*packets: bytes) -> bytes:
+    header = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
+    return header + b"".join(packets)
 
 
 def npy_bytes(events: Any, dtype: Any = np.float64) -> bytes:

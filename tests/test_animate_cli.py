@@ -282,6 +282,7 @@ def test_a_film_of_a_spectrogram(tmp_path, film):
             "network.dropout": 0.0,
             "data.num_steps": 15,
             "data.validation": 0.0,
+            "data.options.partial": True,  # ten of the twenty words
             "threshold.theta_0": 1.0,
             "threshold.theta_inf": 2.0,
             "threshold.alpha": 0.1,

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bsnn_tha.data.binning import MAX_BINS, bin_recording, binned_sensor
-from bsnn_tha.data.recordings import BinRecordings, HDF5Recordings, RawEvents
+from bsnn_tha.data.folders import BinRecordings
+from bsnn_tha.data.recordings import HDF5Recordings, RawEvents
 from bsnn_tha.errors import DataError
 
 MS = 1000
@@ -269,6 +270,31 @@ def test_places_outside_a_camera_are_refused_by_axis(axis: int, value: int, rule
     events = RawEvents(np.arange(3), tuple(places))
     with pytest.raises(DataError, match=f"{rule}.*data.options.invalid = 'drop'"):
         bin_recording(events, (2, 34, 33), 1.0, bin_us=MS, downsample=40)
+
+
+@pytest.mark.parametrize("invalid", ["refuse", "drop"])
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.float32])
+def test_a_polarity_of_minus_one_is_off(dtype: type, invalid: Any) -> None:
+    """Dropping such events would leave no OFF event."""
+    places = (np.array([-1, 1, -1], dtype), np.array([0, 1, 2]), np.array([3, 2, 1]))
+    binned = bin_recording(
+        RawEvents(np.arange(3), places), (2, 4, 4), 1.0, bin_us=MS, invalid=invalid
+    )
+    assert binned.units.tolist() == [0 + 3, 16 + 4 + 2, 8 + 1] and binned.dropped == 0
+    assert places[0].tolist() == [-1, 1, -1]
+    one_kind = (np.array([-1], dtype), np.array([0]), np.array([3]))
+    assert bin_recording(
+        RawEvents(np.arange(1), one_kind), (2, 4, 4), 1.0, bin_us=MS
+    ).units.tolist() == [3]
+
+
+def test_polarities_with_two_numbers_for_off_are_not_to_be_dropped() -> None:
+    events = RawEvents(np.arange(3), (np.array([0, 1, -1]), np.zeros(3, int), np.zeros(3, int)))
+    with pytest.raises(
+        DataError, match="must be 0 and 1, or -1 and 1, but event 2 has -1"
+    ) as error:
+        bin_recording(events, (2, 4, 4), 1.0, bin_us=MS)
+    assert "drop" not in str(error.value)
 
 
 @settings(max_examples=100, deadline=None)

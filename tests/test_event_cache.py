@@ -35,7 +35,8 @@ from hypothesis import strategies as st
 from bsnn_tha.data import event_cache
 from bsnn_tha.data.binning import bin_recording
 from bsnn_tha.data.event_cache import Binning, EventStore, cached_events
-from bsnn_tha.data.recordings import BinRecordings, HDF5Recordings
+from bsnn_tha.data.folders import BinRecordings
+from bsnn_tha.data.recordings import HDF5Recordings
 from bsnn_tha.errors import DataError
 
 BINNING = Binning(1000)

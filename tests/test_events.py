@@ -27,6 +27,7 @@ from bsnn_tha.data.events import SHD
 from bsnn_tha.errors import DataError, InvalidValueError
 
 Load = Callable[..., Dataset]
+ALL = "100% of the events in the windows"
 
 
 @pytest.fixture
@@ -91,12 +92,12 @@ def stored(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Load:
         (
             "spoken-digits", 333, (700,), 20, [1800, 200, 500],
             "SpokenDigits, 1,800 training, 200 validation (stratified, seed 0), "
-            "500 test recordings, bins of 3 ms",
+            "500 test recordings, bins of 3 ms, 99.9% of the events in the windows",
         ),
         (
             "saccade-digits", 300, (2, 34, 34), 10, [900, 100, 300],
             "SaccadeDigits, 900 training, 100 validation (stratified, seed 0), "
-            "300 test recordings, bins of 1 ms",
+            "300 test recordings, bins of 1 ms, 99.9% of the events in the windows",
         ),
     ],
 )  # fmt: skip
@@ -179,7 +180,8 @@ def test_dvs_gesture_files_placed_by_hand(tmp_path: Path, load: Load) -> None:
     assert (data.input_shape, data.num_classes, data.static) == ((2, 32, 32), 11, False)
     assert lengths(data) == [11, 11, 11]
     assert data.source.startswith("DVSGesture, 11 training, 11 validation (stratified, seed 0), 11")
-    assert data.source.endswith("bins of 5 ms") and data.test_groups == {}
+    assert data.source.endswith("bins of 5 ms, 46.6% of the events in the windows")
+    assert data.test_groups == {}
     train, _ = whole(data.train)
     test, labels = whole(data.test)
     assert train.shape == (100, 11, 2, 32, 32) and test.shape == (360, 11, 2, 32, 32)
@@ -209,7 +211,7 @@ def test_shd_files_placed_by_hand(tmp_path: Path, load: Load) -> None:
     write_shd(tmp_path / "data", train=[1, 2] * 10, test=[2, 3, 3, 3] * 5)
     data = load("shd")
     assert (data.input_shape, data.num_classes, lengths(data)) == ((700,), 20, [20, None, 20])
-    assert data.source == "SHD, 20 training, 20 test recordings, bins of 3 ms"
+    assert data.source == "SHD, 20 training, 20 test recordings, bins of 3 ms, " + ALL
     frames, targets = whole(data.test)
     expected = torch.zeros(10, 20, 700)
     for label in range(20):
@@ -294,7 +296,7 @@ def test_options_reach_the_parts_they_are_for(tmp_path: Path, load: Load) -> Non
     assert [p.random_start for p in parts] == [True, False, False]
     assert [p.start for p in parts] == [6, 6, 6]
     assert [p.counted for p in parts] == [False] * 3
-    assert data.input_shape == (2, 8, 8) and data.source.endswith("bins of 2.5 ms")
+    assert data.input_shape == (2, 8, 8) and ", bins of 2.5 ms, " in data.source
 
 
 def test_start_ms_skips_whole_bins(tmp_path: Path, load: Load) -> None:
@@ -311,7 +313,7 @@ def test_invalid_events_are_refused_or_dropped_and_counted(tmp_path: Path, load:
         load("nmnist")
     assert str(bad) in one_line(error)
     data = load("nmnist", invalid="drop")
-    assert data.source.endswith("bins of 1 ms, 1 invalid events left out")
+    assert data.source.endswith(", 1 invalid events left out")
     frames, _ = whole(data.test)
     assert frames[:, 3].sum() == frames[0, 3, 1, 1, 1] == 1
 

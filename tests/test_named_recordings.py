@@ -20,12 +20,8 @@ from hypothesis import strategies as st
 
 from bsnn_tha.data import load_dataset
 from bsnn_tha.data.binning import bin_recording, binned_sensor
-from bsnn_tha.data.recordings import (
-    AedatRecordings,
-    DatRecordings,
-    NamedBinRecordings,
-    RawEvents,
-)
+from bsnn_tha.data.folders import AedatRecordings, DatRecordings, NamedBinRecordings
+from bsnn_tha.data.recordings import RawEvents
 from bsnn_tha.errors import DataError, InvalidValueError
 
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -120,10 +116,9 @@ def test_dat_headers_of_several_lines_and_no_events(tmp_path):
         (dat_bytes(EVENTS, "% Version 1\n"), "has version 1, 8 bytes for each event"),
         (dat_bytes(EVENTS, "% Height 100\n"), "has version , 8 bytes for each event"),
         (dat_bytes(EVENTS, size=16), "has version 2, 16 bytes for each event"),
-        (b"", "has version , 0 bytes for each event and 0 bytes of events"),
         (b"% Version 2", "has version 2, 0 bytes for each event"),
     ],
-    ids=["cut", "version", "no_version", "size", "empty", "header_only"],
+    ids=["cut", "version", "no_version", "size", "header_only"],
 )
 def test_damaged_dat_files(tmp_path, content, problem):
     path = write(tmp_path / "cars" / "a.dat", content)
@@ -195,8 +190,15 @@ def test_n_caltech101_needs_all_its_classes(tmp_path, load):
     data = load("n-caltech101")
     assert data.num_classes == 101 and len(data.test) == 101 and len(data.train) == 202
     (folder / "class_003").rename(tmp_path / "elsewhere")
-    message = "n-caltech101 must have a folder with recordings for each of its 101 classes, but has"
-    with pytest.raises(DataError, match=f"^{message} 100: class_000, .*, …$"):
+    message = "n-caltech101 must have recordings of each of its classes, but its part 'all' has 100"
+    with pytest.raises(DataError, match=f"^{message} of 101 classes; place them"):
+        load("n-caltech101")
+    for name in ("class_003", "extra"):
+        write(folder / name / "image_0.bin", bin_bytes(EVENTS))
+    message = (
+        "n-caltech101 must have 101 classes, but there are recordings in 102 folders: class_000"
+    )
+    with pytest.raises(DataError, match=f"^{message}, .*, …; move away what is no class$"):
         load("n-caltech101")
 
 

@@ -21,13 +21,8 @@ from hypothesis import strategies as st
 
 from bsnn_tha.data.binning import bin_recording
 from bsnn_tha.data.event_cache import Binning, cached_events
-from bsnn_tha.data.recordings import (
-    BinRecordings,
-    HDF5Recordings,
-    NpyRecordings,
-    Recordings,
-    TonicRecordings,
-)
+from bsnn_tha.data.folders import BinRecordings, NpyRecordings
+from bsnn_tha.data.recordings import HDF5Recordings, Recordings, TonicRecordings
 from bsnn_tha.errors import DataError
 
 
@@ -190,9 +185,9 @@ def bin_folder(root: Path, content: bytes, name: str = "7/00001.bin") -> Path:
 
 def test_bin_hands_out_what_was_written(tmp_path: Path) -> None:
     bin_folder(tmp_path, bin_bytes(BIN_EVENTS))
-    bin_folder(tmp_path, b"", "0/00002.bin")
+    overflow = (0, 240, 0, 0)
+    bin_folder(tmp_path, bin_bytes([overflow]), "0/00002.bin")
     write(tmp_path / "README.txt", b"no recording")
-    write(tmp_path / "notes" / "1.bin", b"not in a folder of a class")
     recordings = BinRecordings(tmp_path)
     assert len(recordings) == 2 and recordings.labels.tolist() == [0, 7]
     assert (recordings.sensor, recordings.microseconds) == ((2, 34, 34), 1.0)
@@ -227,18 +222,10 @@ def test_bin_places_outside_the_sensor_are_named(tmp_path: Path) -> None:
     assert build(recordings, tmp_path / "cache", invalid="drop").dropped == 1
 
 
-@pytest.mark.parametrize("folder", ["7a", "1.5", "0x1", "²"])
-def test_bin_folders_must_be_numbers(tmp_path: Path, folder: str) -> None:
-    bin_folder(tmp_path, b"", f"{folder}/1.bin")
-    with pytest.raises(DataError) as error:
-        read_all(BinRecordings(tmp_path))
-    assert re.search("named after its class, a number|there are no files", one_line(error))
-
-
 def test_a_recording_that_cannot_be_read_is_not_taken_for_a_cache_that_cannot_be_written(
     tmp_path: Path,
 ) -> None:
-    recordings = BinRecordings(bin_folder(tmp_path / "data", b""))
+    recordings = BinRecordings(bin_folder(tmp_path / "data", bin_bytes(BIN_EVENTS)))
     recordings.fingerprint = lambda: []  # type: ignore[method-assign]
     (tmp_path / "data" / "7" / "00001.bin").unlink()
     with pytest.raises(DataError, match=r"00001\.bin") as error:
@@ -305,7 +292,6 @@ def npz() -> bytes:
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        (b"", "not a readable array file"),
         (b"rubbish", "not a readable array file"),
         (GOOD_NPY[:50], "not a readable array file"),
         (GOOD_NPY[:-1], "not a readable array file"),
@@ -322,7 +308,7 @@ def npz() -> bytes:
         (saved(np.zeros((3, 5))), r"\[events, 4\], but got \(3, 5\)"),
         (saved(np.zeros((4, 3, 4))), r"\[events, 4\], but got \(4, 3, 4\)"),
         (saved(np.full((2, 4), "a")), "a time that is a number"),
-        (saved(np.zeros((2, 4), [("x", int), ("t", int)])), "a time that is a number"),
+        (saved(np.zeros((2, 4), [("x", int), ("t", int)])), "must have one field p"),
         (npy_bytes([[0, 0, 2, 0]]), "polarity from 0 to 1, but event 0 has 2"),
         (npy_bytes([[128, 0, 0, 0]]), "x from 0 to 127, but event 0 has 128"),
         (npy_bytes([[0, 128, 0, 0]]), "y from 0 to 127, but event 0 has 128"),
@@ -338,18 +324,23 @@ def test_npy_damage_is_named(tmp_path: Path, content: bytes, rule: str) -> None:
     assert str(tmp_path / "user02_fluorescent" / "4.npy") in one_line(error)
 
 
-@pytest.mark.parametrize("name", ["a", "-1", "1.0", "²", "0_"])
-def test_npy_files_must_be_named_after_a_number(tmp_path: Path, name: str) -> None:
-    npy_folder(tmp_path, GOOD_NPY, f"user01_lab/{name}.npy")
-    with pytest.raises(DataError, match=f"its class, a number, but got '{name}'") as error:
-        build(NpyRecordings(tmp_path), tmp_path / "cache")
+@pytest.mark.parametrize("name", ["a", "-1", "1.0", "²", "0_", "11"])
+@pytest.mark.parametrize(
+    ("read", "path", "content"),
+    [
+        (BinRecordings, "{}/1.bin", bin_bytes(BIN_EVENTS)),
+        (NpyRecordings, "user01_lab/{}.npy", GOOD_NPY),
+    ],
+    ids=["bin", "npy"],
+)
+def test_recordings_are_named_after_a_class_of_the_set(
+    tmp_path: Path, read: Callable[[Path], Recordings], path: str, content: bytes, name: str
+) -> None:
+    write(tmp_path / "data" / path.format(name), content)
+    rule = rf"{path.format(name)} must be named after one of the \d+ classes, but got '{name}'"
+    with pytest.raises(DataError, match=rule) as error:
+        build(read(tmp_path / "data"), tmp_path / "cache")
     one_line(error)
-
-
-def test_npy_class_numbers_must_exist(tmp_path: Path) -> None:
-    npy_folder(tmp_path, GOOD_NPY, "user01_lab/11.npy")
-    with pytest.raises(DataError, match=r"from 0 to 10, but .*11\.npy has 11"):
-        build(NpyRecordings(tmp_path), tmp_path / "cache", classes=11)
 
 
 # ------------------------------------------------------------ data sets of tonic
@@ -380,6 +371,56 @@ def test_a_tonic_camera_keeps_its_axes_apart() -> None:
     assert binned.ends.tolist() == [1, 2]
     assert binned.units.tolist() == [0 * 18 + 1 * 6 + 0, 1 * 18 + 2 * 6 + 5]
     assert recordings.where(0) == "sample 0 of fake" and recordings.fingerprint() == ["fake", 1]
+
+
+@pytest.mark.parametrize(
+    "names", [("x", "y", "t", "p"), ("X", "Y", "timestamp", "polarity"), ("x", "y", "ts", "pol")]
+)
+@pytest.mark.parametrize("records", [True, False], ids=["records", "columns"])
+def test_fields_of_events_in_the_spellings_people_have(names: Any, records: bool) -> None:
+    columns = dict(zip(names, ([5, 0], [2, 1], [1500, 10], [1, -1]), strict=True))
+    events: Any = columns
+    if records:
+        events = np.zeros(2, [(name, "i4") for name in names])
+        for name, values in columns.items():
+            events[name] = values
+    recordings = TonicRecordings(LikeTonic((6, 3, 2), [(events, 4)]), "fake", microseconds=1000)
+    binned = bin_recording(recordings[0], recordings.sensor, recordings.microseconds, bin_us=10**6)
+    assert binned.ends.tolist() == [1, 2]
+    assert binned.units.tolist() == [0 * 18 + 1 * 6 + 0, 1 * 18 + 2 * 6 + 5]
+
+
+@pytest.mark.parametrize("names", [("x", "y", "t"), ("x", "y", "t", "p", "pol")])
+def test_fields_that_are_missing_or_there_twice_are_named(names: Any) -> None:
+    events = np.zeros(2, [(name, "i4") for name in names])
+    recordings = TonicRecordings(LikeTonic((6, 3, 2), [(events, 4)]), "fake")
+    rule = f"events of sample 0 of fake must have one field p .* have {', '.join(names)};"
+    with pytest.raises(DataError, match=rule) as error:
+        recordings[0]
+    one_line(error)
+
+
+def test_npy_files_of_records(tmp_path: Path) -> None:
+    events = np.array([(5, 6, 1, 17)], [("x", "u2"), ("y", "u2"), ("p", "?"), ("t", "f8")])
+    times, (polarity, y, x) = NpyRecordings(npy_folder(tmp_path, saved(events)))[0]
+    assert [times[0], polarity[0], y[0], x[0]] == [17, True, 6, 5]
+
+
+@pytest.mark.parametrize("kind", ["link", "virtual", "external"])
+def test_hdf5_does_not_read_other_files(tmp_path: Path, kind: str) -> None:
+    secret = write(tmp_path / "secret.h5", hdf5(labels=[3, 4]))
+    path = write(tmp_path / "a.h5", hdf5(labels=None))
+    with h5py.File(path, "a") as file:
+        if kind == "link":
+            file["labels"] = h5py.ExternalLink(str(secret), "labels")
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout((2,), "i8")
+            layout[:] = h5py.VirtualSource(str(secret), "labels", (2,))
+            file.create_virtual_dataset("labels", layout)
+        else:
+            file.create_dataset("labels", (2,), "i8", external=[(str(secret), 0, 16)])
+    with pytest.raises(DataError, match="labels is in another file"):
+        read_all(HDF5Recordings(path))
 
 
 def test_a_tonic_sensor_of_one_row_has_one_axis() -> None:

@@ -85,6 +85,7 @@ def events(tmp_path):
             "data.batch_size": 20,
             "data.validation": 0.0,
             "data.options.random_start": True,
+            "data.options.partial": True,  # four classes
             "threshold.theta_0": 1.0,
             "threshold.theta_inf": 2.0,
             "threshold.alpha": 0.1,

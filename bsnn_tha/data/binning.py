@@ -25,6 +25,24 @@ Invalid = Literal["refuse", "drop"]
 """What to do about events that cannot be: raise an error, or leave them out."""
 
 
+TimeUnit = Literal["us", "ms", "s"]
+TIME_UNITS: dict[TimeUnit, float] = {"us": 1.0, "ms": 1e3, "s": 1e6}
+"""Units that recordings have their times in, in µs."""
+
+
+def unit_name(microseconds: float) -> str:
+    """A unit of time in words.
+
+    Example:
+        >>> unit_name(1e3), unit_name(40)
+        ('ms', 'units of 40 µs')
+    """
+    for name, value in TIME_UNITS.items():
+        if value == microseconds:
+            return name
+    return f"units of {microseconds:g} µs"
+
+
 class BinnedRecording(NamedTuple):
     """One sample in time bins."""
 
@@ -68,7 +86,8 @@ def bin_recording(
 ) -> BinnedRecording:
     """Sort the events of one sample into time bins.
 
-    Events need not come in order of time. Within a bin their order is kept.
+    Events need not come in order of time. Within a bin their order is kept. Polarities
+    may be 0 and 1 or, as many recordings have them, −1 (OFF, as 0) and 1.
 
     Args:
         events: as read.
@@ -93,6 +112,7 @@ def bin_recording(
         >>> binned.ends.tolist(), binned.units.tolist()
         ([2, 2, 2, 2, 3], [5, 5, 6])
     """
+    events = _with_off_as_zero(events, sensor)
     valid = _valid(events, sensor, invalid, where)
     dropped = 0
     if valid is not None:
@@ -115,12 +135,27 @@ def bin_recording(
     if last >= MAX_BINS:
         raise DataError(
             f"{where} must be shorter than {MAX_BINS:,} bins of {bin_us / 1000:g} ms, but its last "
-            f"event is in bin {last:,}; its clock is broken, or data.options.bin_ms is too small"
+            f"event is in bin {last:,}; its clock is broken, data.options.bin_ms is too small, or "
+            f"its times are not in {unit_name(microseconds)} (data.options.time_unit)"
         )
     if (np.diff(bins) < 0).any():
         units = units[np.argsort(bins, kind="stable")]
     ends = np.cumsum(np.bincount(bins, minlength=last + 1)).astype(np.uint32)
     return BinnedRecording(ends, units, dropped)
+
+
+def _with_off_as_zero(events: RawEvents, sensor: tuple[int, ...]) -> RawEvents:
+    """The same events with polarities −1 and 1 as 0 and 1.
+
+    A recording that has −1 and 0 as well is left as it is: what its zeros mean is not known.
+    """
+    if len(sensor) != 3 or sensor[0] != 2 or len(events.coordinates) != 3:
+        return events
+    polarity, *places = events.coordinates
+    if polarity.dtype.kind not in "if" or not (polarity == -1).any() or (polarity == 0).any():
+        return events
+    zeros_and_ones = np.where(polarity == -1, 0, polarity)
+    return RawEvents(events.times, (zeros_and_ones, *places))
 
 
 def _valid(
@@ -145,6 +180,11 @@ def _valid(
         ok = (values >= 0) & (values < limit)
         if invalid == "refuse" and not ok.all():
             first = int(np.argmin(ok))
+            if values is events.coordinates[0] and values[first] == -1 and len(sensor) == 3:
+                raise DataError(
+                    f"polarities of {where} must be 0 and 1, or -1 and 1, but event {first} has "
+                    "-1 and others have 0; write one number for OFF"
+                )
             raise DataError(
                 f"each event of {where} must have {rule}, but event {first} has {values[first]}; "
                 "repair the file, or leave such events out with data.options.invalid = 'drop'"

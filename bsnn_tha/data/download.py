@@ -10,11 +10,13 @@ processes at once.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import logging
 import shutil
 import sys
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +103,8 @@ def fetch_unpacked(file: RemoteFile, folder: Path, member: str) -> Path:
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{member}.") as temporary:
             _unpack(archive, temporary)
             unpacked = Path(temporary) / member
+            if unpacked.is_symlink():  # it would point elsewhere once it is moved
+                raise DataError(f"{member} is a link")
             try:
                 unpacked.rename(path)
             except OSError:
@@ -115,6 +119,34 @@ def fetch_unpacked(file: RemoteFile, folder: Path, member: str) -> Path:
             f" ({reason}); delete it so that it is downloaded again, or place {member} at {path}"
         ) from error
     return path
+
+
+def unpack_beside(path: Path) -> bool:
+    """Whether ``path`` is there now because ``path.gz`` lay beside it.
+
+    Raises:
+        DataError: that file is damaged, or the folder cannot be written. Nothing is left
+            under the name of ``path``.
+    """
+    packed = path.with_name(f"{path.name}.gz")
+    if not packed.is_file():
+        return False
+    logger.info("unpacking %s", packed)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
+            unpacked = Path(temporary) / path.name
+            with gzip.open(packed) as source, unpacked.open("wb") as target:
+                shutil.copyfileobj(source, target)
+            if not unpacked.stat().st_size:
+                raise EOFError("it is empty")
+            unpacked.replace(path)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{packed} must be an intact gzip file in a folder that can be written, but unpacking "
+            f"it failed ({reason}); replace it, or place {path.name} beside it"
+        ) from error
+    return True
 
 
 def _unpack(archive: Path, folder: str) -> None:

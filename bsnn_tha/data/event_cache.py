@@ -35,7 +35,7 @@ from bsnn_tha.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Of the folder's content; a change makes all older caches unknown."""
 CHECKED_BYTES = 1 << 30
 """Files up to this size are checksummed when opened, larger ones measured only."""
@@ -103,6 +103,19 @@ class EventStore:
     def bins(self, sample: int) -> int:
         """Time bins up to the sample's last event."""
         return int(self._bins[sample + 1] - self._bins[sample])
+
+    def lengths(self) -> np.ndarray:
+        """Time bins of every sample, ``[samples]``."""
+        return np.diff(self._bins)
+
+    def events_before(self, bins: int | np.ndarray) -> np.ndarray:
+        """Events of every sample in its first bins, ``[samples]``, int64."""
+        lengths = self.lengths()
+        taken = np.minimum(lengths, bins)
+        counts = np.zeros(len(self), np.int64)
+        some = taken > 0
+        counts[some] = self._ends[(self._bins[:-1] + taken - 1)[some]]
+        return counts
 
     def window(self, sample: int, start: int, steps: int) -> EventWindow:
         """Up to ``steps`` bins of a sample from bin ``start`` on."""

@@ -27,6 +27,9 @@ of N-Cars (100 ms). For T steps of DVS-CIFAR10 set ``bin_ms`` to about 1300 / T:
 for 10 steps, 160 for 8, 185 for 7. Frames of 48 × 48 are what LT-SNN's counts of
 parameters tell. Its frames are binary: ``counted = false``.
 
+Files may also lie there as their authors published them: ``DvsGesture`` with its AEDAT 3.1
+files and lists of trials, CIFAR10-DVS as ``.aedat``, ``shd_train.h5.gz``.
+
 DVS-CIFAR10 and N-Caltech101 come in one part; a tenth of every class, the same
 recordings whatever the seed, is the test part. The published files of these last
 three sets were not at hand: their readers are tested on files made here after their
@@ -37,6 +40,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial as bound
 from pathlib import Path
 from typing import Annotated
 
@@ -45,20 +49,21 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bsnn_tha.data.binning import Invalid, Origin
+from bsnn_tha.data.binning import TIME_UNITS, Invalid, Origin, TimeUnit
+from bsnn_tha.data.class_names import CLASS_NAMES
+from bsnn_tha.data.coverage import check_coverage, together
 from bsnn_tha.data.dataset import Dataset, stratified_split
-from bsnn_tha.data.download import RemoteFile, fetch_unpacked
+from bsnn_tha.data.download import RemoteFile, fetch_unpacked, unpack_beside
 from bsnn_tha.data.event_cache import Binning, EventStore, cached_events
 from bsnn_tha.data.event_split import EventSplit
-from bsnn_tha.data.recordings import (
+from bsnn_tha.data.folders import (
     AedatRecordings,
     BinRecordings,
     DatRecordings,
-    HDF5Recordings,
     NamedBinRecordings,
-    NpyRecordings,
-    Recordings,
 )
+from bsnn_tha.data.gestures import find_published, read_gestures
+from bsnn_tha.data.recordings import HDF5Recordings, Recordings
 from bsnn_tha.errors import DataError, InvalidValueError
 
 HOUR = 3_600_000.0
@@ -80,6 +85,8 @@ class EventSet:
         parts: file or folder of the training and of the test recordings; or of all
             of them, of which :data:`TEST_SHARE` is then the test part.
         read: makes recordings of one of them.
+        published: finds a part in another usual form that ``read`` takes; called with
+            the data root, ``title`` and the part's number if the part is not there.
         num_classes: labels are below it.
         bin_ms: width of a time bin, unless a configuration says otherwise.
         downsample, size, origin: likewise.
@@ -97,6 +104,7 @@ class EventSet:
     downsample: int = 1
     size: int | None = None
     origin: Origin = "zero"
+    published: Callable[[Path, str, int], Path | None] | None = None
     tonic: str | None = None
     obtain: str = "place the files there"
 
@@ -117,6 +125,8 @@ class EventSet:
         random_start: bool = False,
         test_steps: Annotated[int, Field(ge=1)] | None = None,
         invalid: Invalid = "refuse",
+        time_unit: TimeUnit | None = None,
+        partial: bool = False,
     ) -> Dataset:
         """Windows of T time bins, from cached binned recordings.
 
@@ -142,10 +152,14 @@ class EventSet:
             invalid: ``"refuse"`` recordings with events that cannot be
                 (outside the sensor, negative or NaN times), or ``"drop"``
                 such events.
+            time_unit: of the recordings' times, ``"us"``, ``"ms"`` or ``"s"``, if it
+                is not the layout's own. Named here it is not doubted.
+            partial: take what is there if classes are missing from a part.
 
         Raises:
             DataError: files are missing and cannot be downloaded, damaged, or
-                hold invalid events or labels.
+                hold invalid events or labels; classes are missing without
+                ``partial``; windows see next to nothing.
             InvalidValueError: a setting breaks a rule.
         """
         if not 0 <= validation < 1:
@@ -166,16 +180,29 @@ class EventSet:
         )
         start = _first_bin(start_ms, binning.bin_us)
         # Both parts are located before the first is read: a failed download comes early.
-        recordings = [self.read(self._locate(root, part)) for part in range(len(self.parts))]
-        for part in recordings:
-            self._check_classes(part)
+        paths = [self._locate(root, part) for part in range(len(self.parts))]
+        recordings = [self.read(path) for path in paths]
         names = ("train", "test") if len(self.parts) == 2 else ("all",)
+        title = self.title
+        for part, part_name in zip(recordings, names, strict=True):
+            if time_unit is not None:
+                part.microseconds = TIME_UNITS[time_unit]
+            title += self._missing(part, part_name, partial)
         stores = [
             cached_events(r, f"{self.name}-{name}", binning, self.num_classes, cache)
             for r, name in zip(recordings, names, strict=True)
         ]
         whole = _split(stores[0], num_steps, start, counted)
         test = _split(stores[-1], test_steps or num_steps, start, counted)
+        seen = [
+            check_coverage(split, f"{self.name} ({name})", part.microseconds, time_unit is not None)
+            for split, name, part in zip(
+                (replace(whole, random_start=random_start), test)[: len(stores)],
+                names,
+                recordings,
+                strict=True,
+            )
+        ]
         if len(stores) == 1:
             kept, held = stratified_split(whole.targets, TEST_SHARE, _TEST_SEED)
             whole, test = whole.select(kept), test.select(held)
@@ -193,34 +220,53 @@ class EventSet:
             train=replace(whole, random_start=random_start),
             validation=held_out,
             test=test,
-            source=f"{self.title}, {len(whole):,} training,{note} {len(test):,} test "
-            f"recordings, bins of {binning.bin_us / 1000:g} ms"
+            source=f"{title}, {len(whole):,} training,{note} {len(test):,} test "
+            f"recordings, bins of {binning.bin_us / 1000:g} ms, {together(seen)}"
             + (f", {dropped:,} invalid events left out" if dropped else ""),
             test_groups=_speakers(recordings[0], recordings[-1]),
             step_ms=binning.bin_us / 1000,
         )
 
-    def _check_classes(self, recordings: Recordings) -> None:
-        """Classes that are numbered by their names must all be there, or numbers shift."""
-        classes = getattr(recordings, "class_names", None)
-        if classes is not None and len(classes) != self.num_classes:
+    def _missing(self, recordings: Recordings, part: str, partial: bool) -> str:
+        """A note for the title on classes without a recording; an error unless asked for."""
+        names = list(getattr(recordings, "class_names", CLASS_NAMES.get(self.name, ())))
+        if len(names) > self.num_classes:
             raise DataError(
-                f"{self.name} must have a folder with recordings for each of its "
-                f"{self.num_classes} classes, but has {len(classes)}: {', '.join(classes[:5])}"
-                + (", …" if len(classes) > 5 else "")
+                f"{self.name} must have {self.num_classes} classes, but there are recordings in "
+                f"{len(names)} folders: {_listed(names)}; move away what is no class"
             )
+        labels = recordings.labels
+        if labels.dtype.kind not in "iu" or not np.isin(labels, range(self.num_classes)).all():
+            return ""  # the cache names such labels
+        missing = np.setdiff1d(range(self.num_classes), labels).tolist()
+        count = f"{self.num_classes - len(missing)} of {self.num_classes} classes"
+        if missing and not partial:
+            known = len(names) == self.num_classes
+            raise DataError(
+                f"{self.name} must have recordings of each of its classes, but its part {part!r} "
+                f"has {count}"
+                + (f", none of {_listed([names[label] for label in missing])}" if known else "")
+                + "; place them, or use what is there with data.options.partial = true"
+            )
+        return f" ({part}: {count})" if missing else ""
 
     def _locate(self, root: Path, part: int) -> Path:
         folder, name = root / self.title, self.parts[part]
         path = folder / name
-        if path.exists():
+        if path.exists() or unpack_beside(path):
             return path
+        if self.published is not None and (found := self.published(root, self.title, part)):
+            return found
         if self.tonic is None:
             raise DataError(
                 f"{self.name} cannot be downloaded and there is no {path}; {self.obtain}, "
                 "or name the folder that holds them with --data-root or BSNN_THA_DATA"
             )
         return fetch_unpacked(_remote_file(self.tonic, part), folder, name)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def _remote_file(dataset: str, part: int) -> RemoteFile:
@@ -276,11 +322,12 @@ DVS_GESTURE = EventSet(
     name="dvs-gesture",
     title="DVSGesture",
     parts=("ibmGestureTrain", "ibmGestureTest"),
-    read=NpyRecordings,
+    read=read_gestures,
     num_classes=11,
     bin_ms=5.0,
     downsample=4,
     origin="first",
+    published=find_published,
     tonic="DVSGesture",
 )
 SHD = EventSet(
@@ -305,7 +352,7 @@ DVS_CIFAR10 = EventSet(
     name="dvs-cifar10",
     title="CIFAR10DVS",
     parts=("",),
-    read=AedatRecordings,
+    read=bound(AedatRecordings, classes=CLASS_NAMES["dvs-cifar10"]),
     num_classes=10,
     bin_ms=43.0,
     size=48,
@@ -327,7 +374,7 @@ N_CARS = EventSet(
     name="n-cars",
     title="NCARS",
     parts=("n-cars_train", "n-cars_test"),
-    read=DatRecordings,
+    read=bound(DatRecordings, classes=("background", "cars")),
     num_classes=2,
     bin_ms=10.0,
     size=48,
