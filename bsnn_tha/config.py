@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bsnn_tha.config_history import in_todays_keys
 from bsnn_tha.data.augment import Augmentation
 from bsnn_tha.equations.quantizers import Quantizer, Weights, choose_quantizer
 from bsnn_tha.errors import InvalidValueError
@@ -233,13 +234,13 @@ class RunConfig(Section):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunConfig:
-        """Validate nested tables.
+        """Validate nested tables; keys of earlier versions are read as today's.
 
         Raises:
             InvalidValueError: one line on the first thing that is wrong.
         """
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(in_todays_keys(values))
         except ValidationError as error:
             raise InvalidValueError(_one_line(cls, error)) from None
 
