@@ -25,9 +25,9 @@ from bsnn_tha.functional.lif import lif_sequence
 from bsnn_tha.losses import spike_count_loss
 from bsnn_tha.nn import thresholds
 from bsnn_tha.nn.network import SpikingNetwork
+from bsnn_tha.nn.neurons.kept_state import reset
 from bsnn_tha.nn.neurons.lateral import LateralLeaky
 from bsnn_tha.nn.neurons.leaky import AnnealedLeaky, Leaky
-from bsnn_tha.nn.neurons.neuron import reset
 from bsnn_tha.nn.neurons.synaptic import Synaptic
 from bsnn_tha.nn.thresholds import ThresholdRule
 from bsnn_tha.nn.weights.binary import BinaryConv2d, BinaryLinear

@@ -669,7 +669,7 @@ def test_values_per_layer_reach_their_layers(digits):
     neurons = [layer.neuron for layer in config.build_network((1, 8, 8)).layers]
     assert [neuron.beta.item() for neuron in neurons] == [0.5, 0.25, 0.75]
     assert [neuron.surrogate.slope for neuron in neurons] == [1.0, 2.0, 3.0]
-    assert [neuron.alpha.item() for neuron in neurons] == [0.5, 0.25, 0.125]
+    assert [neuron.rule.alpha.item() for neuron in neurons] == [0.5, 0.25, 0.125]
     assert {neuron.surrogate_centre for neuron in neurons} == {"moving"}
     assert {neuron.reset_mechanism for neuron in neurons} == {"zero"}
 

@@ -265,7 +265,7 @@ def test_settings_by_layer():
     assert [neuron.beta.item() for neuron in neurons] == pytest.approx([0.9, 0.8, 0.7])
     assert [neuron.threshold.item() for neuron in neurons] == [1, 2, 3]
     assert [neuron.theta_inf.item() for neuron in neurons] == [4, 5, 6]
-    assert [neuron.alpha.item() for neuron in neurons] == [0.25] * 3
+    assert [neuron.rule.alpha.item() for neuron in neurons] == [0.25] * 3
     assert [n.surrogate for n in neurons] == [FastSigmoid(2.0), Sigmoid(3.0), FastSigmoid(4.0)]
     assert [getattr(layer.dropout, "p", 0.0) for layer in network.layers] == [0.0, 0.1, 0.2]
 

@@ -46,7 +46,7 @@ def test_a_window_is_the_papers_loop(reset_mechanism, backend):
     assert 0.02 < spikes.mean() < 0.9
     for i in range(2):
         for j in range(3):
-            kappa, beta = neuron.synaptic_decay.item(), neuron.beta.item()
+            kappa, beta = neuron.alpha.item(), neuron.beta.item()
             z, u = by_loop(current[:, i, j].tolist(), kappa, beta, 1.25, reset_mechanism)
             assert spikes[:, i, j].tolist() == z
             assert membranes[:, i, j].tolist() == pytest.approx(u, rel=1e-9, abs=1e-12)
@@ -93,7 +93,7 @@ def test_gradients_are_those_of_autograd_through_the_steps(reset_mechanism):
     results = []
     for by_steps in (False, True):
         neuron = Synaptic(
-            0.7, 0.9, thresholds.Learned(0.8, (4,)), learn_synaptic_decay=True, learn_beta=True,
+            0.7, 0.9, thresholds.Learned(0.8, (4,)), learn_alpha=True, learn_beta=True,
             reset_mechanism=reset_mechanism, slope=3.0, surrogate_centre="moving",
         ).double()  # fmt: skip
         leaf = current.clone().requires_grad_()
@@ -108,9 +108,7 @@ def test_gradients_are_those_of_autograd_through_the_steps(reset_mechanism):
         else:
             z, u = neuron.sequence(leaf, record=True)
         (gz * z + gm * u).sum().backward()
-        results.append(
-            [leaf.grad, neuron.synaptic_decay.grad, neuron.beta.grad, neuron.threshold.grad]
-        )
+        results.append([leaf.grad, neuron.alpha.grad, neuron.beta.grad, neuron.threshold.grad])
     for fast, slow in zip(*results, strict=True):
         torch.testing.assert_close(fast, slow)
 

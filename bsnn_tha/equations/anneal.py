@@ -92,13 +92,19 @@ def check_annealing(theta_0: float, theta_inf: float, alpha: float) -> None:
         raise InvalidValueError(f"alpha must be in (0, 1], but got alpha={alpha:g}")
 
 
-def check_threshold(theta_0: float) -> None:
-    """Raise unless θ0 is a finite number above 0.
+def check_threshold(theta_0: float | Tensor, name: str = "theta_0") -> None:
+    """Raise unless θ0 is a finite number above 0, or a tensor of such numbers.
+
+    Args:
+        theta_0: θ0.
+        name: by which it was given.
 
     Raises:
         InvalidValueError: naming the rule and the value.
     """
-    if not theta_0 > 0 or not math.isfinite(theta_0):
+    values = torch.as_tensor(theta_0)
+    wrong = values[~((values > 0) & values.isfinite())]
+    if wrong.numel():
         raise InvalidValueError(
-            f"theta_0 must be a finite number above 0, but got theta_0={theta_0:g}"
+            f"{name} must be a finite number above 0, but got {name}={wrong[0].item():g}"
         )

@@ -39,9 +39,9 @@ from bsnn_tha.functional.transforms import transformed
 
 def lif_sequence(
     current: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    centre: Tensor,
+    beta: Tensor | float,
+    threshold: Tensor | float,
+    centre: Tensor | float,
     surrogate: Surrogate,
     reset: Reset = "subtract",
     membrane: Tensor | None = None,
@@ -57,9 +57,10 @@ def lif_sequence(
     Args:
         current: I, ``[time, batch, ...]``, at least one step. A constant
             current may be an ``expand``-ed view: it is only read.
-        beta: decay β per time step, in [0, 1]; broadcasts against
-            ``[batch, ...]``. Receives its gradient if it asks for one.
-        threshold: θ, broadcasts likewise and may be learned likewise.
+        beta: decay β per time step, in [0, 1]; a number or a tensor that broadcasts
+            against ``[batch, ...]``. Receives its gradient if it asks for one.
+        threshold: θ, broadcasts likewise and may be learned likewise. Where β, θ
+            or ``membrane`` are larger than a step, the current is expanded.
         centre: where the surrogate is centred; no gradient.
         surrogate: a shape from :mod:`bsnn_tha.equations.surrogate`.
         reset: ``"subtract"`` (Eq. 1), ``"zero"`` or ``"none"``.
@@ -83,8 +84,8 @@ def lif_sequence(
 
     Raises:
         InvalidValueError: no time step, an unknown reset or backend, a
-            ``membrane`` of another shape than one step of ``current``, or
-            a backend asked for by name that cannot be used.
+            ``membrane``, ``beta`` or ``threshold`` that do not fit one step of
+            ``current``, or a backend asked for by name that cannot be used.
 
     Example:
         A constant current of 1 against θ = 1.5 and β = 1 fires every other
@@ -107,13 +108,16 @@ def lif_sequence(
         )
     if reset not in RESETS:
         raise InvalidValueError(f"reset must be one of {', '.join(RESETS)}, but got {reset!r}")
-    if membrane is None:
-        membrane = torch.zeros_like(current[0])
-    elif membrane.shape != current.shape[1:]:
-        raise InvalidValueError(
-            f"membrane must have the shape of one time step, {list(current.shape[1:])}, "
-            f"but got {list(membrane.shape)}"
-        )
+    beta, threshold, centre = (
+        torch.as_tensor(value, device=current.device) for value in (beta, threshold, centre)
+    )
+    step = _broadcast(
+        current.shape[1:], membrane=membrane, beta=beta, threshold=threshold, centre=centre
+    )
+    if step != current.shape[1:]:
+        ones = (1,) * (len(step) - current.dim() + 1)
+        current = current.unflatten(0, (-1, *ones)).expand(-1, *step)
+    membrane = torch.zeros_like(current[0]) if membrane is None else membrane.expand(step)
     if backend not in BACKENDS:
         raise InvalidValueError(
             f"backend must be one of {', '.join(BACKENDS)}, but got {backend!r}"
@@ -147,3 +151,18 @@ def lif_sequence(
         )  # fmt: skip
     spikes, membranes, last = run
     return LIFWindow(spikes, membranes if record else None, last)
+
+
+def _broadcast(step: torch.Size, **others: Tensor | None) -> torch.Size:
+    """Shape of a time step, against which everything else has been broadcast."""
+    for name, tensor in others.items():
+        if tensor is None:
+            continue
+        try:
+            step = torch.broadcast_shapes(step, tensor.shape)
+        except RuntimeError:
+            raise InvalidValueError(
+                f"{name} must have the shape of one time step, {list(step)}, or broadcast "
+                f"against it, but got {list(tensor.shape)}"
+            ) from None
+    return step

@@ -38,7 +38,7 @@ def one_pass(
         # Not isinstance: a derived class may compute something else.
         type(neuron) in (Leaky, AnnealedLeaky)
         and neuron.backend in ("auto", "numba")
-        and not neuron.init_hidden
+        and not (neuron.init_hidden or neuron.graded or neuron.surrogate_disable)
     ):
         return None
     if isinstance(connection.synapse, nn.Linear):

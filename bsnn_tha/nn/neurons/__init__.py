@@ -11,7 +11,7 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif import Backend
 from bsnn_tha.nn.neurons.lateral import LateralLeaky
 from bsnn_tha.nn.neurons.leaky import Leaky
-from bsnn_tha.nn.neurons.neuron import Emission, SurrogateCentre, WindowNeuron
+from bsnn_tha.nn.neurons.neuron import Emission, SurrogateCentre, WindowNeuron, decay
 from bsnn_tha.nn.neurons.synaptic import Synaptic
 from bsnn_tha.nn.thresholds import make_rule
 
@@ -47,7 +47,8 @@ def make_neuron(
         shape: of the layer's neurons, for a threshold per neuron.
         model: ``"leaky"`` or ``"synaptic"``, which needs ``synaptic_decay``.
         beta: β.
-        synaptic_decay: κ of :class:`~bsnn_tha.nn.neurons.synaptic.Synaptic`.
+        synaptic_decay: κ of :class:`~bsnn_tha.nn.neurons.synaptic.Synaptic`, which as
+            snnTorch calls it alpha: among these settings that is annealing's.
         lateral_width: receptive field of the lateral interaction
             (:class:`~bsnn_tha.nn.neurons.lateral.LateralLeaky`), 0 for none.
         emits: what the layer hands on: its spikes, or its membranes.
@@ -101,7 +102,8 @@ def make_neuron(
             raise InvalidValueError(
                 "lateral interaction is defined for model='leaky', but got model='synaptic'"
             )
-        neuron = Synaptic(synaptic_decay, beta, threshold_rule, **settings)
+        alpha = decay("synaptic_decay", synaptic_decay)
+        neuron = Synaptic(alpha, beta, threshold_rule, **settings)
     elif lateral_width:
         neuron = LateralLeaky(beta, threshold_rule, width=lateral_width, emits=emits, **settings)
     else:

@@ -27,7 +27,7 @@ class LateralLeaky(Leaky):
     Windows run step by step, in tensor operations: a step needs the one before.
 
     Args:
-        beta, rule: as in :class:`bsnn_tha.Leaky`.
+        beta, threshold: as in :class:`bsnn_tha.Leaky`.
         width: of the receptive field, an odd number of neurons.
         emits: what the neurons hand on, ``"spikes"`` or ``"membrane"``.
         **settings: as for :class:`bsnn_tha.Leaky`.
@@ -50,7 +50,7 @@ class LateralLeaky(Leaky):
     def __init__(
         self,
         beta: float | Tensor,
-        rule: Any = 1.0,
+        threshold: Any = 1.0,
         *,
         width: int,
         emits: Emission = "spikes",
@@ -58,7 +58,7 @@ class LateralLeaky(Leaky):
     ) -> None:
         if width < 1 or width % 2 == 0:
             raise InvalidValueError(f"width must be odd and at least 1, but got width={width}")
-        super().__init__(beta, rule, **settings)
+        super().__init__(beta, threshold, **settings)
         self.emits = emits
         self.lateral_weight = nn.Parameter(torch.zeros(width))
 

@@ -13,13 +13,13 @@ from bsnn_tha.equations.surrogate import Surrogate
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif import Backend, lif_sequence
+from bsnn_tha.nn.neurons.kept_state import entered_weakly
 from bsnn_tha.nn.neurons.neuron import (
     SurrogateCentre,
     WindowNeuron,
     check_reset,
     check_snntorch_keywords,
     decay,
-    unregistered,
 )
 from bsnn_tha.nn.thresholds import Annealed, Fixed, Learned, ThresholdRule
 
@@ -38,8 +38,10 @@ class Leaky(WindowNeuron, snn.Leaky):
     Args:
         beta: decay β per time step, in [0, 1]; a number or a tensor with one
             value per neuron. Clamped to [0, 1] when used.
-        rule: where θ comes from, :mod:`bsnn_tha.nn.thresholds`; a number is a
-            fixed threshold.
+        threshold: θ: a number for the layer, a tensor with one value per neuron,
+            or a rule (:mod:`bsnn_tha.nn.thresholds`) where it comes from.
+        learn_threshold: make the number or the tensor a parameter, the rule
+            :class:`~bsnn_tha.nn.thresholds.Learned`.
         slope: slope k > 0 of the surrogate, per unit of membrane potential
             (default: the shape's own; 25 for the fast sigmoid).
         surrogate_scale: factor of the surrogate (default: the shape's own).
@@ -51,12 +53,16 @@ class Leaky(WindowNeuron, snn.Leaky):
             brings its own slope and scale.
         spike_grad: a function from :mod:`snntorch.surrogate`, of which the
             derivative is used, in place of ``surrogate`` and ``slope``.
+        surrogate_disable: spikes without a gradient.
         threshold_gradient: how a learned θ gets its gradient: as −∂z/∂u, or
             by the separate path of LT-SNN.
         init_hidden: keep the membrane in the module, as in ``nn.Sequential``.
         output: with ``init_hidden``, return ``(spikes, membranes)`` all the same.
         learn_beta: make β a parameter.
         reset_mechanism: ``"subtract"`` (Eq. 1), ``"zero"`` or ``"none"``.
+        graded_spikes_factor: what a spike is handed on as, a number or one per
+            neuron; θ and the reset know nothing of it.
+        learn_graded_spikes_factor: make it a parameter.
         backend: what whole windows run on: ``"auto"``, ``"numba"``,
             ``"triton"`` or ``"reference"``, as in :func:`bsnn_tha.lif_sequence`.
         **leaky_keywords: snnTorch's other keywords, at the values that fit
@@ -82,24 +88,28 @@ class Leaky(WindowNeuron, snn.Leaky):
     def __init__(
         self,
         beta: float | Tensor,
-        rule: ThresholdRule | float = 1.0,
+        threshold: ThresholdRule | float | Tensor = 1.0,
         *,
+        learn_threshold: bool = False,
         slope: float | None = None,
         surrogate_scale: float | None = None,
         surrogate_centre: SurrogateCentre = "clamped",
         surrogate: str | Surrogate = "fast_sigmoid",
         spike_grad: Any = None,
+        surrogate_disable: bool = False,
         threshold_gradient: ThresholdGradient = SHARED,
         init_hidden: bool = False,
         output: bool = False,
         learn_beta: bool = False,
         reset_mechanism: Reset = "subtract",
+        graded_spikes_factor: float | Tensor = 1.0,
+        learn_graded_spikes_factor: bool = False,
         backend: Backend = "auto",
         **leaky_keywords: Any,
     ) -> None:
         check_snntorch_keywords(type(self).__name__, leaky_keywords)
         check_reset(reset_mechanism)
-        with unregistered(self):
+        with entered_weakly(self):
             super().__init__(
                 decay("beta", beta),
                 # The base class wants a function that fires and differentiates; here
@@ -111,8 +121,9 @@ class Leaky(WindowNeuron, snn.Leaky):
                 reset_mechanism=reset_mechanism,
             )
         self._set_up(
-            rule, surrogate, slope, surrogate_scale, spike_grad, surrogate_centre,
-            threshold_gradient, backend,
+            threshold, learn_threshold, surrogate, slope, surrogate_scale, spike_grad,
+            surrogate_centre, surrogate_disable, threshold_gradient, graded_spikes_factor,
+            learn_graded_spikes_factor, backend,
         )  # fmt: skip
 
     def forward(self, input_: Tensor, mem: Tensor | None = None) -> Any:
@@ -120,8 +131,8 @@ class Leaky(WindowNeuron, snn.Leaky):
 
         Args:
             input_: current I[t+1], ``[batch, ...]``.
-            mem: u[t], same shape; None or an empty tensor starts from zero.
-                Not with ``init_hidden=True``.
+            mem: u[t], broadcast against ``input_``; None or an empty tensor starts
+                from zero. Not with ``init_hidden=True``.
 
         Returns:
             ``(spikes, membrane)``, each like ``input_``; spikes alone with
@@ -129,11 +140,12 @@ class Leaky(WindowNeuron, snn.Leaky):
 
         Raises:
             TypeError: ``mem`` given although the module keeps its own.
-            InvalidValueError: ``mem`` has another shape than ``input_``.
+            InvalidValueError: ``mem`` does not fit the shape of ``input_``.
         """
-        mem = self._kept(input_.shape, mem, self.mem)
+        shape = self._step_shape(input_.shape)
+        mem = self._kept(shape, mem, self.mem)
         if mem is None:
-            mem = torch.zeros_like(input_)
+            mem = torch.zeros_like(input_).expand(shape)
         membrane = integrate(
             input_, mem, self.beta.clamp(0, 1), self.threshold, self._reset_mechanism
         )
@@ -155,14 +167,14 @@ class Leaky(WindowNeuron, snn.Leaky):
             self.centre,
             self.surrogate,
             self._reset_mechanism,
-            self._kept(current.shape[1:], state, self.mem),
+            self._kept(self._step_shape(current.shape[1:]), state, self.mem),
             record,
             threshold_gradient=self.threshold_gradient,
             backend=self.backend,
         )
         if self.init_hidden:
             self.mem = result.membrane
-        return result
+        return result._replace(spikes=self.handed_on(result.spikes))
 
 
 class AnnealedLeaky(Leaky):
@@ -209,6 +221,11 @@ class AnnealedLeaky(Leaky):
         learn_threshold: bool = False,
         **settings: Any,
     ) -> None:
+        if "threshold" in settings:
+            raise InvalidValueError(
+                "AnnealedLeaky takes its threshold as theta_0, theta_inf and alpha, but got "
+                f"threshold={settings['threshold']}; any other one is Leaky(beta, threshold)"
+            )
         super().__init__(beta, _rule(theta_0, theta_inf, alpha, learn_threshold), **settings)
 
 

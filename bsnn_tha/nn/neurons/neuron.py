@@ -8,20 +8,21 @@ through a window.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
-from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
+from bsnn_tha.equations.anneal import check_threshold
 from bsnn_tha.equations.lif import RESETS, LIFWindow, Reset, fire
 from bsnn_tha.equations.surrogate import SURROGATES, FromSnnTorch, Surrogate
 from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif import BACKENDS, Backend
-from bsnn_tha.nn.thresholds import Fixed, ThresholdRule
+from bsnn_tha.nn.neurons.kept_state import KeepsState
+from bsnn_tha.nn.thresholds import Fixed, Learned, ThresholdRule, as_rule
 from bsnn_tha.suggest import did_you_mean, quoted
 
 SurrogateCentre = Literal["clamped", "moving"]
@@ -29,21 +30,18 @@ Emission = Literal["spikes", "membrane"]
 
 # snnTorch's other keywords: the one value that fits Eq. 1 and 2, and why.
 _FIXED_KEYWORDS: dict[str, tuple[Any, str]] = {
-    "surrogate_disable": (False, "pass the weights through torch.no_grad() instead"),
     "inhibition": (False, "Eq. 2 lets every neuron at its threshold fire; use snntorch's own"),
     "state_quant": (False, "the membrane potential is kept in full precision; use snntorch's own"),
-    "graded_spikes_factor": (1.0, "spikes are 0 or 1; scale the next layer instead"),
-    "learn_graded_spikes_factor": (False, "spikes are 0 or 1; scale the next layer instead"),
     "reset_delay": (True, "Eq. 1 resets one step after the spike; use snntorch's own"),
 }
 
 
-class WindowNeuron(SpikingNeuron):
+class WindowNeuron(KeepsState):
     """A spiking neuron that takes a whole window at once.
 
-    Unlike snnTorch's neurons it is not entered in a class-level list: it is
-    freed when dropped, and ``snntorch.utils.reset``, which resets every
-    network in the process, does not reach it. Use :func:`bsnn_tha.reset`.
+    Attributes and methods that snnTorch's neurons have as well mean what they mean
+    there; it also loads their state dicts, where its rule has one threshold and no
+    schedule.
 
     Attributes:
         rule: the threshold rule, a submodule.
@@ -52,11 +50,15 @@ class WindowNeuron(SpikingNeuron):
         threshold_gradient: how θ gets its gradient, if it is learned.
         backend: what whole windows run on.
         emits: what a network hands on to the next layer.
+        graded: whether spikes are handed on with another value than 1.
     """
 
     emits: Emission = "spikes"
     rule: ThresholdRule
     surrogate: Surrogate
+    graded: bool
+    graded_spikes_factor: Tensor
+    reset_mechanism_val: Tensor
 
     # snnTorch's classes register a buffer of this name; it is taken out again, for
     # θ has its home in the rule.
@@ -79,12 +81,6 @@ class WindowNeuron(SpikingNeuron):
     def theta_inf(self) -> Tensor:
         """Where the schedule leads: θ∞, or θ if there is none."""
         return self.rule.final()
-
-    @property
-    def alpha(self) -> Tensor:
-        """α of the schedule, per training iteration; 0 if there is none."""
-        alpha = getattr(self.rule, "alpha", None)
-        return torch.zeros_like(self.theta_0) if alpha is None else alpha
 
     @property
     def iteration(self) -> Tensor:
@@ -113,9 +109,34 @@ class WindowNeuron(SpikingNeuron):
         """
         self.rule.advance(iterations)
 
+    @property
+    def spike_grad(self) -> Callable[[Tensor], Tensor]:
+        """Fires where u − θ ≥ 0, with the surrogate as gradient; set it to snnTorch's."""
+        if self.surrogate_disable:
+            return self._surrogate_bypass
+        threshold = self.threshold.detach()
+        return functools.partial(
+            fire,
+            threshold=torch.zeros_like(threshold),
+            centre=self.centre - threshold,
+            surrogate=self.surrogate,
+        )
+
+    @spike_grad.setter
+    def spike_grad(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.surrogate = FromSnnTorch(function)
+
     def fire(self, mem: Tensor) -> Tensor:
-        """Spikes where ``mem`` ≥ θ (Eq. 2), with the surrogate as gradient."""
-        return fire(mem, self.threshold, self.centre, self.surrogate, self.threshold_gradient)
+        """Spikes where ``mem`` ≥ θ (Eq. 2), with the surrogate as gradient, as handed on."""
+        return self.handed_on(
+            fire(mem, self.threshold, self.centre, self.surrogate, self.threshold_gradient)
+        )
+
+    def handed_on(self, spikes: Tensor) -> Tensor:
+        """What spikes of 0 and 1 are handed on as: graded, or without their gradient."""
+        if self.surrogate_disable:
+            spikes = spikes.detach()
+        return spikes * self.graded_spikes_factor.to(spikes.dtype) if self.graded else spikes
 
     def mem_reset(self, mem: Tensor) -> Tensor:
         """Where ``mem`` calls for a reset, 0 or 1, detached."""
@@ -147,49 +168,86 @@ class WindowNeuron(SpikingNeuron):
 
     def _set_up(
         self,
-        rule: ThresholdRule | float,
+        threshold: ThresholdRule | float | Tensor,
+        learn_threshold: bool,
         surrogate: str | Surrogate,
         slope: float | None,
         surrogate_scale: float | None,
         spike_grad: Any,
         surrogate_centre: SurrogateCentre,
+        surrogate_disable: bool,
         threshold_gradient: ThresholdGradient,
+        graded_spikes_factor: float | Tensor,
+        learn_graded_spikes_factor: bool,
         backend: Backend,
     ) -> None:
         """What remains to be done once snnTorch's class is set up."""
-        del self._buffers["threshold"]
+        # θ has its home in the rule, and the step its own in `integrate`.
+        del self._buffers["threshold"], self.state_function
         _check_choice("surrogate_centre", surrogate_centre, get_args(SurrogateCentre))
         _check_choice("backend", backend, BACKENDS)
-        self.rule = rule if isinstance(rule, ThresholdRule) else Fixed(rule)
+        self.rule = as_rule(threshold, learn_threshold)
         self.surrogate = _choose_surrogate(surrogate, slope, surrogate_scale, spike_grad)
         self.surrogate_centre: SurrogateCentre = surrogate_centre
+        self.surrogate_disable = surrogate_disable
         self.threshold_gradient = threshold_gradient
         self.backend: Backend = backend
+        self._graded_spikes_buffer(_own(graded_spikes_factor), learn_graded_spikes_factor)
+        self._note_grades()
 
-    def _kept(self, shape: torch.Size, state: Tensor | None, own: Tensor) -> Tensor | None:
-        """The state to start from; None stands for zero."""
+    def _note_grades(self) -> None:
+        # Once, not at every window: the question would wait for a GPU.
+        factor = self.graded_spikes_factor
+        self.graded = isinstance(factor, nn.Parameter) or bool((factor != 1).any())
+
+    def _step_shape(self, shape: torch.Size) -> torch.Size:
+        """Shape of a step's result: of its input, or of β and θ per neuron where larger."""
+        own = self.beta.shape, self.threshold.shape
+        try:
+            return torch.broadcast_shapes(shape, *own)
+        except RuntimeError:
+            raise InvalidValueError(
+                f"beta {list(own[0])} and threshold {list(own[1])} must be one for the layer or "
+                f"one for each neuron, but got input of shape {list(shape)}"
+            ) from None
+
+    def _kept(
+        self, shape: torch.Size, state: Tensor | None, own: Tensor, name: str = "mem"
+    ) -> Tensor | None:
+        """The state to start from, broadcast against a step; None stands for zero."""
         if self.init_hidden:
             if state is not None:
-                raise TypeError("mem should not be passed while init_hidden=True")
+                raise TypeError(f"{name} should not be passed while init_hidden=True")
             # As in snnTorch, another shape (a smaller last batch) starts afresh.
             return own if own.shape == shape else None
         if state is None or state.numel() == 0:  # init_leaky() gives an empty tensor
             return None
-        if state.shape != shape:
+        try:
+            return state.expand(torch.broadcast_shapes(shape, state.shape))
+        except RuntimeError:
             raise InvalidValueError(
-                f"mem must have the shape of the input, {list(shape)}, but got {list(state.shape)}"
-            )
-        return state
+                f"{name} must have the shape of the input, {list(shape)}, "
+                f"but got {list(state.shape)}"
+            ) from None
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Copies and pickles take the kept state along, but not its graph.
-        state = dict(super().__getstate__())
-        buffers = dict(state["_buffers"])
-        for name in ("syn", "mem"):
-            if name in buffers:
-                buffers[name] = buffers[name].detach()
-        state["_buffers"] = buffers
-        return state
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *settings: Any
+    ) -> None:
+        self._from_snntorch(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *settings)
+        self._reset_mechanism = RESETS[int(self.reset_mechanism_val)]
+        self._note_grades()
+
+    def _from_snntorch(self, state_dict: dict[str, Any], prefix: str) -> None:
+        """Give the threshold of an snnTorch neuron's state dict to the rule, if it is as plain."""
+        given = prefix + "threshold"
+        if given in state_dict and type(self.rule) in (Fixed, Learned):
+            threshold = state_dict.pop(given)
+            check_threshold(threshold, "threshold")
+            of_rule = {name: threshold for name in ("theta_0", "threshold")}
+            of_rule["iteration"] = torch.zeros_like(self.iteration)
+            for name in self.rule.state_dict():
+                state_dict[f"{prefix}rule.{name}"] = of_rule[name]
 
     def extra_repr(self) -> str:
         """The settings in one line, for ``print(network)``."""
@@ -198,43 +256,6 @@ class WindowNeuron(SpikingNeuron):
             f"{beta}, surrogate={self.surrogate} {self.surrogate_centre}, "
             f"reset={self._reset_mechanism}"
         )
-
-
-def reset(network: nn.Module) -> None:
-    """Clear the kept membranes of one network, and of that network only.
-
-    Needed between windows where neurons were built with ``init_hidden=True``;
-    ``snntorch.utils.reset`` clears every network in the process instead, and
-    does not know the neurons here.
-
-    Args:
-        network: any module; snnTorch's own neurons inside are reset as well.
-
-    Example:
-        >>> from bsnn_tha import AnnealedLeaky
-        >>> network = nn.Sequential(nn.Linear(4, 3), AnnealedLeaky(0.9, init_hidden=True))
-        >>> spikes = network(torch.rand(2, 4))
-        >>> reset(network)
-        >>> network[1].mem.abs().sum().item()
-        0.0
-    """
-    for module in network.modules():
-        if isinstance(module, SpikingNeuron) and hasattr(module, "reset_mem"):
-            module.reset_mem()
-
-
-@contextlib.contextmanager
-def unregistered(neuron: SpikingNeuron) -> Iterator[None]:
-    """Set up snnTorch's part of a neuron without staying in its class-level list.
-
-    snnTorch appends every neuron to a list that is never emptied: it would keep
-    each network of a long study alive.
-    """
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            SpikingNeuron.instances.remove(neuron)
 
 
 def decay(name: str, value: float | Tensor) -> Tensor:
@@ -246,9 +267,7 @@ def decay(name: str, value: float | Tensor) -> Tensor:
     values = torch.as_tensor(value)
     if not bool(((values >= 0) & (values <= 1)).all()):
         raise InvalidValueError(f"{name} must be in [0, 1], but got {name}={quoted(value)}")
-    # Whatever the caller's is shared with, it is not shared with this one.
-    values = values.detach().clone()
-    return values if values.is_floating_point() else values.to(torch.get_default_dtype())
+    return _own(values)
 
 
 def check_reset(reset_mechanism: Reset) -> None:
@@ -259,16 +278,22 @@ def check_reset(reset_mechanism: Reset) -> None:
 def check_snntorch_keywords(neuron: str, keywords: dict[str, Any]) -> None:
     """Raise unless snnTorch's other keywords have the values that fit Eq. 1 and 2."""
     for name, value in keywords.items():
-        if name == "threshold":
+        if name in ("theta_0", "theta_inf"):
             raise InvalidValueError(
-                f"the threshold is given as theta_0, but got threshold={value}; "
-                f"for a fixed one write theta_0={value}"
+                f"the threshold is given as threshold, a number, a tensor or a rule, but got "
+                f"{name}={value}; with a schedule it is AnnealedLeaky or thresholds.Annealed"
             )
         if name not in _FIXED_KEYWORDS:
             raise TypeError(f"{neuron}() got an unexpected keyword argument {name!r}")
         allowed, reason = _FIXED_KEYWORDS[name]
         if value != allowed:
             raise InvalidValueError(f"{name} must be {allowed}, but got {name}={value}: {reason}")
+
+
+def _own(value: float | Tensor) -> Tensor:
+    """A floating tensor that is not shared with the caller's."""
+    values = torch.as_tensor(value).detach().clone()
+    return values if values.is_floating_point() else values.to(torch.get_default_dtype())
 
 
 def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:

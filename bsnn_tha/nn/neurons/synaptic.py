@@ -26,15 +26,14 @@ from torch import Tensor
 from bsnn_tha.equations.lif import LIFWindow, Reset, integrate
 from bsnn_tha.equations.surrogate import FastSigmoid, Surrogate
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
-from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif import Backend, lif_sequence
+from bsnn_tha.nn.neurons.kept_state import entered_weakly
 from bsnn_tha.nn.neurons.neuron import (
     SurrogateCentre,
     WindowNeuron,
     check_reset,
     check_snntorch_keywords,
     decay,
-    unregistered,
 )
 from bsnn_tha.nn.thresholds import ThresholdRule
 
@@ -49,13 +48,14 @@ class Synaptic(WindowNeuron, snn.Synaptic):
     input.
 
     Args:
-        synaptic_decay: κ per time step, in [0, 1]: snnTorch's ``alpha``.
+        alpha: κ per time step, in [0, 1], by its name in snnTorch. (Annealing's α
+            is the rule's: ``neuron.rule.alpha``.)
         beta: β per time step, in [0, 1].
-        rule: where θ comes from; a number is a fixed threshold.
-        learn_synaptic_decay, learn_beta: make κ, β a parameter.
-        slope, surrogate_scale, surrogate_centre, surrogate, spike_grad,
-            threshold_gradient, init_hidden, output, reset_mechanism, backend:
-            as in :class:`bsnn_tha.Leaky`.
+        learn_alpha, learn_beta: make κ, β a parameter.
+        threshold, learn_threshold, slope, surrogate_scale, surrogate_centre,
+            surrogate, spike_grad, surrogate_disable, threshold_gradient,
+            init_hidden, output, reset_mechanism, graded_spikes_factor,
+            learn_graded_spikes_factor, backend: as in :class:`bsnn_tha.Leaky`.
         **synaptic_keywords: snnTorch's other keywords, at the values that fit.
 
     Its state, where a window goes on, is ``[2, batch, ...]``: synaptic current
@@ -67,81 +67,81 @@ class Synaptic(WindowNeuron, snn.Synaptic):
     Example:
         An impulse of current leaks into the membrane over several steps.
 
-        >>> neuron = Synaptic(synaptic_decay=0.5, beta=1.0, rule=10.0)
+        >>> neuron = Synaptic(alpha=0.5, beta=1.0, threshold=10.0)
         >>> current = torch.tensor([4.0, 0.0, 0.0]).view(3, 1, 1)
         >>> spikes, membranes = neuron.sequence(current, record=True)
         >>> membranes.flatten().tolist()
         [4.0, 6.0, 7.0]
     """
 
+    alpha: Tensor
     beta: Tensor
-    synaptic_decay: Tensor
     syn: Tensor
     mem: Tensor
 
     def __init__(
         self,
-        synaptic_decay: float | Tensor,
+        alpha: float | Tensor,
         beta: float | Tensor,
-        rule: ThresholdRule | float = 1.0,
+        threshold: ThresholdRule | float | Tensor = 1.0,
         *,
+        learn_threshold: bool = False,
         slope: float | None = None,
         surrogate_scale: float | None = None,
         surrogate_centre: SurrogateCentre = "clamped",
         surrogate: str | Surrogate = "fast_sigmoid",
         spike_grad: Any = None,
+        surrogate_disable: bool = False,
         threshold_gradient: ThresholdGradient = SHARED,
         init_hidden: bool = False,
         output: bool = False,
-        learn_synaptic_decay: bool = False,
+        learn_alpha: bool = False,
         learn_beta: bool = False,
         reset_mechanism: Reset = "subtract",
+        graded_spikes_factor: float | Tensor = 1.0,
+        learn_graded_spikes_factor: bool = False,
         backend: Backend = "auto",
         **synaptic_keywords: Any,
     ) -> None:
         check_snntorch_keywords(type(self).__name__, synaptic_keywords)
         check_reset(reset_mechanism)
-        with unregistered(self):
+        with entered_weakly(self):
             super().__init__(
-                decay("synaptic_decay", synaptic_decay),
+                decay("alpha", alpha),
                 decay("beta", beta),
                 spike_grad=WindowNeuron._surrogate_bypass,
                 init_hidden=init_hidden,
                 output=output,
-                learn_alpha=learn_synaptic_decay,
+                learn_alpha=learn_alpha,
                 learn_beta=learn_beta,
                 reset_mechanism=reset_mechanism,
             )
         self._set_up(
-            rule, surrogate, slope, surrogate_scale, spike_grad, surrogate_centre,
-            threshold_gradient, backend,
+            threshold, learn_threshold, surrogate, slope, surrogate_scale, spike_grad,
+            surrogate_centre, surrogate_disable, threshold_gradient, graded_spikes_factor,
+            learn_graded_spikes_factor, backend,
         )  # fmt: skip
-
-    def _alpha_register_buffer(self, alpha: Tensor, learn_alpha: bool) -> None:
-        # In snnTorch α is this decay; here α is annealing's, as in its paper.
-        if learn_alpha:
-            self.synaptic_decay = torch.nn.Parameter(alpha)
-        else:
-            self.register_buffer("synaptic_decay", alpha)
 
     def forward(self, input_: Tensor, syn: Tensor | None = None, mem: Tensor | None = None) -> Any:
         """One time step, called as :class:`snntorch.Synaptic`.
 
         Args:
             input_: current I[t+1], ``[batch, ...]``.
-            syn, mem: i[t] and u[t], same shape; both or neither, zero if None.
-                Not with ``init_hidden=True``.
+            syn, mem: i[t] and u[t], broadcast against ``input_``; None or an empty
+                tensor is zero. Not with ``init_hidden=True``.
 
         Returns:
             ``(spikes, synaptic current, membrane)``, each like ``input_``;
             spikes alone with ``init_hidden=True`` and ``output=False``.
+
+        Raises:
+            TypeError: a state given although the module keeps its own.
+            InvalidValueError: a state does not fit the shape of ``input_``.
         """
-        if (syn is None) != (mem is None):
-            raise InvalidValueError("syn and mem go together, but got only one of them")
-        state = None if syn is None or mem is None else torch.stack([syn, mem])
-        state = self._start(input_.shape, state)
-        syn, mem = torch.zeros_like(input_).expand(2, *input_.shape) if state is None else state
-        syn = self.synaptic_decay.clamp(0, 1) * syn + input_
+        shape = self._step_shape(input_.shape)
+        syn, mem = self._start(shape, syn, mem)
+        syn, mem = (input_.new_zeros(shape) if state is None else state for state in (syn, mem))
+        syn = self.alpha.clamp(0, 1) * syn + input_
         membrane = integrate(syn, mem, self.beta.clamp(0, 1), self.threshold, self._reset_mechanism)
         spikes = self.fire(membrane)
         if self.init_hidden:
@@ -158,12 +158,12 @@ class Synaptic(WindowNeuron, snn.Synaptic):
         The synaptic current is a leaky integrator that never fires, and runs as
         one.
         """
-        state = self._start(current.shape[1:], state)
         syn, mem = (None, None) if state is None else state
+        syn, mem = self._start(self._step_shape(current.shape[1:]), syn, mem)
         never = torch.full_like(self.theta_0, torch.inf)
         synapse = lif_sequence(
             current,
-            self.synaptic_decay.clamp(0, 1),
+            self.alpha.clamp(0, 1),
             never,
             never,
             FastSigmoid(),
@@ -188,15 +188,26 @@ class Synaptic(WindowNeuron, snn.Synaptic):
         if self.init_hidden:
             self.syn, self.mem = synapse.membrane, result.membrane
         return LIFWindow(
-            result.spikes, result.membranes, torch.stack([synapse.membrane, result.membrane])
+            self.handed_on(result.spikes),
+            result.membranes,
+            torch.stack([synapse.membrane, result.membrane]),
         )
 
-    def _start(self, shape: torch.Size, state: Tensor | None) -> Tensor | None:
-        own = torch.stack([self.syn, self.mem]) if self.syn.shape == self.mem.shape else self.mem
-        return self._kept(torch.Size((2, *shape)), state, own)
+    def _step_shape(self, shape: torch.Size) -> torch.Size:
+        return super()._step_shape(torch.broadcast_shapes(shape, self.alpha.shape))
+
+    def _start(
+        self, shape: torch.Size, syn: Tensor | None, mem: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        return self._kept(shape, syn, self.syn, "syn"), self._kept(shape, mem, self.mem)
+
+    def _from_snntorch(self, state_dict: dict[str, Any], prefix: str) -> None:
+        super()._from_snntorch(state_dict, prefix)
+        # By this name before it had snnTorch's.
+        if prefix + "synaptic_decay" in state_dict:
+            state_dict[prefix + "alpha"] = state_dict.pop(prefix + "synaptic_decay")
 
     def extra_repr(self) -> str:
         """The settings in one line, for ``print(network)``."""
-        decay = self.synaptic_decay
-        shown = f"{decay.item():.4g}" if decay.numel() == 1 else "per neuron"
-        return f"synaptic_decay={shown}, {super().extra_repr()}"
+        shown = f"{self.alpha.item():.4g}" if self.alpha.numel() == 1 else "per neuron"
+        return f"alpha={shown}, {super().extra_repr()}"

@@ -25,6 +25,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from bsnn_tha.equations.anneal import check_threshold
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.thresholds.annealed import Annealed
 from bsnn_tha.nn.thresholds.learned import AnnealedLearned, Learned, Tanh
@@ -39,6 +42,7 @@ __all__ = [
     "Learned",
     "Tanh",
     "ThresholdRule",
+    "as_rule",
     "find_rule",
     "make_rule",
 ]
@@ -50,6 +54,33 @@ RULES: dict[str, type[ThresholdRule]] = {
     "tanh": Tanh,
     "annealed-learned": AnnealedLearned,
 }
+
+
+def as_rule(threshold: ThresholdRule | float | Tensor, learn: bool = False) -> ThresholdRule:
+    """The rule that a threshold given to a neuron stands for.
+
+    Args:
+        threshold: a number for the layer, a tensor with one per neuron: fixed, or
+            learned with ``learn``. A rule is used as it is: layers that are given
+            the same one share it.
+        learn: as snnTorch's ``learn_threshold``.
+
+    Raises:
+        InvalidValueError: a threshold that is not above 0, or ``learn`` with a rule.
+
+    Example:
+        >>> as_rule(1.5), as_rule(1.5, learn=True)
+        (Fixed(theta=1.5), Learned(theta=1.5))
+    """
+    if not isinstance(threshold, ThresholdRule):
+        check_threshold(threshold, "threshold")
+        return Learned(threshold) if learn else Fixed(threshold)
+    if learn:
+        raise InvalidValueError(
+            "learn_threshold=True goes with a number or a tensor, but got the rule "
+            f"{type(threshold).__name__}, which says itself what is learned"
+        )
+    return threshold
 
 
 def make_rule(name: str | None, shape: Sequence[int] = (), **settings: Any) -> ThresholdRule:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bsnn_tha.equations.anneal import check_annealing, threshold_at
-from bsnn_tha.nn.thresholds.rule import ThresholdRule
+from bsnn_tha.nn.thresholds.rule import ThresholdRule, single
 
 
 class Annealed(ThresholdRule):
@@ -36,7 +36,7 @@ class Annealed(ThresholdRule):
     threshold: Tensor
 
     def __init__(self, theta_0: float, theta_inf: float, alpha: float) -> None:
-        super().__init__(theta_0)
+        super().__init__(single("theta_0", theta_0))
         check_annealing(theta_0, theta_inf, alpha)
         self.register_buffer("theta_inf", torch.tensor(float(theta_inf)))
         self.register_buffer("alpha", torch.tensor(float(alpha)))

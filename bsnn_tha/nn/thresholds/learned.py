@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.thresholds.annealed import Annealed
-from bsnn_tha.nn.thresholds.rule import ThresholdRule
+from bsnn_tha.nn.thresholds.rule import ThresholdRule, single
 
 _LOWEST = 0.01
 
@@ -23,9 +23,9 @@ class Learned(ThresholdRule):
     rest, so here it is held at ``minimum`` or above after every step.
 
     Args:
-        theta_0: initial threshold θ0 > 0.
-        shape: ``()`` for one threshold that the layer shares; the shape of
-            the layer's neurons for one each.
+        theta_0: initial threshold θ0 > 0; a tensor for one per neuron.
+        shape: ``()`` for one threshold that the layer shares, or those of the
+            tensor; the shape of the layer's neurons for one each.
         minimum: the lowest θ allowed, 0 < ``minimum`` ≤ θ0.
 
     Attributes:
@@ -42,9 +42,11 @@ class Learned(ThresholdRule):
 
     threshold: nn.Parameter
 
-    def __init__(self, theta_0: float, shape: Sequence[int] = (), minimum: float = _LOWEST) -> None:
+    def __init__(
+        self, theta_0: float | Tensor, shape: Sequence[int] = (), minimum: float = _LOWEST
+    ) -> None:
         super().__init__(theta_0, shape)
-        _check_minimum(minimum, theta_0)
+        _check_minimum(minimum, self.theta_0.min().item())
         self.minimum = minimum
         self.threshold = nn.Parameter(self.theta_0.clone())
 
@@ -93,6 +95,8 @@ class Tanh(ThresholdRule):
         scale: float | None = None,
         shape: Sequence[int] = (),
     ) -> None:
+        if theta_0 is not None:
+            theta_0 = single("theta_0", theta_0)
         if scale is None:
             scale = 1.0 if theta_0 is None else theta_0 / math.tanh(_PUBLISHED_K)
         if theta_0 is None:

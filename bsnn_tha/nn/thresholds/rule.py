@@ -27,16 +27,17 @@ class ThresholdRule(nn.Module):
     must be kept in bounds :meth:`project`.
 
     Args:
-        theta_0: initial threshold θ0 > 0, in units of the membrane potential.
-        shape: ``()`` for one threshold that the layer shares; the shape of
-            the layer's neurons for one threshold each.
+        theta_0: initial threshold θ0 > 0, in units of the membrane potential; a
+            tensor for thresholds that differ from the start.
+        shape: ``()`` for one threshold that the layer shares, or those of the
+            tensor; the shape of the layer's neurons for one threshold each.
 
     Attributes:
         theta_0: θ0, a buffer of that shape.
         iteration: training iterations so far.
 
     Raises:
-        InvalidValueError: θ0 is not a finite number above 0.
+        InvalidValueError: θ0 is not a finite number above 0, or has another shape.
 
     Example:
         >>> class Linear(ThresholdRule):
@@ -55,10 +56,10 @@ class ThresholdRule(nn.Module):
     theta_0: Tensor
     iteration: Tensor
 
-    def __init__(self, theta_0: float, shape: Sequence[int] = ()) -> None:
+    def __init__(self, theta_0: float | Tensor, shape: Sequence[int] = ()) -> None:
         super().__init__()
         check_threshold(theta_0)
-        self.register_buffer("theta_0", torch.full(tuple(shape), float(theta_0)))
+        self.register_buffer("theta_0", _each(theta_0, tuple(shape)))
         self.register_buffer("iteration", torch.tensor(0))
 
     def forward(self) -> Tensor:
@@ -122,15 +123,44 @@ class Fixed(ThresholdRule):
     """θ = θ0 throughout.
 
     Args:
-        theta_0: θ0 > 0.
+        theta_0: θ0 > 0; a tensor for one per neuron.
 
     Example:
         >>> Fixed(1.5)()
         tensor(1.5000)
+        >>> Fixed(torch.tensor([1.0, 2.0]))()
+        tensor([1., 2.])
     """
 
-    def __init__(self, theta_0: float) -> None:
+    def __init__(self, theta_0: float | Tensor) -> None:
         super().__init__(theta_0)
+
+
+def single(name: str, value: float | Tensor) -> float:
+    """A number, of a rule that starts alike for all neurons.
+
+    Raises:
+        InvalidValueError: a tensor with several.
+    """
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise InvalidValueError(
+            f"{name} must be one number, but got a tensor of shape {list(value.shape)}; thresholds "
+            "that differ from the start are Fixed or Learned"
+        )
+    return float(value)
+
+
+def _each(theta_0: float | Tensor, shape: tuple[int, ...]) -> Tensor:
+    """θ0 for each of ``shape``, in a tensor that is not shared with the caller's."""
+    if not isinstance(theta_0, Tensor):
+        return torch.full(shape, float(theta_0))
+    if shape and theta_0.dim() and tuple(theta_0.shape) != shape:
+        raise InvalidValueError(
+            f"theta_0 must be one number or have the shape {list(shape)}, "
+            f"but got {list(theta_0.shape)}"
+        )
+    values = theta_0.detach().expand(shape or theta_0.shape).clone()
+    return values if values.is_floating_point() else values.to(torch.get_default_dtype())
 
 
 def _shown(threshold: Tensor) -> str:

@@ -194,9 +194,11 @@ class Snapshots(Callback):
             "surrogate_centre": neuron.surrogate_centre,
             "slopes": np.array(slopes, dtype=np.float32),
         }
-        for name in ("theta_0", "theta_inf", "alpha"):
+        for name in ("theta_0", "theta_inf"):
             values = [getattr(layer.neuron, name).mean().item() for layer in layers]
             arrays[name] = np.array(values, dtype=np.float32)
+        rates = [float(getattr(layer.neuron.rule, "alpha", 0.0)) for layer in layers]
+        arrays["alpha"] = np.array(rates, dtype=np.float32)
         for number, (layer, neurons) in enumerate(zip(layers, self._neurons, strict=True), start=1):
             size = int(np.prod(layer.output_shape))
             arrays[f"shape_{number}"] = np.array(layer.output_shape)
