@@ -94,7 +94,7 @@ class LateralLeaky(Leaky):
         start = self._kept(current.shape[1:], state, self.mem)
         membrane = torch.zeros_like(current[0]) if start is None else start
         beta, threshold = self.beta.clamp(0, 1), self.threshold
-        membranes = []
+        membranes: list[Tensor] = []
         for step_current in current:
             # Before the first step of all nothing fired: no gradient comes from there.
             if start is not None or membranes:
