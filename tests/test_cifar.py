@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import pickle
 import re
+import struct
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +52,44 @@ def place(root: Path, names=FILES, images=PER_FILE) -> Path:
     return folder
 
 
+class AsPython2(pickle._Pickler):
+    """Byte strings as Python 2 wrote them, and numpy's name of that time."""
+
+    dispatch = pickle._Pickler.dispatch.copy()
+
+    def save_bytes(self, obj):
+        self.write(pickle.BINSTRING + struct.pack("<i", len(obj)) + obj)
+        self.memoize(obj)
+
+    dispatch[bytes] = save_bytes
+
+    def save_global(self, obj, name=None):
+        if getattr(obj, "__name__", None) == "_reconstruct":
+            self.write(pickle.GLOBAL + b"numpy.core.multiarray\n_reconstruct\n")
+            self.memoize(obj)
+        else:
+            super().save_global(obj, name)
+
+    dispatch[type(np._core.multiarray._reconstruct)] = save_global
+
+
+def pickled(images: np.ndarray, labels: list[int]) -> bytes:
+    buffer = io.BytesIO()
+    batch = {b"batch_label": b"a batch", b"labels": labels, b"data": images, b"filenames": [b"a"]}
+    AsPython2(buffer, protocol=2).dump(batch)
+    return buffer.getvalue()
+
+
+def place_python(root: Path) -> Path:
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    for name in FILES:
+        records = np.frombuffer(content(name), np.uint8).reshape(-1, 3073)
+        batch = pickled(records[:, 1:].copy(), records[:, 0].tolist())
+        (folder / name.removesuffix(".bin")).write_bytes(batch)
+    return folder
+
+
 def load(root: Path, **options):
     common = {"root": root, "cache": root, "seed": 0, "validation": 0.0, "num_steps": 4}
     for key in common.keys() & options.keys():
@@ -69,6 +109,58 @@ def test_images_and_labels(tmp_path, offline):
     assert images[7, 2, 3, 5].item() == pytest.approx((160 + 3 + 5) / 255)
     assert images[7, 1, 30, 0].item() == pytest.approx((80 + 30) / 255)
     assert data.test[[0]][0][0, 0, 0, 0].item() == pytest.approx(5 / 255)
+
+
+@pytest.mark.parametrize("place_of", ["CIFAR10", ".", "archive"])
+def test_the_python_version_is_the_same(tmp_path, offline, place_of):
+    place(tmp_path / "binary")
+    if place_of == "archive":
+        home = tmp_path / "CIFAR10"
+        home.mkdir()
+        with tarfile.open(home / "cifar-10-python.tar.gz", "w:gz") as archive:
+            archive.add(place_python(tmp_path / "packed"), "cifar-10-batches-py")
+    else:
+        place_python(tmp_path / place_of)
+    binary, data = load(tmp_path / "binary"), load(tmp_path)
+    assert data.source == binary.source
+    for ours, theirs in ((data.train, binary.train), (data.test, binary.test)):
+        assert torch.equal(ours.inputs, theirs.inputs) and torch.equal(ours.targets, theirs.targets)
+
+
+class Explosive:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was run",))
+
+
+@pytest.mark.parametrize(
+    ("batch", "reason"),
+    [
+        (pickle.dumps({b"data": Explosive()}), "it asks for _pytest.outcomes"),
+        (pickle.dumps(np.zeros(3)), ""),
+        (b"cos\nsystem\n(S'true'\ntR.", "it asks for os.system"),
+        (b"rubbish", ""),
+        (b"", ""),
+        (pickled(np.zeros((2, 3072), np.uint8), [0]), r"shape \(2, 3072\) for 1 labels"),
+        (pickled(np.zeros((1, 3072), np.int8), [0]), "its data are 'i1'"),
+        (pickled(np.zeros((1, 3072), np.uint8), [0])[:-50], ""),
+    ],
+    ids=["function", "other", "system", "rubbish", "empty", "labels", "type", "cut"],
+)
+def test_no_pickle_is_run(tmp_path, offline, batch, reason):
+    path = place_python(tmp_path) / "data_batch_2"
+    path.write_bytes(batch)
+    rule = (
+        rf"^{re.escape(str(path))} is not a readable batch of .* \(.*{reason}.*\); replace it, or"
+    )
+    with pytest.raises(DataError, match=rule):
+        load(tmp_path, partial=True)
+
+
+def test_labels_of_the_python_version_are_checked(tmp_path, offline):
+    path = place_python(tmp_path) / "data_batch_2"
+    path.write_bytes(pickled(np.zeros((1, 3072), np.uint8), [10]))
+    with pytest.raises(DataError, match=r"data_batch_2 must hold labels from 0 to 9, but got 10"):
+        load(tmp_path, partial=True)
 
 
 def test_a_validation_part_is_drawn_class_by_class(tmp_path):

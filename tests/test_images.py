@@ -221,6 +221,33 @@ def test_files_in_place_need_no_network(tmp_path: Path, compress: bool) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("title", list(REAL))
+@pytest.mark.parametrize("folder", ["raw", "."])
+@pytest.mark.parametrize("spelling", ["{}", "{}.gz", "{0}/{0}"])
+@pytest.mark.parametrize("mark", ["-idx", ".idx"])
+def test_files_in_other_usual_places_and_spellings(
+    tmp_path: Path, title: str, folder: str, spelling: str, mark: str
+) -> None:
+    for name, array in tiny_files().items():
+        path = tmp_path / title / folder / spelling.format(name.replace("-idx", mark))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = idx_bytes(array)
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    data = REAL[title](tmp_path, validation=0, seed=0)
+    assert tensors(data.train)[0][:, 0, 0, 0].tolist() == list(range(40))
+    assert data.test is not None and len(data.test) == 20
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int16, torch.int64, torch.uint8, torch.bool, torch.float16, torch.float64]
+)
+def test_batches_are_float32_whatever_is_stored(dtype: torch.dtype) -> None:
+    stored = torch.tensor([[0, 1], [1, 0]], dtype=dtype)
+    batch, _ = TensorSplit(stored, torch.tensor([0, 1]))[[1, 0]]
+    assert batch.dtype == torch.float32 and batch.tolist() == [[1, 0], [0, 1]]
+
+
 def test_split_is_disjoint_complete_and_a_function_of_the_seed(tmp_path: Path) -> None:
     write_mnist(tmp_path, tiny_files(train=200))
 

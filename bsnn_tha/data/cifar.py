@@ -1,8 +1,9 @@
-"""CIFAR-10 from its binary archive: 50,000 training and 10,000 test images in colour.
+"""CIFAR-10: 50,000 training and 10,000 test images in colour.
 
 ``CIFAR10/cifar-10-batches-bin`` below the data root holds ``data_batch_1.bin`` to
-``data_batch_5.bin`` and ``test_batch.bin``; the archive is downloaded and unpacked
-if that folder is missing. One record is a byte with the label and 3,072 bytes of
+``data_batch_5.bin`` and ``test_batch.bin``. The Python version, ``cifar-10-batches-py``, is
+read as well; either folder may lie in the data root itself. The binary archive is downloaded
+and unpacked if neither is there. One record is a byte with the label and 3,072 bytes of
 pixels: red, green and blue, each row by row.
 
 A part of the data set (fewer files, or files with fewer records) is read only if
@@ -23,19 +24,23 @@ from torch.nn import functional as F
 from bsnn_tha.data.dataset import Dataset, TensorSplit
 from bsnn_tha.data.download import RemoteFile, fetch_unpacked
 from bsnn_tha.data.images import assemble, check_validation
+from bsnn_tha.data.pickled_batches import read_pickled_batch
 from bsnn_tha.errors import DataError
 
-_FOLDER = "cifar-10-batches-bin"
+_FOLDER, _PYTHON_FOLDER = "cifar-10-batches-bin", "cifar-10-batches-py"
 _ARCHIVE = RemoteFile(
     "cifar-10-binary.tar.gz",
     "c32a1d4ab5d03f1284b67883e8d87530",
     ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
 )
-_TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
-_TEST = ("test_batch.bin",)
+_PYTHON_ARCHIVE = RemoteFile("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", ())
+"""Used where it lies, never downloaded."""
+_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
+_TEST = ("test_batch",)
 _IMAGES_IN_FILE = 10_000
 _CLASSES, _SHAPE = 10, (3, 32, 32)
-_RECORD = 1 + 3 * 32 * 32
+_PIXELS = 3 * 32 * 32
+_RECORD = 1 + _PIXELS
 
 
 def load_cifar10(
@@ -44,7 +49,8 @@ def load_cifar10(
     """CIFAR-10: photographs of ten kinds of things, 32 × 32 pixels.
 
     Args:
-        root: data root; the files are in ``root/CIFAR10/cifar-10-batches-bin``.
+        root: data root; the files are in ``root/CIFAR10/cifar-10-batches-bin``, or
+            where the module says.
         validation: share of the training images to hold out, in [0, 1); with 0
             the data set has no validation part.
         seed: of the draw of the validation part.
@@ -61,7 +67,7 @@ def load_cifar10(
         InvalidValueError: ``validation`` outside [0, 1).
     """
     check_validation(validation)
-    folder = fetch_unpacked(_ARCHIVE, root / "CIFAR10", _FOLDER)
+    folder = _locate(root)
     train, test = (_read(folder, names) for names in (_TRAIN, _TEST))
     wanted = tuple(_IMAGES_IN_FILE * len(names) for names in (_TRAIN, _TEST))
     title = "CIFAR-10"
@@ -128,15 +134,36 @@ def _shifted_and_mirrored(images: Tensor, shift: int) -> Tensor:
     return taken.permute(0, 3, 1, 2)
 
 
+def _locate(root: Path) -> Path:
+    """The folder of either version."""
+    home = root / "CIFAR10"
+    for name in (_FOLDER, _PYTHON_FOLDER):
+        for place in (home / name, root / name):
+            if place.is_dir():
+                return place
+    if (home / _PYTHON_ARCHIVE.name).is_file() and not (home / _ARCHIVE.name).is_file():
+        return fetch_unpacked(_PYTHON_ARCHIVE, home, _PYTHON_FOLDER)
+    return fetch_unpacked(_ARCHIVE, home, _FOLDER)
+
+
 def _read(folder: Path, names: tuple[str, ...]) -> TensorSplit:
-    records = [_records(folder / name) for name in names if (folder / name).exists()]
-    data = np.concatenate([np.zeros((0, _RECORD), np.uint8), *records])
-    images = torch.from_numpy(data[:, 1:].reshape(-1, *_SHAPE))
-    return TensorSplit(images, torch.from_numpy(data[:, 0].astype(np.int64)), scale=1 / 255)
+    pickled = folder.name == _PYTHON_FOLDER
+    paths = [folder / (name if pickled else f"{name}.bin") for name in names]
+    batches = []
+    for path in paths:
+        if path.exists():
+            labels, images = read_pickled_batch(path, _PIXELS) if pickled else _read_binary(path)
+            _check(path, labels)
+            batches.append((labels, images))
+    none = np.zeros(0, np.int64), np.zeros((0, _PIXELS), np.uint8)
+    labels, images = map(np.concatenate, zip(none, *batches, strict=True))
+    return TensorSplit(
+        torch.from_numpy(images.reshape(-1, *_SHAPE)), torch.from_numpy(labels), scale=1 / 255
+    )
 
 
-def _records(path: Path) -> np.ndarray:
-    """``[images, 3073]``: a label and its pixels."""
+def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Labels ``[images]`` and pixels ``[images, 3072]``."""
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
@@ -147,12 +174,20 @@ def _records(path: Path) -> np.ndarray:
             f"{len(data):,} bytes; replace it"
         )
     records = data.reshape(-1, _RECORD)
-    if (records[:, 0] >= _CLASSES).any():
+    return records[:, 0].astype(np.int64), records[:, 1:]
+
+
+def _check(path: Path, labels: np.ndarray) -> None:
+    if len(labels) > _IMAGES_IN_FILE:
         raise DataError(
-            f"{path} must hold labels from 0 to {_CLASSES - 1}, but got {records[:, 0].max()}; "
+            f"{path} must hold up to {_IMAGES_IN_FILE:,} images, but has {len(labels):,}; "
             "replace it"
         )
-    return records
+    wrong = labels[(labels < 0) | (labels >= _CLASSES)]
+    if len(wrong):
+        raise DataError(
+            f"{path} must hold labels from 0 to {_CLASSES - 1}, but got {wrong[0]}; replace it"
+        )
 
 
 def _thousands(count: int) -> str:

@@ -10,8 +10,9 @@ it takes depends on ``seed`` alone. The test part is always the same.
 
 MNIST and FashionMNIST use torchvision's folders, ``MNIST/raw`` and
 ``FashionMNIST/raw``, with the four IDX files either as distributed
-(``train-images-idx3-ubyte.gz``) or decompressed (no ``.gz``). Files that are
-missing are downloaded.
+(``train-images-idx3-ubyte.gz``) or decompressed (no ``.gz``). They may as well lie
+in ``MNIST`` itself, be spelled ``train-images.idx3-ubyte`` or lie in a folder of their
+own name, as some archives unpack. Files that are missing are downloaded.
 """
 
 from __future__ import annotations
@@ -150,14 +151,20 @@ def load_digits(root: Path, *, validation: float, seed: int) -> Dataset:
 
 def _load_idx(files: _IdxFiles, root: Path, validation: float, seed: int) -> Dataset:
     check_validation(validation)
-    folder = root / files.title / "raw"
+    home = root / files.title
 
     def locate(name: str, md5: str) -> Path:
-        plain = folder / name
-        if plain.exists():
-            return plain
+        for folder in (home / "raw", home):
+            for spelling in (name, name.replace("-idx", ".idx")):
+                for path in (
+                    folder / spelling,
+                    folder / f"{spelling}.gz",
+                    folder / spelling / spelling,
+                ):
+                    if path.is_file():
+                        return path
         urls = tuple(f"{mirror}{name}.gz" for mirror in files.mirrors)
-        return fetch(RemoteFile(f"{name}.gz", md5, urls), folder)
+        return fetch(RemoteFile(f"{name}.gz", md5, urls), home / "raw")
 
     # All four are fetched before the first is read: a download that fails does so early.
     train = (
