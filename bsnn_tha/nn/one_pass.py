@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from bsnn_tha.equations.bounds import held_decay
 from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.functional import sparse_conv, sparse_lif
 from bsnn_tha.functional.sparse_conv_lif import sparse_conv_lif
@@ -66,7 +67,7 @@ def _fully_connected(
         input.flatten(2),
         synapse.weight,
         synapse.bias,
-        neuron.beta.clamp(0, 1),
+        held_decay(neuron.beta),
         neuron.threshold,
         neuron.centre,
         neuron.surrogate,
@@ -97,7 +98,7 @@ def _convolution(
     return sparse_conv_lif(
         input,
         synapse.weight,
-        neuron.beta.clamp(0, 1),
+        held_decay(neuron.beta),
         neuron.threshold,
         neuron.centre,
         neuron.surrogate,

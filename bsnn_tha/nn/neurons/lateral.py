@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bsnn_tha.equations.bounds import held_decay
 from bsnn_tha.equations.lif import LIFWindow, integrate
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.neurons.leaky import Leaky
@@ -93,7 +94,7 @@ class LateralLeaky(Leaky):
             )
         start = self._kept(current.shape[1:], state, self.mem)
         membrane = torch.zeros_like(current[0]) if start is None else start
-        beta, threshold = self.beta.clamp(0, 1), self.threshold
+        beta, threshold = held_decay(self.beta), self.threshold
         membranes: list[Tensor] = []
         for step_current in current:
             # Before the first step of all nothing fired: no gradient comes from there.

@@ -8,6 +8,7 @@ import snntorch as snn
 import torch
 from torch import Tensor
 
+from bsnn_tha.equations.bounds import held_decay
 from bsnn_tha.equations.lif import LIFWindow, Reset, integrate
 from bsnn_tha.equations.surrogate import Surrogate
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
@@ -37,7 +38,8 @@ class Leaky(WindowNeuron, snn.Leaky):
 
     Args:
         beta: decay β per time step, in [0, 1]; a number or a tensor with one
-            value per neuron. Clamped to [0, 1] when used.
+            value per neuron. Held in [0, 1] where it is used, also if it is learned
+            (:mod:`bsnn_tha.equations.bounds`).
         threshold: θ: a number for the layer, a tensor with one value per neuron,
             or a rule (:mod:`bsnn_tha.nn.thresholds`) where it comes from.
         learn_threshold: make the number or the tensor a parameter, the rule
@@ -147,7 +149,7 @@ class Leaky(WindowNeuron, snn.Leaky):
         if mem is None:
             mem = torch.zeros_like(input_).expand(shape)
         membrane = integrate(
-            input_, mem, self.beta.clamp(0, 1), self.threshold, self._reset_mechanism
+            input_, mem, held_decay(self.beta), self.threshold, self._reset_mechanism
         )
         spikes = self.fire(membrane)
         if self.init_hidden:
@@ -162,7 +164,7 @@ class Leaky(WindowNeuron, snn.Leaky):
         """As :meth:`sequence`, with the final membrane for a window to come."""
         result = lif_sequence(
             current,
-            self.beta.clamp(0, 1),
+            held_decay(self.beta),
             self.threshold,
             self.centre,
             self.surrogate,

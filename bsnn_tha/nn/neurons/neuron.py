@@ -97,6 +97,10 @@ class WindowNeuron(KeepsState):
         """Where the surrogate gradient is centred now: θ0 (clamped) or θ (moving)."""
         return self.theta_0 if self.surrogate_centre == "clamped" else self.threshold.detach()
 
+    def decays(self) -> list[Tensor]:
+        """What it decays by per time step, parameters or buffers; within [0, 1] where used."""
+        return [self.beta]
+
     def anneal(self, iterations: int = 1) -> None:
         """Advance the threshold's rule by training iterations.
 

@@ -23,6 +23,7 @@ import snntorch as snn
 import torch
 from torch import Tensor
 
+from bsnn_tha.equations.bounds import held_decay
 from bsnn_tha.equations.lif import LIFWindow, Reset, integrate
 from bsnn_tha.equations.surrogate import FastSigmoid, Surrogate
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
@@ -141,8 +142,8 @@ class Synaptic(WindowNeuron, snn.Synaptic):
         shape = self._step_shape(input_.shape)
         syn, mem = self._start(shape, syn, mem)
         syn, mem = (input_.new_zeros(shape) if state is None else state for state in (syn, mem))
-        syn = self.alpha.clamp(0, 1) * syn + input_
-        membrane = integrate(syn, mem, self.beta.clamp(0, 1), self.threshold, self._reset_mechanism)
+        syn = held_decay(self.alpha) * syn + input_
+        membrane = integrate(syn, mem, held_decay(self.beta), self.threshold, self._reset_mechanism)
         spikes = self.fire(membrane)
         if self.init_hidden:
             self.syn, self.mem = syn, membrane
@@ -163,7 +164,7 @@ class Synaptic(WindowNeuron, snn.Synaptic):
         never = torch.full_like(self.theta_0, torch.inf)
         synapse = lif_sequence(
             current,
-            self.alpha.clamp(0, 1),
+            held_decay(self.alpha),
             never,
             never,
             FastSigmoid(),
@@ -175,7 +176,7 @@ class Synaptic(WindowNeuron, snn.Synaptic):
         assert synapse.membranes is not None
         result = lif_sequence(
             synapse.membranes,
-            self.beta.clamp(0, 1),
+            held_decay(self.beta),
             self.threshold,
             self.centre,
             self.surrogate,
@@ -192,6 +193,10 @@ class Synaptic(WindowNeuron, snn.Synaptic):
             result.membranes,
             torch.stack([synapse.membrane, result.membrane]),
         )
+
+    def decays(self) -> list[Tensor]:
+        """β and κ."""
+        return [*super().decays(), self.alpha]
 
     def _step_shape(self, shape: torch.Size) -> torch.Size:
         return super()._step_shape(torch.broadcast_shapes(shape, self.alpha.shape))

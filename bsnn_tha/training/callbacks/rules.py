@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import nn
+from torch import Tensor, nn
 
+from bsnn_tha.nn.neurons.neuron import WindowNeuron
 from bsnn_tha.nn.thresholds import ThresholdRule
 
 
@@ -45,11 +46,11 @@ def anneal(network: nn.Module) -> None:
 
 
 class WeightClipping(Callback):
-    """Clamp every parameter but thresholds to ±``limit`` before the optimizer's step.
+    """Clamp every parameter but thresholds and decays to ±``limit`` before the optimizer's step.
 
     As in the code published with Eshraghian and Lu (2022): biases and batch
-    norm included, and before rather than after the step. That code has no learned
-    thresholds; they have the potential's unit, not the weights', and bounds of their own.
+    norm included, and before rather than after the step. That code learns neither
+    thresholds nor decays, which are no weights and have bounds of their own.
     """
 
     def __init__(self, limit: float) -> None:
@@ -59,8 +60,12 @@ class WeightClipping(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
     ) -> None:
-        rules = (m for m in pl_module.modules() if isinstance(m, ThresholdRule))
-        thresholds = {parameter for rule in rules for parameter in rule.parameters()}
+        bounded: set[Tensor] = set()
+        for module in pl_module.modules():
+            if isinstance(module, ThresholdRule):
+                bounded.update(module.parameters())
+            elif isinstance(module, WindowNeuron):
+                bounded.update(module.decays())
         for parameter in pl_module.parameters():
-            if parameter not in thresholds:
+            if parameter not in bounded:
                 parameter.clamp_(-self.limit, self.limit)

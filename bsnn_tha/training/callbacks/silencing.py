@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from bsnn_tha.equations.bounds import held_decay
 from bsnn_tha.equations.silencing import free_peak, silenced
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.layer import SpikingLayer
@@ -135,7 +136,7 @@ class SilencingCheck(Callback):
                     start = call["membrane"]
                     if start is not None and membrane is not None:
                         start = membrane
-                    peak, membrane = free_peak(current, layer.neuron.beta.clamp(0, 1), start)
+                    peak, membrane = free_peak(current, held_decay(layer.neuron.beta), start)
                     peaks.append(peak)
         finally:
             for connection, original in zip(connections, originals, strict=True):
