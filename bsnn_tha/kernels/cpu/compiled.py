@@ -2,6 +2,10 @@
 
 PyTorch's profiler shows them by their names.
 
+numba looks for changes only in the file that a loop stands in, and would keep one whose
+helpers have changed elsewhere. What is kept here goes by :func:`sources`: everything that
+a loop can be made of.
+
 Importing this module imports numba, which takes a second: only modules that
 are themselves imported when first needed do so.
 
@@ -12,18 +16,37 @@ abort the process when two Python threads meet in them.
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numba
 import numba.extending
 import torch
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 # Typed by numba without the compiler's own first argument, which callers do not give.
 intrinsic: Any = numba.extending.intrinsic
+
+_PACKAGE = Path(__file__).parents[2]
+
+
+def sources() -> str:
+    """A hash of every file that a loop can be made of: the equations and the kernels."""
+    files = [*_PACKAGE.glob("equations/**/*.py"), *_PACKAGE.glob("kernels/**/*.py")]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        text = file.read_bytes()
+        digest.update(f"{file.relative_to(_PACKAGE)} {len(text)}\n".encode() + text)
+    return digest.hexdigest()
+
+
+_SOURCES = sources()
+"""Of the code in this process."""
 
 _loops: dict[Any, Any] = {}
 
@@ -82,15 +105,42 @@ def _compiled(make: Callable[..., Any], constants: tuple[Any, ...], arguments: A
     key = make, constants, tuple(argument is None for argument in arguments)
     if key not in _loops:
         types = tuple(numba.typeof(argument) for argument in arguments)
-        options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}  # 1 / 0 is inf
         loop = make(*constants)
         try:
-            _loops[key] = numba.njit(types, cache=True, **options)(loop)
+            _loops[key] = _compile(loop, types, cache=True)
         except Exception:
             # Compiled code is kept beside the module, or where NUMBA_CACHE_DIR says.
             # No place to write, a full disk or a broken file are no reason to fail.
-            _loops[key] = numba.njit(types, **options)(loop)
+            _loops[key] = _compile(loop, types, cache=False)
     return _loops[key]
+
+
+def _compile(loop: Callable[..., None], types: tuple[Any, ...], cache: bool) -> Any:
+    compiled: Any = numba.njit(nogil=True, error_model="numpy")(loop)  # 1 / 0 is inf
+    # Files that have changed since they were imported say nothing about what is compiled.
+    if cache and sources() == _SOURCES:
+        compiled._cache = _Kept(loop)
+    compiled.compile(types)
+    compiled.disable_compile()
+    return compiled
+
+
+def _by_sources(place: Any) -> Any:
+    """One of numba's places for compiled code, out of date as soon as any source has changed."""
+    return type(place.__name__, (place,), {"get_source_stamp": lambda self: _SOURCES})
+
+
+_PLACES: Any = CompileResultCacheImpl._locator_classes
+
+
+class _KeptResult(CompileResultCacheImpl):
+    _locator_classes = [*map(_by_sources, _PLACES)]  # noqa: RUF012 (declared so by numba)
+
+
+class _Kept(FunctionCache):
+    """numba's cache of a function, with the stamp of all sources."""
+
+    _impl_class = _KeptResult
 
 
 @functools.cache

@@ -1,0 +1,51 @@
+"""Compiled loops that are kept on disk follow their sources."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import bsnn_tha
+
+PACKAGE = Path(bsnn_tha.__file__).parent
+# One small loop, the forward scan, and where it came from.
+SCRIPT = """
+import torch
+from bsnn_tha.kernels.cpu import compiled, lif
+one = torch.ones(1)
+_, membranes, _ = lif.forward(torch.full((1, 1), 3.0), one, one, one, "none", [0, 1], True)
+(loop,) = compiled._loops.values()
+print(membranes.item(), sum(loop.stats.cache_hits.values()), sum(loop.stats.cache_misses.values()))
+"""
+
+
+def test_a_changed_helper_leaves_no_stale_loop(tmp_path):
+    """``git pull`` on an editable install: the loop's own file has not changed, its helper has."""
+    package = tmp_path / "bsnn_tha"
+    for room in ("equations", "kernels"):
+        shutil.copytree(
+            PACKAGE / room, package / room, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    shutil.copy(PACKAGE / "errors.py", package)
+    (package / "__init__.py").touch()  # without the rest of the package, which takes longer
+    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
+
+    def run() -> list[float]:
+        result = subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            cwd=tmp_path,
+            env=environment | {"PYTHONPATH": str(tmp_path)},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return [float(word) for word in result.stdout.split()]
+
+    assert run() == [4.0, 0, 1]
+    helper = package / "kernels" / "cpu" / "bfloat16.py"
+    text, same = helper.read_text(), "    return lambda value: value\n"
+    assert text.count(same) == 1
+    helper.write_text(text.replace(same, "    return lambda value: value + value\n"))
+    assert run() == [7.0, 0, 1]
+    assert run() == [7.0, 1, 0]
