@@ -86,10 +86,11 @@ def temporal_coding(
     bsnn-tha animate temporal-coding runs/temporal-coding-tha-1 -o tha.mp4
     """
     from animations.figures import output_recordings
+    from animations.place import free_place
     from animations.smoothing import check_window
     from animations.temporal_coding import temporal_coding_film
 
-    path = output or Path("temporal-coding.gif")
+    path = output or free_place(Path("temporal-coding.gif"))
     _check_film(path, frames, fps, dpi)
     check_window("time steps", average_steps)
     check_window("iterations", average_iterations)
@@ -190,9 +191,10 @@ def figure(
     bsnn-tha figure activity runs/shd-tha-1 runs/shd-bsnn-1 -o activity.pdf
     """
     from animations.figures import draw_figure
+    from animations.place import free_place
     from animations.stills import check_extension, save_figure
 
-    path = output or Path(f"{name}.png")
+    path = output or free_place(Path(f"{name}.png"))
     check_extension(path)
     with interruptible():
         print(f"written to {save_figure(draw_figure(name, runs), path)}")

@@ -204,7 +204,9 @@ def _show_trials(result: TrialsResult) -> None:
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder, e.g. runs/mnist-tha-1.")],
+    run: Annotated[
+        Path, typer.Argument(help="Run folder, e.g. runs/mnist-tha-1; of trials, every seed.")
+    ],
     checkpoint: Annotated[str, typer.Option(help="best, last or a path.")] = "best",
     split: Annotated[str, typer.Option(help="test or validation.")] = "test",
     data_root: DataRoot = None,
@@ -220,11 +222,18 @@ def evaluate(
     """
     from bsnn_tha import report
     from bsnn_tha.training.evaluation import evaluate as measure
+    from bsnn_tha.training.files import RunFolder
+    from bsnn_tha.training.trials import are_trials, evaluate_trials
 
     machine = _machine(data_root, cache_root, device, threads)
     with interruptible():
-        result = measure(run, checkpoint=checkpoint, split=split, machine=machine)
-    print(report.evaluation(result, split))
+        if are_trials(run):
+            options: Any = {"checkpoint": checkpoint, "split": split, "machine": machine}
+            _, values = evaluate_trials(run, **options)
+            print("\n".join(report.seeds(values, split)))
+        else:
+            result = measure(run, checkpoint=checkpoint, split=split, machine=machine)
+            print(report.evaluation(result, split, RunFolder(run).checkpoint(checkpoint).name))
 
 
 app.add_typer(studies.cli.app, name="study")

@@ -34,6 +34,8 @@ from bsnn_tha.nn.weights.init import WeightInit
 from bsnn_tha.suggest import broken_rule, did_you_mean, quoted
 
 Emission = Literal["spikes", "membrane"]
+_BYTE_ORDER_MARK = "\ufeff"
+"""Some editors begin a UTF-8 file with it; TOML has no such character."""
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -248,7 +250,7 @@ class RunConfig(Section):
     def from_toml(cls, text: str, where: str = "configuration") -> RunConfig:
         """Read a configuration from TOML text; ``where`` names it in errors."""
         try:
-            values = tomllib.loads(text)
+            values = tomllib.loads(text.removeprefix(_BYTE_ORDER_MARK))
         except tomllib.TOMLDecodeError as error:
             raise InvalidValueError(f"{where} is not valid TOML: {error}") from None
         return cls.from_dict(values)
@@ -288,6 +290,16 @@ class RunConfig(Section):
                 table[leaf] = value
         return RunConfig.from_dict(values)
 
+    def flat(self) -> dict[str, Any]:
+        """Every setting by its dotted key, as :meth:`with_changes` takes them; None is left out.
+
+        Example:
+            >>> from bsnn_tha.presets import load_preset
+            >>> load_preset("mnist", "tha").flat()["neuron.beta"]
+            0.99
+        """
+        return _flat(self.model_dump(exclude_none=True, mode="json"))
+
     def build_network(self, input_shape: tuple[int, ...]) -> SpikingNetwork:
         """The untrained network; weights come from torch's global generator."""
         return SpikingNetwork(
@@ -316,6 +328,16 @@ class RunConfig(Section):
                     lambda: mean_threshold(network.thresholds()),
                     settings.beta,
                 )
+
+
+def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:

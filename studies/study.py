@@ -84,12 +84,9 @@ class Plan:
                 f"objectives {', '.join(self.objectives)} (asked for {', '.join(other.objectives)})"
             )
         # With defaults, so that a study may be older than a setting. No trial takes snapshots.
-        mine, theirs = (
-            _flat(plan.base.model_dump(exclude={"snapshots"}, exclude_none=True, mode="json"))
-            for plan in (self, other)
-        )
+        mine, theirs = (plan.base.flat() for plan in (self, other))
         for key in sorted(mine.keys() | theirs.keys()):
-            if mine.get(key) != theirs.get(key):
+            if mine.get(key) != theirs.get(key) and not key.startswith("snapshots."):
                 differences.append(f"{key} = {mine.get(key)} (asked for {theirs.get(key)})")
         if self.space != other.space:
             differences.append("another search space")
@@ -266,13 +263,3 @@ def load_existing(storage: BaseStorage, where: str, name: str) -> OpenStudy:
     if plan is None:
         raise StudyError(f"study {name!r} in {shown(where)} was not made by bsnn-tha study")
     return OpenStudy(study, plan)
-
-
-def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tables.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -425,6 +425,8 @@ def test_a_file_is_read_as_its_text(digits, tmp_path):
     path = tmp_path / "θ.toml"
     path.write_text(digits.to_toml(), encoding="utf-8")
     assert RunConfig.from_file(path) == digits
+    path.write_text(digits.to_toml(), encoding="utf-8-sig")  # with a byte-order mark
+    assert RunConfig.from_file(path) == digits
 
 
 def test_a_configuration_cannot_be_changed_in_place(digits):

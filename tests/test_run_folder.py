@@ -77,6 +77,25 @@ def test_numbered_folders_take_the_next_free_number(tmp_path):
     assert folders == [parent / "digits-tha-1", parent / "digits-tha-2"]
 
 
+@pytest.mark.parametrize(
+    ("variant", "name"),
+    [
+        ("mine/v2", "digits-mine-v2-1"),
+        ("../../mine", "digits-..-..-mine-1"),
+        ("a\\b:c\x00d", "digits-a-b-c-d-1"),
+        ("ü" * 300, f"digits-{'ü' * 73}-1"),
+    ],
+    ids=["slash", "above", "other_systems", "long"],
+)
+def test_a_variant_may_have_any_name_and_its_run_stays_below_the_parent(variant, name, tmp_path):
+    parent = tmp_path / "runs"
+    config = tiny(training__epochs=1, data__subset=BATCH, variant=variant)
+    result = train(config, parent=parent, machine=MACHINE, verbose=False)
+    assert result.folder.path == parent / name
+    assert names(tmp_path) == ["runs"] and names(parent) == [name]
+    assert RunConfig.from_file(result.folder.config).variant == variant
+
+
 def test_numbered_folders_are_claimed_by_one_caller_each(tmp_path):
     (tmp_path / "x-2").write_text("a file in the way")
     with ThreadPoolExecutor(8) as pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,9 +67,13 @@ def evaluate(
 
 
 def load_data(config: RunConfig, machine: Machine) -> Dataset:
-    """The data set a configuration names, from where this machine has it."""
+    """The data set a configuration names, from where this machine has it.
+
+    A validation split without samples (of classes with one sample each nothing can be held
+    out) is none: nothing can be selected on it.
+    """
     paper = config.training.protocol == "paper"
-    return load_dataset(
+    dataset = load_dataset(
         config.data.name,
         root=data_root(machine.data_root),
         cache=cache_root(machine.cache_root),
@@ -77,6 +82,9 @@ def load_data(config: RunConfig, machine: Machine) -> Dataset:
         num_steps=config.data.num_steps,
         options=config.data.options,
     )
+    if dataset.validation is not None and not len(dataset.validation):
+        return replace(dataset, validation=None)
+    return dataset
 
 
 def epoch_values(trainer: Trainer, split: str) -> dict[str, float]:

@@ -61,6 +61,8 @@ class Comparison:
     only_thresholds: bool = False
 
     def __post_init__(self) -> None:
+        for weights in self.bases:  # which name folders
+            _check_weights(weights)
         if self.seeds < 1:
             raise InvalidValueError(f"seeds must be at least 1, but got {self.seeds}")
         for name in ("bases", "rules", "factors"):
@@ -120,7 +122,7 @@ class Comparison:
             RunError: the folder has none.
         """
         try:
-            values = tomllib.loads((folder / _PLAN).read_text(encoding="utf-8"))
+            values = tomllib.loads((folder / _PLAN).read_text(encoding="utf-8-sig"))
             return cls(
                 {name: RunConfig.from_dict(base) for name, base in values["bases"].items()},
                 tuple(values["rules"]),
@@ -151,8 +153,7 @@ def bases_of(dataset: str, weights: Sequence[str], changes: dict[str, Any]) -> d
     annealed = load_preset(dataset, "tha")
     bases = {}
     for kind in weights:
-        if kind not in WEIGHTS:
-            raise InvalidValueError(f"weights must be {' or '.join(WEIGHTS)}, but got {kind!r}")
+        _check_weights(kind)
         base = load_preset(dataset, WEIGHTS[kind])
         shared = {
             "data": annealed.data.model_dump(exclude_none=True),
@@ -164,6 +165,11 @@ def bases_of(dataset: str, weights: Sequence[str], changes: dict[str, Any]) -> d
         }
         bases[kind] = base.with_changes(shared).with_changes(changes)
     return bases
+
+
+def _check_weights(kind: str) -> None:
+    if kind not in WEIGHTS:
+        raise InvalidValueError(f"weights must be {' or '.join(WEIGHTS)}, but got {kind!r}")
 
 
 def _in_proportion(base: RunConfig, annealed: RunConfig) -> PerLayer[float] | None:

@@ -74,7 +74,7 @@ def _row(comparison: Comparison, folder: Path, cell: Cell) -> Row:
         "accuracies": accuracies,
         "best": max(accuracies),
         "mean": statistics.fmean(accuracies),
-        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
+        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "dead": _means(layers, "dead_share"),
         "firing_rate": _means(layers, "firing_rate"),
         "threshold": _means(layers, "threshold"),
