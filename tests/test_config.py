@@ -509,7 +509,7 @@ WRONG = {
     "network.weight_bits": ["four", 2.5],
     "network.norm": ["layer", True],
     "network.init": ["zeros"],
-    "neuron.beta": ["x", ["x"], {}],
+    "neuron.beta": ["x", ["x"], {"conv": "x"}],
     "neuron.slope": [math.nan, math.inf, [1.0, math.inf]],
     "neuron.surrogate_centre": ["fixed"],
     "neuron.reset_mechanism": ["none at all"],
