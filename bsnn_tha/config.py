@@ -138,9 +138,12 @@ class LossSection(Section):
 
 
 class OptimizerSection(Section):
-    """``[optimizer]``: Adam or SGD, and the cosine schedule of Eq. 28.
+    """``[optimizer]``: Adam or SGD, and the schedule of the learning rate.
 
-    ``threshold_lr`` is for learned thresholds; without it they share ``lr``.
+    ``schedule`` is ``"cosine"`` (Eq. 28, with ``period``), ``"steps"`` or ``"none"``.
+    ``steps`` is a table: after so many epochs, this rate. ``threshold_lr`` is for learned
+    thresholds; without it they share ``lr``, and with it they keep their proportion to it.
+    ``weight_decay`` times each parameter is added to its gradient.
     """
 
     name: Literal["adam", "sgd"] = "adam"
@@ -148,8 +151,10 @@ class OptimizerSection(Section):
     threshold_lr: float | None = Field(None, ge=0, le=1e37)
     betas: tuple[Share, Share] = Field((0.9, 0.999), strict=False)
     momentum: Share = 0.0
-    schedule: Literal["cosine", "none"] = "cosine"
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["cosine", "steps", "none"] = "cosine"
     period: float = Field(10.0, gt=0)
+    steps: dict[str, float] | None = None
 
 
 class TrainingSection(Section):
