@@ -16,6 +16,7 @@ from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.sparse_linear import flattened, sparse_linear
 from bsnn_tha.nn.norms.batch_norm import BatchNorm, Norm, make_norm
 from bsnn_tha.nn.notation import ConvSpec, DenseSpec, LayerSpec
+from bsnn_tha.nn.weights.derived import weight_of
 from bsnn_tha.nn.weights.init import WeightInit, check_init, initialise
 from bsnn_tha.nn.weights.quantized import QuantizedConv2d, QuantizedLinear
 
@@ -84,12 +85,12 @@ class Connection(nn.Module):
         spec, synapse = self.spec, self.synapse
         if isinstance(spec, DenseSpec):
             maps = input.mean((2, 3)) if spec.of_means else input
-            return sparse_linear(*flattened(maps, synapse.weight), synapse.bias)
+            return sparse_linear(*flattened(maps, weight_of(synapse)), synapse.bias)
         groups = input.shape[1] if spec.depthwise else 1
         if spec.pooling == "average" and spec.stride == 1:
-            return conv_avg_pool2d(input, synapse.weight, spec.pool, spec.padding, groups)
+            return conv_avg_pool2d(input, weight_of(synapse), spec.pool, spec.padding, groups)
         maps = F.conv2d(
-            input, synapse.weight, stride=spec.stride, padding=spec.padding, groups=groups
+            input, weight_of(synapse), stride=spec.stride, padding=spec.padding, groups=groups
         )
         pool = F.avg_pool2d if spec.pooling == "average" else F.max_pool2d
         return maps if spec.pool == 1 else pool(maps, spec.pool)
