@@ -244,7 +244,7 @@ def _trained(variants: list[str], film: Path, device: str, threads: int | None) 
     from bsnn_tha.config import RunConfig
     from bsnn_tha.errors import RunError
     from bsnn_tha.presets import load_preset
-    from bsnn_tha.training.files import RunFolder
+    from bsnn_tha.run_folder import RunFolder
     from bsnn_tha.training.machine import Machine
     from bsnn_tha.training.memory import keep_freed_memory
     from bsnn_tha.training.run import resume, train

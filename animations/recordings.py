@@ -16,7 +16,7 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.nn.per_layer import of_output
 from bsnn_tha.observe.recording import read_output_recording
-from bsnn_tha.training.files import RunFolder
+from bsnn_tha.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -221,8 +221,8 @@ def evaluate(
     bsnn-tha evaluate runs/mnist-tha-1 --split validation --checkpoint last
     """
     from bsnn_tha import report
+    from bsnn_tha.run_folder import RunFolder
     from bsnn_tha.training.evaluation import evaluate as measure
-    from bsnn_tha.training.files import RunFolder
     from bsnn_tha.training.trials import are_trials, evaluate_trials
 
     machine = _machine(data_root, cache_root, device, threads)

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bsnn_tha import report as run_report
 from bsnn_tha.config import RunConfig
-from bsnn_tha.training.files import replace_atomically
+from bsnn_tha.run_folder import replace_atomically
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.trials import train_trials
 from studies import figures

@@ -30,7 +30,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.storages.journal._storage import JournalOperation
 
-from bsnn_tha.training.files import folder_name
+from bsnn_tha.run_folder import folder_name
 from studies.errors import StudyError
 
 DEFAULT = "runs/studies"

@@ -10,8 +10,8 @@ import torch
 from training_runs import MACHINE, digits, tiny
 
 from bsnn_tha.errors import InvalidValueError, RunError
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.evaluation import evaluate
-from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import resume
 

@@ -37,8 +37,8 @@ from training_runs import (
 
 from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.presets import load_preset
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training import run as run_module
-from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import resume, train
 

@@ -23,7 +23,7 @@ from training_runs import (
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import RunError
-from bsnn_tha.training.files import RunFolder, replace_atomically
+from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.run import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning")

@@ -43,8 +43,8 @@ from training_runs import (
 from bsnn_tha import AnnealedLeaky, Leaky
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.thresholds import Learned
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping, anneal
-from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import train
 from bsnn_tha.training.schedule import cosine_factor

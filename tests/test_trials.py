@@ -27,7 +27,7 @@ from training_runs import (
 from bsnn_tha import report
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import BsnnThaError, InvalidValueError, RunError
-from bsnn_tha.training.files import RunFolder
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.trials import (
     are_trials,

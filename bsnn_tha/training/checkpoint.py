@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from bsnn_tha.errors import RunError
-from bsnn_tha.training.files import RunFolder, replace_atomically
+from bsnn_tha.run_folder import RunFolder, replace_atomically
 
 
 class DurableCheckpointIO(TorchCheckpointIO):

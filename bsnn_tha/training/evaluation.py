@@ -15,9 +15,9 @@ from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.data.root import cache_root, data_root
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.observe.metrics import Activity
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.callbacks.monitor import ActivityMonitor
 from bsnn_tha.training.checkpoint import load_weights
-from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.loaders import evaluation_batches
 from bsnn_tha.training.machine import THIS_MACHINE, Machine, interruptible, quiet
 from bsnn_tha.training.module import SpikingModule

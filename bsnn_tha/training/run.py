@@ -17,13 +17,13 @@ from bsnn_tha import report
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.observe.metrics import Activity
+from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.callbacks.monitor import Columns, EpochTable
 from bsnn_tha.training.callbacks.progress import progress
 from bsnn_tha.training.callbacks.recorder import OutputRecorder
 from bsnn_tha.training.callbacks.snapshots import Snapshots, layer_name, spiking_layers
 from bsnn_tha.training.checkpoint import MovableCheckpoint, load_weights, resumable_checkpoint
 from bsnn_tha.training.evaluation import measure
-from bsnn_tha.training.files import RunFolder, replace_atomically
 from bsnn_tha.training.machine import THIS_MACHINE, Machine, interruptible
 from bsnn_tha.training.session import Session
 from bsnn_tha.training.summary import (

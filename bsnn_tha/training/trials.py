@@ -23,8 +23,8 @@ import tomli_w
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError, RunError
+from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.evaluation import evaluate
-from bsnn_tha.training.files import RunFolder, replace_atomically
 from bsnn_tha.training.machine import THIS_MACHINE, Machine
 from bsnn_tha.training.run import RunResult, resume, train
 from bsnn_tha.training.session import Session

@@ -14,7 +14,7 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.nn.per_layer import PerLayer, each_layer, values_of
 from bsnn_tha.presets import load_preset
-from bsnn_tha.training.files import replace_atomically
+from bsnn_tha.run_folder import replace_atomically
 from studies.comparison.recipes import find_recipe
 
 WEIGHTS = {"binary": "tha", "float": "flt32"}

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bsnn_tha.report import percent
-from bsnn_tha.training.files import replace_atomically
+from bsnn_tha.run_folder import replace_atomically
 from studies.comparison import figures
 from studies.comparison.results import Row
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bsnn_tha.training.files import RunFolder
+from bsnn_tha.run_folder import RunFolder
 from studies.comparison.plan import Cell, Comparison
 from studies.comparison.runner import failure, run_folder
 

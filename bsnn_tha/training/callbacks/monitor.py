@@ -17,7 +17,7 @@ from bsnn_tha.nn.weights.derived import weight_of
 from bsnn_tha.nn.weights.quantized import QuantizedConv2d, QuantizedLinear
 from bsnn_tha.observe.metrics import Activity, ActivityMeter, SurrogateMeter
 from bsnn_tha.observe.workload import InputMeter, dense_operations, effective_operations
-from bsnn_tha.training.files import replace_atomically
+from bsnn_tha.run_folder import replace_atomically
 
 _FORWARD = inspect.signature(SpikingLayer.forward)
 

@@ -29,7 +29,7 @@ from bsnn_tha.equations.counts import neuron_counts
 from bsnn_tha.nn.layer import SpikingLayer
 from bsnn_tha.observe.metrics import surrogate_mass
 from bsnn_tha.observe.recording import evaluating, record, spread
-from bsnn_tha.training.files import RunFolder, replace_atomically
+from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.module import SpikingModule
 
 BINS = 100
