@@ -83,6 +83,15 @@ def test_every_threshold_of_ltmd_has_a_gradient(variant):
         assert layer.neuron.rule.k.grad != 0
 
 
+def test_ltmds_figure_6_has_eight_fully_connected_layers():
+    config = load_preset("cifar10", "lt-fc8")
+    small = config.with_changes({"network.notation": "6-6-6-6-6-6-6-10"})
+    layers = small.build_network((3, 32, 32)).layers
+    assert len(config.network.notation.split("-")) == len(layers) == 8
+    assert {layer.neuron.emits for layer in layers} == {"membrane"}
+    assert config.threshold.rule == "tanh"
+
+
 ROUSER = [
     ("mnist", "rouser"),
     ("mnist", "rouser-fixed"),
