@@ -9,7 +9,8 @@ and in the backward pass
 
     ∂z/∂u ← s(u, centre),   ∂z/∂θ ← −s(u, centre) f(u − θ),       (Eq. 8)
 
-with the reset term z[t] detached: no gradient flows from the reset into u. f is
+with the reset term z[t] detached: no gradient flows from the reset into u. No
+paper says whether it should; snnTorch, and so the published code, detaches it. f is
 1, or what :mod:`bsnn_tha.equations.threshold_gradient` makes of it.
 
 ======  =============================================  ==================
