@@ -15,6 +15,7 @@ from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.nn.per_layer import PerLayer, each_layer, values_of
 from bsnn_tha.presets import load_preset
 from bsnn_tha.run_folder import replace_atomically
+from bsnn_tha.suggest import quoted
 from studies.comparison.recipes import find_recipe
 
 WEIGHTS = {"binary": "tha", "float": "flt32"}
@@ -68,7 +69,9 @@ class Comparison:
         for name in ("bases", "rules", "factors"):
             values = list(getattr(self, name))
             if not values or len(set(values)) < len(values):
-                raise InvalidValueError(f"{name} must be one or more, each once, but got {values}")
+                raise InvalidValueError(
+                    f"{name} must be one or more, each once, but got {quoted(values)}"
+                )
         for factor in self.factors:
             if not factor > 0:
                 raise InvalidValueError(f"factors of theta_0 must be above 0, but got {factor:g}")
