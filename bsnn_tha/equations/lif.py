@@ -9,8 +9,7 @@ and in the backward pass
 
     ∂z/∂u ← s(u, centre),   ∂z/∂θ ← −s(u, centre) f(u − θ),       (Eq. 8)
 
-with the reset term z[t] detached: no gradient flows from the reset into u. No
-paper says whether it should; snnTorch, and so the published code, detaches it. f is
+with the reset term z[t] detached: no gradient flows from the reset into u. f is
 1, or what :mod:`bsnn_tha.equations.threshold_gradient` makes of it.
 
 ======  =============================================  ==================
@@ -112,12 +111,7 @@ def fire(
 
 
 def integrate(
-    current: Tensor,
-    membrane: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    reset: Reset,
-    spiked: Tensor | None = None,
+    current: Tensor, membrane: Tensor, beta: Tensor, threshold: Tensor, reset: Reset
 ) -> Tensor:
     """The membrane one time step on: Eq. 1, with the reset of the step before.
 
@@ -127,7 +121,6 @@ def integrate(
         beta, threshold: β and θ, broadcast against ``current`` and cast to
             its dtype.
         reset: ``"subtract"``, ``"zero"`` or ``"none"``.
-        spiked: z[t], where it has a gradient; None decides it here, detached.
 
     Returns:
         u[t+1], same shape as ``current``.
@@ -138,8 +131,7 @@ def integrate(
     beta, threshold = beta.to(current.dtype), threshold.to(current.dtype)
     if reset == "none":
         return beta * membrane + current
-    if spiked is None:
-        spiked = (membrane >= threshold).to(current.dtype)  # a comparison: detached
+    spiked = (membrane >= threshold).to(current.dtype)  # a comparison: detached
     if reset == "zero":
         return beta * (membrane * (1 - spiked)) + current
     return beta * membrane + current - spiked * threshold

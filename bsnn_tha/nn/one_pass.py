@@ -13,7 +13,6 @@ from bsnn_tha.nn.dropout import SeededDropout
 from bsnn_tha.nn.neurons.leaky import AnnealedLeaky, Leaky
 from bsnn_tha.nn.neurons.neuron import WindowNeuron
 from bsnn_tha.nn.notation import ConvSpec
-from bsnn_tha.nn.weights.derived import weight_of
 
 
 def one_pass(
@@ -66,7 +65,7 @@ def _fully_connected(
         probability = dropout.p
     return sparse_lif.sparse_lif(
         input.flatten(2),
-        weight_of(synapse),
+        synapse.weight,
         synapse.bias,
         held_decay(neuron.beta),
         neuron.threshold,
@@ -98,7 +97,7 @@ def _convolution(
         return None
     return sparse_conv_lif(
         input,
-        weight_of(synapse),
+        synapse.weight,
         held_decay(neuron.beta),
         neuron.threshold,
         neuron.centre,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +14,10 @@ from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.data.root import cache_root, data_root
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.observe.metrics import Activity
-from bsnn_tha.run_folder import RunFolder
+from bsnn_tha.training.allowed import run_config
 from bsnn_tha.training.callbacks.monitor import ActivityMonitor
 from bsnn_tha.training.checkpoint import load_weights
+from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.loaders import evaluation_batches
 from bsnn_tha.training.machine import THIS_MACHINE, Machine, interruptible, quiet
 from bsnn_tha.training.module import SpikingModule
@@ -32,6 +32,7 @@ def evaluate(
     checkpoint: str | Path = "best",
     split: str = "test",
     machine: Machine = THIS_MACHINE,
+    allow_code: bool = False,
 ) -> dict[str, Any]:
     """Measure a trained network of a run folder. Writes nothing.
 
@@ -40,6 +41,8 @@ def evaluate(
         checkpoint: ``"best"``, ``"last"`` or the path of a checkpoint.
         split: ``"test"`` or ``"validation"``.
         machine: data root, device and threads.
+        allow_code: whether a run that was not trained here may name code outside this
+            package (:mod:`bsnn_tha.training.allowed`).
 
     Returns:
         ``{"loss", "accuracy", "groups", "layers"}`` as in the run's summary.
@@ -49,7 +52,7 @@ def evaluate(
         InvalidValueError: the data set has no such split.
     """
     folder = RunFolder.open(run)
-    config = RunConfig.from_file(folder.config)
+    config = run_config(folder, allow_code)
     options = machine.trainer_options(together=False)
     dataset = load_data(config, machine)
     part = {"test": dataset.test, "validation": dataset.validation}.get(split)
@@ -67,13 +70,9 @@ def evaluate(
 
 
 def load_data(config: RunConfig, machine: Machine) -> Dataset:
-    """The data set a configuration names, from where this machine has it.
-
-    A validation split without samples (of classes with one sample each nothing can be held
-    out) is none: nothing can be selected on it.
-    """
+    """The data set a configuration names, from where this machine has it."""
     paper = config.training.protocol == "paper"
-    dataset = load_dataset(
+    return load_dataset(
         config.data.name,
         root=data_root(machine.data_root),
         cache=cache_root(machine.cache_root),
@@ -82,9 +81,6 @@ def load_data(config: RunConfig, machine: Machine) -> Dataset:
         num_steps=config.data.num_steps,
         options=config.data.options,
     )
-    if dataset.validation is not None and not len(dataset.validation):
-        return replace(dataset, validation=None)
-    return dataset
 
 
 def epoch_values(trainer: Trainer, split: str) -> dict[str, float]:
