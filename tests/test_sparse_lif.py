@@ -233,11 +233,6 @@ def test_networks_take_it_unasked_and_compute_the_same(monkeypatch):
     assert torch.equal(fast[0], plain[0]) and fast[0].any()
     for got, wanted in zip(fast[1:], plain[1:], strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
-    # Somebody who wants to see the membranes gets them.
-    net = network()
-    net.layers[0].show_membranes = True
-    calls.clear()
-    assert torch.equal(step(net, input)[0], fast[0]) and len(calls) == 2
 
 
 def test_chunks_draw_the_same_masks_when_run_again():

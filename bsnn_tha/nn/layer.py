@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from bsnn_tha.equations.lif import LIFWindow
@@ -17,6 +18,7 @@ from bsnn_tha.nn.neurons.neuron import WindowNeuron
 from bsnn_tha.nn.norms import NormChoice
 from bsnn_tha.nn.notation import LayerPlan, Shortcut
 from bsnn_tha.nn.one_pass import one_pass
+from bsnn_tha.nn.recompute import uncounted
 from bsnn_tha.nn.weights.init import WeightInit
 
 
@@ -82,7 +84,10 @@ class SpikingLayer(Connection):
         self.output_shape = plan.output_shape
         self.reads = plan.reads
         self.show_membranes = False
-        """Whether forward hooks see the membranes even if nobody records them."""
+        """Whether forward hooks see the membranes even if nobody records them.
+
+        It changes nothing else: a layer in one pass stays that, and shows membranes that are
+        computed beside it."""
         self.shortcut = _Shortcut(plan.shortcut, settings) if plan.shortcut else None
         self.dropout: nn.Module = SeededDropout(dropout) if dropout else nn.Identity()
         self.moderate_dropout = ModerateDropout(moderate_dropout) if moderate_dropout else None
@@ -107,13 +112,30 @@ class SpikingLayer(Connection):
             skipped: spikes that the shortcut reads, for a layer that has one.
         """
         moderating = self.moderate_dropout is not None and self.training
-        record = record or self.show_membranes or moderating or self.neuron.emits == "membrane"
+        record = record or moderating or self.neuron.emits == "membrane"
         if num_steps is None and not record and self.shortcut is None:
+            before = torch.get_rng_state() if self.show_membranes else None
             window = one_pass(self, self.dropout, self.neuron, input, membrane)
+            if window is not None and before is not None:
+                return window._replace(membranes=self._watched(input, membrane, before))
             if window is not None:
                 return window
         current = self.dropout(self.drive(input, num_steps, skipped))
-        return self.neuron.window(current, membrane, record)
+        return self.neuron.window(current, membrane, record or self.show_membranes)
+
+    @torch.no_grad()
+    def _watched(self, input: Tensor, membrane: Tensor | None, before: Tensor) -> Tensor:
+        """Membranes of a window that one pass ran without keeping them, module by module.
+
+        Args:
+            input, membrane: as in :meth:`forward`.
+            before: state of PyTorch's generator before the pass, which drew a mask.
+        """
+        with torch.random.fork_rng([]), uncounted():
+            torch.set_rng_state(before)
+            window = self.neuron.window(self.dropout(self.drive(input)), membrane, True)
+        assert window.membranes is not None
+        return window.membranes
 
     def handed_on(self, window: LIFWindow) -> Tensor:
         """What later layers read of a window: spikes, or membranes if the neurons emit those.

@@ -158,7 +158,7 @@ def record(
 
     def run(layer: SpikingLayer, given: LayerInput) -> LIFWindow:
         # Not called as a module: hooks count, and this pass must not be counted.
-        window = layer.forward(given.input, given.num_steps, None, True, given.skipped)
+        window = layer.forward(given.input, given.num_steps, None, False, given.skipped)
         indices = chosen[len(traces)]
         kept = torch.from_numpy(indices).to(given.input.device)
         assert window.membranes is not None
@@ -176,9 +176,22 @@ def record(
         )
         return window
 
-    with torch.no_grad(), _unchanged(network, input.device):
+    with torch.no_grad(), _unchanged(network, input.device), _showing(layers):
         network.walk(input, num_steps, run)
     return traces
+
+
+@contextlib.contextmanager
+def _showing(layers: Sequence[SpikingLayer]) -> Iterator[None]:
+    """Layers show their membranes, on whichever route they take unwatched."""
+    before = [layer.show_membranes for layer in layers]
+    try:
+        for layer in layers:
+            layer.show_membranes = True
+        yield
+    finally:
+        for layer, shown in zip(layers, before, strict=True):
+            layer.show_membranes = shown
 
 
 @contextlib.contextmanager

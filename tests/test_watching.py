@@ -1,0 +1,121 @@
+"""Watching changes nothing: weights are the same bits, on the sizes that have fast routes.
+
+The networks are those of the presets, whole; batches and windows are short.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from bsnn_tha.training.files import RunFolder
+
+from bsnn_tha.losses import SpikeCountLoss
+from bsnn_tha.observe.recording import evaluating, record
+from bsnn_tha.presets import load_preset
+from bsnn_tha.training.callbacks import anneal
+from bsnn_tha.training.callbacks.snapshots import Snapshots
+from bsnn_tha.training.machine import Machine
+from bsnn_tha.training.session import Session
+
+SHAPES = {"spoken-digits": (700,), "saccade-digits": (2, 34, 34), "mnist": (1, 28, 28)}
+STEPS = {"spoken-digits": 60, "saccade-digits": 30, "mnist": 10}
+
+
+def inputs(dataset):
+    """A batch as sparse as the recordings, or of still images."""
+    generator = torch.Generator().manual_seed(1)
+    if dataset == "mnist":
+        return torch.rand(8, *SHAPES[dataset], generator=generator), STEPS[dataset]
+    window = torch.rand(STEPS[dataset], 8, *SHAPES[dataset], generator=generator)
+    return (window < 0.02).float(), None
+
+
+def trained(dataset, watch):
+    """Weights after three iterations of the preset, ``watch(network)`` around each."""
+    torch.manual_seed(0)
+    config = load_preset(dataset, "tha").with_changes({"network.dropout": 0.2})
+    network = config.build_network(SHAPES[dataset])
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    before = network.layers[0].synapse.latent_weight.detach().clone()
+    (input, steps), targets = inputs(dataset), torch.arange(8)
+    spikes = []
+    for _ in range(3):
+        finish = watch(network)
+        window = network(input, steps)
+        SpikeCountLoss()(window, targets).backward()
+        finish(input, steps)
+        optimizer.step()
+        optimizer.zero_grad()
+        anneal(network)
+        spikes.append(window.spikes)
+    assert not torch.equal(before, network.layers[0].synapse.latent_weight)
+    return {**network.state_dict(), "spikes": torch.stack(spikes).detach()}
+
+
+def nobody(network):
+    return lambda input, steps: None
+
+
+def somebody(network):
+    """Membranes shown to hooks on every module, and a recording beside the training."""
+    seen, handles = [], []
+    for layer in network.layers:
+        layer.show_membranes = True
+        handles.append(
+            layer.register_forward_hook(lambda module, given, window: seen.append(window))
+        )
+    for module in network.modules():
+        handles.append(module.register_forward_hook(lambda *_: None))
+
+    def finish(input, steps):
+        for handle in handles:
+            handle.remove()
+        assert len(seen) == len(network.layers)
+        assert all(window.membranes.shape == window.spikes.shape for window in seen)
+        for layer in network.layers:
+            layer.show_membranes = False
+        with evaluating(network):
+            traces = record(network, input, steps)
+        assert len(traces) == len(network.layers)
+
+    return finish
+
+
+@pytest.mark.parametrize("dataset", SHAPES)
+def test_hooks_shown_membranes_and_recordings_change_no_bit(dataset):
+    alone, watched = trained(dataset, nobody), trained(dataset, somebody)
+    differing = [name for name in alone if not torch.equal(alone[name], watched[name])]
+    assert not differing
+
+
+def test_a_shown_membrane_is_the_one_that_fired():
+    """Beside the fused pass: the same mask of dropout, so the same crossings."""
+    torch.manual_seed(0)
+    config = load_preset("spoken-digits", "tha").with_changes({"network.dropout": 0.5})
+    network = config.build_network((700,))
+    network.layers[0].show_membranes = True
+    windows = []
+    network.layers[0].register_forward_hook(lambda module, given, window: windows.append(window))
+    network(inputs("spoken-digits")[0])
+    (window,) = windows
+    crossed = window.membranes >= network.layers[0].neuron.threshold
+    assert window.spikes.any()
+    assert (crossed == window.spikes.bool()).float().mean() > 0.9999  # but for rounding
+
+
+def test_snapshots_change_no_bit_on_recordings(shared_data, tmp_path):
+    machine = Machine(shared_data, tmp_path / "cache", device="cpu", threads=1)
+    config = load_preset("spoken-digits", "tha").with_changes(
+        {"training.epochs": 1, "data.subset": 128, "data.validation": 0.0}
+    )
+    weights = []
+    for count in (0, 4):
+        session = Session.prepare(config.with_changes({"snapshots.count": count}), machine)
+        folder = RunFolder(tmp_path / str(count))
+        folder.path.mkdir()
+        snapshots = Snapshots(folder, session.config.snapshots, session.dataset)
+        session.fit(before_annealing=[snapshots])
+        weights.append(session.module.network.state_dict())
+    assert len(list((tmp_path / "4" / "snapshots").glob("iteration-*"))) == 4
+    differing = [name for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])]
+    assert not differing
