@@ -28,6 +28,14 @@ class Theme(StrEnum):
     DARK = "dark"
 
 
+class View(StrEnum):
+    """What of a run is shown."""
+
+    TRAINING = "training"
+    RESPONSE = "response"
+    SURROGATE = "surrogate"
+
+
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="The extension chooses: .gif, .html, .mp4 or .webm."),
@@ -78,10 +86,11 @@ def temporal_coding(
     bsnn-tha animate temporal-coding runs/temporal-coding-tha-1 -o tha.mp4
     """
     from animations.figures import output_recordings
+    from animations.place import free_place
     from animations.smoothing import check_window
     from animations.temporal_coding import temporal_coding_film
 
-    path = output or Path("temporal-coding.gif")
+    path = output or free_place(Path("temporal-coding.gif"))
     _check_film(path, frames, fps, dpi)
     check_window("time steps", average_steps)
     check_window("iterations", average_iterations)
@@ -102,13 +111,12 @@ def temporal_coding(
 def run(
     run: Annotated[Path, typer.Argument(help="Run folder, finished or still training.")],
     view: Annotated[
-        str,
+        View,
         typer.Option(
             help="training: membranes, thresholds, rates over iterations; response: input and "
-            "membranes over time steps; surrogate: the gradient and the membranes it meets; or "
-            "your own as module:function."
+            "membranes over time steps; surrogate: the gradient and the membranes it meets."
         ),
-    ] = "training",
+    ] = View.TRAINING,
     layer: Annotated[
         list[int] | None, typer.Option(help="From 1; repeatable. Default: up to three.")
     ] = None,
@@ -140,24 +148,22 @@ def run(
     bsnn-tha animate run runs/spoken-digits-tha-1 --view response --sample 2 -o word.html
     bsnn-tha animate run runs/mnist-tha-1 --view surrogate --layer 2 --theme dark
     """
-    from animations.views import check_view, draw
+    from animations.runs import surrogate_film, training_film, window_film
     from bsnn_tha.observe.recording import Recording
 
-    settings = {"pace": pace, "neurons": neuron, "sample": sample, "iteration": iteration}
-    written = {"neurons": "--neuron"}
-    check_view(
-        view,
-        {
-            name: written.get(name, f"--{name}")
-            for name, value in settings.items()
-            if value is not None
-        },
-    )
-    path = output or run / f"{view.rpartition(':')[2]}.gif"
+    given = {"--pace": pace, "--neuron": neuron, "--sample": sample, "--iteration": iteration}
+    _check_options(view, [name for name, value in given.items() if value is not None])
+    sample, pace = sample or 0, pace or Pace.EVEN
+    path = output or run / f"{view}.gif"
     _check_film(path, frames, fps, dpi)
     with interruptible():
         recording = Recording.open(run)
-        film = draw(view, recording, frames=frames, layers=layer, style=theme, **settings)
+        if view is View.RESPONSE:
+            film = window_film(recording, iteration, frames, layer, neuron, sample, theme)
+        elif view is View.SURROGATE:
+            film = surrogate_film(recording, frames, pace, layer, theme)
+        else:
+            film = training_film(recording, frames, pace, layer, neuron, sample, theme)
         _write(film, path, fps, dpi)
 
 
@@ -185,12 +191,28 @@ def figure(
     bsnn-tha figure activity runs/shd-tha-1 runs/shd-bsnn-1 -o activity.pdf
     """
     from animations.figures import draw_figure
+    from animations.place import free_place
     from animations.stills import check_extension, save_figure
 
-    path = output or Path(f"{name}.png")
+    path = output or free_place(Path(f"{name}.png"))
     check_extension(path)
     with interruptible():
         print(f"written to {save_figure(draw_figure(name, runs), path)}")
+
+
+_UNUSED = {
+    View.TRAINING: {"--iteration"},
+    View.RESPONSE: {"--pace"},
+    View.SURROGATE: {"--neuron", "--sample", "--iteration"},
+}
+"""Options that a view has no use for."""
+
+
+def _check_options(view: View, given: list[str]) -> None:
+    from bsnn_tha.errors import InvalidValueError
+
+    if wrong := [name for name in given if name in _UNUSED[view]]:
+        raise InvalidValueError(f"--view {view} has no use for {', '.join(wrong)}; leave it out")
 
 
 def _check_film(path: Path, frames: int, fps: float | None, dpi: int) -> None:
@@ -222,7 +244,7 @@ def _trained(variants: list[str], film: Path, device: str, threads: int | None) 
     from bsnn_tha.config import RunConfig
     from bsnn_tha.errors import RunError
     from bsnn_tha.presets import load_preset
-    from bsnn_tha.training.files import RunFolder
+    from bsnn_tha.run_folder import RunFolder
     from bsnn_tha.training.machine import Machine
     from bsnn_tha.training.memory import keep_freed_memory
     from bsnn_tha.training.run import resume, train

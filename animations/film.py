@@ -28,7 +28,7 @@ from animations.blitting import Blitter
 from animations.formats import Clip, format_of, page
 from animations.place import check_place
 from bsnn_tha.errors import FilmError, InvalidValueError
-from bsnn_tha.training.files import replace_atomically
+from bsnn_tha.run_folder import replace_atomically
 
 
 class Panel(Protocol):

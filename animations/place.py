@@ -9,6 +9,18 @@ from pathlib import Path
 from bsnn_tha.errors import FilmError
 
 
+def free_place(path: Path) -> Path:
+    """This path if nothing is there, else the first of ``name-2.gif``, ``name-3.gif``, … that is.
+
+    For a name that was not asked for: what lies there may show other runs.
+    """
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_stem(f"{path.stem}-{number}")
+    return free
+
+
 def check_place(path: Path) -> None:
     """Make sure that a file can be written, before a minute is spent on drawing it.
 

@@ -16,7 +16,7 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.nn.per_layer import of_output
 from bsnn_tha.observe.recording import read_output_recording
-from bsnn_tha.training.files import RunFolder
+from bsnn_tha.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,7 @@ def label_of(run: Path) -> str:
     Raises:
         RunError: no such run.
     """
-    # Nothing is built from it here, so nothing that it names is run.
-    config = RunConfig.from_file(RunFolder.open(run).config, allow_code=True)
+    config = RunConfig.from_file(RunFolder.open(run).config)
     weights = config.network.weights_in_words()
     if config.threshold.theta_inf is None:
         return f"{weights}, θ = {of_output(config.threshold.theta_0):g}"

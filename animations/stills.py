@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from animations.place import check_place
 from animations.style import RC
 from bsnn_tha.errors import FilmError, InvalidValueError
-from bsnn_tha.training.files import replace_atomically
+from bsnn_tha.run_folder import replace_atomically
 
 EXTENSIONS = ".png", ".pdf", ".svg"
 

@@ -34,10 +34,10 @@ from torch import Tensor
 from bsnn_tha.config import SnapshotsSection
 from bsnn_tha.data.dataset import Dataset, TensorSplit
 from bsnn_tha.presets import load_preset
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.callbacks import anneal
 from bsnn_tha.training.callbacks.monitor import ActivityMonitor
 from bsnn_tha.training.callbacks.snapshots import Snapshots
-from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.memory import keep_freed_memory
 from bsnn_tha.training.module import SpikingModule
 

@@ -18,7 +18,6 @@ import animations.cli
 import studies.cli
 import studies.comparison.cli
 from bsnn_tha.commands import (
-    AllowCode,
     CacheRoot,
     DataRoot,
     Device,
@@ -117,7 +116,6 @@ def train(
         ),
     ] = None,
     set_: Sets = None,
-    allow_code: AllowCode = False,
     output: Annotated[
         Path | None,
         typer.Option(help="Run folder, new or empty. Default: runs/DATASET-VARIANT-N."),
@@ -161,9 +159,9 @@ def train(
                 "a resumed run keeps its configuration: with --resume only --epochs and the "
                 "options of the machine can be given"
             )
-        _resume(resume, epochs, machine, allow_code)
+        _resume(resume, epochs, machine)
         return
-    configured = _configuration(dataset, variant, config, allow_code).with_changes(changes)
+    configured = _configuration(dataset, variant, config).with_changes(changes)
     with interruptible():
         if seeds is None:
             from bsnn_tha.training.run import train as run
@@ -175,17 +173,17 @@ def train(
             _show_trials(train_trials(configured, seeds, output=output, machine=machine))
 
 
-def _resume(path: Path, epochs: int | None, machine: Machine, allow_code: bool) -> None:
+def _resume(path: Path, epochs: int | None, machine: Machine) -> None:
     from bsnn_tha.training.run import resume
     from bsnn_tha.training.trials import are_trials, resume_trials
 
     with interruptible():
         if not are_trials(path):
-            _show_run(resume(path, epochs=epochs, machine=machine, allow_code=allow_code))
+            _show_run(resume(path, epochs=epochs, machine=machine))
         elif epochs is not None:
             raise InvalidValueError("trials cannot be made longer; resume them without --epochs")
         else:
-            _show_trials(resume_trials(path, machine=machine, allow_code=allow_code))
+            _show_trials(resume_trials(path, machine=machine))
 
 
 def _show_run(result: RunResult) -> None:
@@ -206,10 +204,11 @@ def _show_trials(result: TrialsResult) -> None:
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder, e.g. runs/mnist-tha-1.")],
+    run: Annotated[
+        Path, typer.Argument(help="Run folder, e.g. runs/mnist-tha-1; of trials, every seed.")
+    ],
     checkpoint: Annotated[str, typer.Option(help="best, last or a path.")] = "best",
     split: Annotated[str, typer.Option(help="test or validation.")] = "test",
-    allow_code: AllowCode = False,
     data_root: DataRoot = None,
     cache_root: CacheRoot = None,
     device: Device = "auto",
@@ -222,14 +221,19 @@ def evaluate(
     bsnn-tha evaluate runs/mnist-tha-1 --split validation --checkpoint last
     """
     from bsnn_tha import report
+    from bsnn_tha.run_folder import RunFolder
     from bsnn_tha.training.evaluation import evaluate as measure
+    from bsnn_tha.training.trials import are_trials, evaluate_trials
 
     machine = _machine(data_root, cache_root, device, threads)
     with interruptible():
-        result = measure(
-            run, checkpoint=checkpoint, split=split, machine=machine, allow_code=allow_code
-        )
-    print(report.evaluation(result, split))
+        if are_trials(run):
+            options: Any = {"checkpoint": checkpoint, "split": split, "machine": machine}
+            _, values = evaluate_trials(run, **options)
+            print("\n".join(report.seeds(values, split)))
+        else:
+            result = measure(run, checkpoint=checkpoint, split=split, machine=machine)
+            print(report.evaluation(result, split, RunFolder(run).checkpoint(checkpoint).name))
 
 
 app.add_typer(studies.cli.app, name="study")
@@ -262,12 +266,9 @@ def main() -> None:
         sys.exit(2)
 
 
-def _configuration(
-    dataset: str | None, variant: str | None, path: Path | None, allow_code: bool
-) -> RunConfig:
+def _configuration(dataset: str | None, variant: str | None, path: Path | None) -> RunConfig:
     from bsnn_tha.config import RunConfig
     from bsnn_tha.presets import load_preset
-    from bsnn_tha.training.allowed import names_allowed
 
     if path is None:
         return load_preset(dataset or DEFAULT_DATASET, variant or DEFAULT_VARIANT)
@@ -276,7 +277,7 @@ def _configuration(
             "give --config or a data set and variant, not both, but got "
             f"--config {path} and {' '.join(filter(None, (dataset, variant)))}"
         )
-    return RunConfig.from_file(path, allow_code=allow_code or names_allowed(path.parent))
+    return RunConfig.from_file(path)
 
 
 def _machine(

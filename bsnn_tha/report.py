@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bsnn_tha.config import RunConfig
+from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.per_layer import in_words
+from bsnn_tha.presets import load_preset
 
 WIDTH = 100
 
@@ -17,7 +19,7 @@ WIDTH = 100
 def opening(config: RunConfig) -> str:
     """One paragraph before training starts: what is about to be trained."""
     lines = [
-        f"{config.data.name}, variant {config.variant} ({config.source or 'own settings'})",
+        f"{config.data.name}, variant {config.variant} ({_origin(config)})",
         f"{config.network.notation}, {config.network.weights_in_words()} weights, "
         f"{config.data.num_steps} time steps, batch {config.data.batch_size}, "
         f"{config.training.epochs} epochs, seed {config.training.seed}",
@@ -25,6 +27,25 @@ def opening(config: RunConfig) -> str:
     if config.threshold.theta_inf is not None:
         lines.append(f"surrogate gradient {config.neuron.surrogate_centre}")
     return "\n".join(lines)
+
+
+def _origin(config: RunConfig) -> str:
+    """Where the settings come from, and which of them do not."""
+    try:
+        preset = load_preset(config.data.name, config.variant)
+    except InvalidValueError:
+        preset = None
+    if preset is None or preset.source != config.source:
+        return f"starting from {config.source}" if config.source else "own settings"
+    own, published = config.flat(), preset.flat()
+    changed = [
+        key
+        for key in dict.fromkeys([*published, *own])
+        if own.get(key) != published.get(key)
+        and key != "training.seed"
+        and not key.startswith("snapshots.")
+    ]
+    return f"{config.source}; changed: {', '.join(changed)}" if changed else config.source
 
 
 def summary(values: dict[str, Any]) -> str:
@@ -39,21 +60,24 @@ def summary(values: dict[str, Any]) -> str:
     if "timing" in values:
         lines.append(_timing(values["timing"]))
     lines.append(values["data"])
+    if "layers_of" in values:
+        lines.append(f"in {values['layers_of']}:")
     lines.append(_layers(values["layers"]))
     lines.append(
         f"{bits['quantized']:,} bits of quantized weights, "
         f"{bits['full_precision']:,} bits in full precision"
     )
+    stopped = f" of {values['planned_epochs']} ({values['stopped']})" if "stopped" in values else ""
     lines.append(
-        f"{values['epochs']} epochs, {values['iterations']:,} iterations in "
+        f"{values['epochs']}{stopped} epochs, {values['iterations']:,} iterations in "
         f"{values['train_seconds']:.1f} s ({values['seconds_per_iteration']:.3f} s each)"
     )
     return "\n".join(lines)
 
 
-def evaluation(values: dict[str, Any], split: str) -> str:
-    """The result of an evaluation."""
-    head = f"{split} accuracy {values['accuracy']:.2%}, loss {values['loss']:.4f}"
+def evaluation(values: dict[str, Any], split: str, checkpoint: str) -> str:
+    """The result of an evaluation, of a checkpoint's file."""
+    head = f"{split} accuracy {values['accuracy']:.2%}, loss {values['loss']:.4f}, {checkpoint}"
     return "\n".join([head, *_groups(values), _layers(values["layers"])])
 
 
@@ -61,18 +85,37 @@ def trials(values: dict[str, Any]) -> str:
     """The result of several seeds, as in the papers' tables."""
     lines = [f"{len(values['seeds'])} trials in {values['train_seconds']:.1f} s of training"]
     if "accuracy" in values:
-        for seed, accuracy in zip(values["seeds"], values["accuracies"], strict=True):
-            lines.append(f"  seed {seed}  test accuracy {accuracy:.2%}")
-        lines.append(f"test accuracy {_best_mean_std(values['accuracy'])}")
-        for name, figures in values["groups"].items():
-            lines.append(f"  {name} {_best_mean_std(figures)}")
+        lines.extend(seeds(values, "test"))
     lines.append(f"({values['protocol']})")
     return "\n".join(lines)
 
 
-def _best_mean_std(figures: dict[str, float]) -> str:
-    best, mean, std = (f"{100 * figures[name]:.2f}" for name in ("best", "mean", "std"))
+def seeds(values: dict[str, Any], split: str) -> list[str]:
+    """Accuracies of every seed, then what the papers' tables have of them."""
+    lines = [
+        f"  seed {seed}  {split} accuracy {accuracy:.2%}"
+        for seed, accuracy in zip(values["seeds"], values["accuracies"], strict=True)
+    ]
+    lines.append(f"{split} accuracy {_best_mean_std(values['accuracy'])}")
+    lines.extend(
+        f"  {name} {_best_mean_std(figures)}" for name, figures in values["groups"].items()
+    )
+    return lines
+
+
+def _best_mean_std(figures: dict[str, float | None]) -> str:
+    best, mean, std = (percent(figures[name]) for name in ("best", "mean", "std"))
     return f"best {best}, mean {mean}, σ {std} %"
+
+
+def percent(share: float | None) -> str:
+    """A share in per cent with two decimals; a dash for what is not known.
+
+    Example:
+        >>> percent(0.98764), percent(None)
+        ('98.76', '–')
+    """
+    return "–" if share is None else f"{100 * share:.2f}"
 
 
 def _groups(values: dict[str, Any]) -> list[str]:

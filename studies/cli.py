@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,6 @@ import typer
 from typer.core import TyperGroup
 
 from bsnn_tha.commands import (
-    AllowCode,
     CacheRoot,
     DataRoot,
     Device,
@@ -18,7 +18,6 @@ from bsnn_tha.commands import (
     interruptible,
     settings,
 )
-from studies.samplers import SAMPLERS
 
 DEFAULT_STORAGE = "runs/studies"
 
@@ -58,7 +57,7 @@ def run(
     storage: Storage = DEFAULT_STORAGE,
     workers: Annotated[int, typer.Option(help="Local worker processes.")] = 1,
     sampler: Annotated[
-        str, typer.Option(help=f"{', '.join(SAMPLERS)}, or your own as module:Class.")
+        str, typer.Option(help="tpe, multivariate-tpe, gp, cma-es, nsga2 or random.")
     ] = "tpe",
     pruner: Annotated[
         str, typer.Option(help="halving, hyperband, median, patient or none.")
@@ -151,7 +150,11 @@ def report_(
     name: Annotated[str, typer.Argument(help="Of the study.")],
     storage: Storage = DEFAULT_STORAGE,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for the report. Default: runs/studies/NAME.")
+        Path | None,
+        typer.Option(
+            help="Folder for the report. Default: NAME beside the study's journal; "
+            "of a database, runs/studies/NAME."
+        ),
     ] = None,
     retrain: Annotated[
         int | None, typer.Option(help="Train the best setting from that many seeds.")
@@ -159,7 +162,6 @@ def report_(
     epochs: Annotated[
         int | None, typer.Option(help="Of the retraining. Default: the study's.")
     ] = None,
-    allow_code: AllowCode = False,
     data_root: DataRoot = None,
     cache_root: CacheRoot = None,
     device: Device = "auto",
@@ -175,18 +177,18 @@ def report_(
     from bsnn_tha.training.machine import Machine
     from bsnn_tha.training.memory import keep_freed_memory
     from studies import report
-    from studies.storage import open_storage
+    from studies.storage import open_storage, report_folder
     from studies.study import load_existing
 
     keep_freed_memory()
     opened = load_existing(open_storage(storage, name, create=False), storage, name)
-    folder = output or Path(DEFAULT_STORAGE) / name
+    folder = output or report_folder(storage, name)
     with interruptible():
         report.write(opened, folder)
         print(report.text(opened))
         if retrain is not None:
             machine = Machine(data_root, cache_root, device, threads)
-            print(report.retrain(opened, folder, retrain, epochs, machine, allow_code))
+            print(report.retrain(opened, folder, retrain, epochs, machine))
     print(f"written to {folder}")
 
 
@@ -201,15 +203,40 @@ def list_(storage: Storage = DEFAULT_STORAGE) -> None:
 @app.command()
 def serve(
     storage: Annotated[str, typer.Option(help="The database behind the proxy, a URL.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on. The proxy asks nobody who they are: any other than "
+            "127.0.0.1 is for a network where everybody may read and write the studies."
+        ),
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 13000,
 ) -> None:
-    """Run Optuna's gRPC proxy: many workers, few connections to the database."""
+    """Run Optuna's gRPC proxy: many workers, few connections to the database.
+
+    It listens on this computer only. Workers on another one reach it through a tunnel.
+
+    \b
+    bsnn-tha study serve --storage postgresql+psycopg://me@db/studies
+    ssh -N -L 13000:127.0.0.1:13000 me@server     on the worker's computer
+    bsnn-tha study shd --trials 500 --storage grpc://127.0.0.1:13000
+    """
     from optuna.storages import run_grpc_proxy_server
 
-    from studies.storage import open_storage, shown
+    from studies.storage import is_loopback, open_storage, shown
 
     opened = open_storage(storage, "", create=True)
-    print(f"serving {shown(storage)} on {host}:{port}; workers use --storage grpc://HOST:{port}")
+    print(
+        f"serving {shown(storage)} on {host}:{port}; "
+        f"workers use --storage grpc://{host if is_loopback(host) else 'HOST'}:{port}",
+        flush=True,
+    )
+    if not is_loopback(host):
+        print(
+            f"warning: whoever reaches {host}:{port} reads and writes every study, without a "
+            "password or encryption, and runs code in workers that search with cma-es; let a "
+            "firewall admit the workers only, or listen on 127.0.0.1 behind an SSH tunnel",
+            file=sys.stderr,
+        )
     with interruptible():
         run_grpc_proxy_server(opened, host=host, port=port)

@@ -1,6 +1,7 @@
 """What comes back from a study: the best configuration, tables, figures, a page.
 
 runs/studies/digits-tha/
+  study.json      which study this is the report of
   best.toml       the best trial's configuration; ``bsnn-tha train --config`` takes it
   trials.csv      every trial: state, values, parameters, reason, seconds
   *.png           optimization history, importances, slices, parallel coordinates,
@@ -16,6 +17,7 @@ import csv
 import html
 import io
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bsnn_tha import report as run_report
 from bsnn_tha.config import RunConfig
-from bsnn_tha.training.files import replace_atomically
+from bsnn_tha.run_folder import replace_atomically
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.trials import train_trials
 from studies import figures
 from studies.errors import StudyError
 from studies.progress import outcome
 from studies.study import OpenStudy
+from studies.worker import finished
 
 DPI = 120
 TOP = 10
@@ -58,8 +61,7 @@ def best_config(opened: OpenStudy) -> RunConfig:
     trials = best_trials(opened)
     if not trials:
         raise StudyError(f"study {opened.study.study_name!r} has no complete trial yet")
-    # Read only: to train it may need to be allowed.
-    return RunConfig.from_toml(trials[0].user_attrs["config"], allow_code=True).with_changes(
+    return RunConfig.from_toml(trials[0].user_attrs["config"]).with_changes(
         {"source": f"study {opened.study.study_name}, trial {trials[0].number}"}
     )
 
@@ -69,10 +71,7 @@ def text(opened: OpenStudy) -> str:
     study, plan = opened.study, opened.plan
     lines = [f"study {study.study_name}: {_counts(study)}"]
     base = plan.base
-    lines.append(
-        f"{base.data.name}, variant {base.variant}, budget: {base.training.epochs} epochs, "
-        f"{base.data.subset or 'all'} training samples, {base.data.num_steps} time steps"
-    )
+    lines.append(f"{base.data.name}, variant {base.variant}, budget: {_budget(opened)}")
     names = ", ".join(plan.objectives)
     for place, trial in enumerate(best_trials(opened)[:TOP], start=1):
         mark = "  (published settings)" if trial.user_attrs.get("published") else ""
@@ -86,11 +85,15 @@ def write(opened: OpenStudy, folder: Path) -> None:
     """Write the report's files.
 
     Raises:
-        StudyError: no trial is complete, or the folder cannot be written.
+        StudyError: no trial is complete, the folder cannot be written, or it has the report
+            of another study.
     """
     config = best_config(opened)
+    _check_own(opened, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with replace_atomically(folder / _IDENTITY) as temporary:
+            temporary.write_text(json.dumps(_identity(opened)) + "\n", encoding="utf-8")
         with replace_atomically(folder / "best.toml") as temporary:
             temporary.write_text(config.to_toml(), encoding="utf-8")
         with replace_atomically(folder / "trials.csv") as temporary:
@@ -105,21 +108,43 @@ def write(opened: OpenStudy, folder: Path) -> None:
         raise StudyError(f"cannot write the report to {folder}: {error.strerror}") from None
 
 
+_IDENTITY = "study.json"
+
+
+def _identity(opened: OpenStudy) -> dict[str, str]:
+    """What tells a study from another of the same name, wherever it is kept."""
+    trials = opened.study.get_trials(deepcopy=False)
+    begun = [str(trial.datetime_start) for trial in trials if trial.datetime_start is not None]
+    return {"study": opened.study.study_name, "begun": min(begun, default="")}
+
+
+def _check_own(opened: OpenStudy, folder: Path) -> None:
+    """Refuse to write over what is not an earlier report of this study."""
+    if not (folder / "best.toml").exists():
+        return
+    own = _identity(opened)
+    try:
+        there = json.loads((folder / _IDENTITY).read_text(encoding="utf-8"))
+    except FileNotFoundError:  # of a version that wrote none: the name has to do
+        source = RunConfig.from_file(folder / "best.toml").source
+        there = own if source.startswith(f"study {own['study']}, trial ") else {}
+    except (OSError, ValueError):
+        there = {}
+    if there != own:
+        raise StudyError(
+            f"{folder} has the report of another study; reports are never overwritten: "
+            "choose another folder with --output"
+        )
+
+
 def retrain(
-    opened: OpenStudy,
-    folder: Path,
-    seeds: int,
-    epochs: int | None,
-    machine: Machine,
-    allow_code: bool = False,
+    opened: OpenStudy, folder: Path, seeds: int, epochs: int | None, machine: Machine
 ) -> str:
     """Train the best configuration from several seeds; the result as text.
 
-    Seeds start after the study's own, so that none was selected for. The study may be
-    anyone's: with ``allow_code`` it may name code outside this package.
+    Seeds start after the study's own, so that none was selected for.
     """
     config = best_config(opened)
-    config = RunConfig.from_toml(config.to_toml(), config.source, allow_code=allow_code)
     changes: dict[str, Any] = {"training.seed": config.training.seed + 1}
     if epochs is not None:
         changes["training.epochs"] = epochs
@@ -127,6 +152,27 @@ def retrain(
         config.with_changes(changes), seeds, output=folder / "retrained", machine=machine
     )
     return run_report.trials(result.summary)
+
+
+def _budget(opened: OpenStudy) -> str:
+    """What trials had of epochs, samples and time steps: those that ended, else as planned.
+
+    It may have been changed by force, and time steps may be searched.
+    """
+    configs = [
+        tomllib.loads(trial.user_attrs["config"])
+        for trial in finished(opened.study)
+        if "config" in trial.user_attrs
+    ] or [tomllib.loads(opened.plan.config)]
+
+    def values(table: str, key: str) -> str:
+        found = {config[table].get(key) for config in configs}
+        return " or ".join(str(v) for v in sorted(found - {None}) + ["all"] * (None in found))
+
+    return (
+        f"{values('training', 'epochs')} epochs, {values('data', 'subset')} training samples, "
+        f"{values('data', 'num_steps')} time steps"
+    )
 
 
 def _counts(study: optuna.Study) -> str:

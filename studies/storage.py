@@ -16,6 +16,7 @@ trial, when it ends, not with every parameter.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.storages.journal._storage import JournalOperation
 
+from bsnn_tha.run_folder import folder_name
 from studies.errors import StudyError
 
 DEFAULT = "runs/studies"
@@ -87,6 +89,21 @@ def shown(where: str) -> str:
     return f"{scheme}://{name}{':***' if colon else ''}{at}{place.partition('?')[0]}"
 
 
+def is_loopback(host: str) -> bool:
+    """True for an address that only this computer reaches.
+
+    Example:
+        >>> [is_loopback(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "db")]
+        [True, True, True, False, False]
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a name: of an address that others may reach
+        return False
+
+
 def study_names(where: str) -> list[str]:
     """All studies of a storage, sorted."""
     if "://" in where:
@@ -110,8 +127,50 @@ def _journal(folder: Path, study: str, create: bool) -> BaseStorage:
         ) from None
     try:
         return JournalStorage(_Journal(str(path), _Lock(path)))
-    except (ValueError, KeyError) as error:
-        raise StudyError(f"{path} is not a readable journal of a study: {error}") from None
+    except Exception as error:  # whatever Optuna makes of a record it does not understand
+        raise StudyError(_damage(path, error)) from None
+
+
+def _damage(path: Path, error: Exception) -> str:
+    """Which line of a journal is damaged, and what can be kept of it."""
+    said = f"{path} is not a readable journal of a study"
+    whole = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not _is_record(line):
+                break
+            whole += 1
+        else:
+            return f"{said}: {error}; begin another study with --name"
+    if not whole:
+        return f"{said}: its first line is damaged; begin another study with --name"
+    return (
+        f"{said}: line {whole + 1} is damaged; keep the {whole} lines before it, and the trials "
+        f"that ended in them, with: head -n {whole} {path} > kept && mv kept {path}"
+    )
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and {"op_code", "worker_id"} <= record.keys()
+
+
+def report_folder(where: str, study: str) -> Path:
+    """Where the report of a study goes by default: beside its journal.
+
+    Studies of a database or behind a proxy have it in the default folder. The study's name
+    may be anybody's there: it is spelt so that it leads nowhere else.
+
+    Example:
+        >>> print(report_folder("runs/mine", "digits-tha"))
+        runs/mine/digits-tha
+        >>> print(report_folder("grpc://proxy:13000", "../../digits"))
+        runs/studies/..-..-digits
+    """
+    return Path(DEFAULT if "://" in where else where) / folder_name(study)
 
 
 def _database(url: str) -> BaseStorage:

@@ -23,15 +23,22 @@ from optuna.pruners import (
     PatientPruner,
     SuccessiveHalvingPruner,
 )
-from optuna.samplers import BaseSampler
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
 from optuna.storages import BaseStorage
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.suggest import did_you_mean
 from studies.errors import StudyError
-from studies.samplers import SAMPLERS
 from studies.storage import shown
 
+SAMPLERS = ("tpe", "multivariate-tpe", "gp", "cma-es", "nsga2", "random")
 PRUNERS = ("halving", "hyperband", "median", "patient", "none")
 OBJECTIVES = {
     "accuracy": "maximize",
@@ -62,8 +69,7 @@ class Plan:
     @property
     def base(self) -> RunConfig:
         """The configuration that trials change."""
-        # Read only: what is trained is the plan of whoever asks for it.
-        return RunConfig.from_toml(self.config, "the study's configuration", allow_code=True)
+        return RunConfig.from_toml(self.config, "the study's configuration")
 
     @property
     def directions(self) -> list[Any]:
@@ -78,12 +84,9 @@ class Plan:
                 f"objectives {', '.join(self.objectives)} (asked for {', '.join(other.objectives)})"
             )
         # With defaults, so that a study may be older than a setting. No trial takes snapshots.
-        mine, theirs = (
-            _flat(plan.base.model_dump(exclude={"snapshots"}, exclude_none=True, mode="json"))
-            for plan in (self, other)
-        )
+        mine, theirs = (plan.base.flat() for plan in (self, other))
         for key in sorted(mine.keys() | theirs.keys()):
-            if mine.get(key) != theirs.get(key):
+            if mine.get(key) != theirs.get(key) and not key.startswith("snapshots."):
                 differences.append(f"{key} = {mine.get(key)} (asked for {theirs.get(key)})")
         if self.space != other.space:
             differences.append("another search space")
@@ -107,7 +110,8 @@ class Method:
     """How a study is searched; may change from one call to the next.
 
     Args:
-        sampler: of :data:`~studies.samplers.SAMPLERS`, or ``module:Class``.
+        sampler: one of :data:`SAMPLERS`. ``tpe`` has Optuna's defaults, as the
+            paper's studies had.
         pruner: one of :data:`PRUNERS`, by validation accuracy after each epoch.
         seed: of the sampler; None draws one.
         worker: which worker this is. Each draws its own numbers, and others
@@ -120,14 +124,18 @@ class Method:
     worker: int = 0
 
     def __post_init__(self) -> None:
-        SAMPLERS.check_name(self.sampler)
-        if self.pruner not in PRUNERS:
-            raise StudyError(f"unknown pruner {self.pruner!r}{did_you_mean(self.pruner, PRUNERS)}")
+        for what, value, known in (
+            ("sampler", self.sampler, SAMPLERS),
+            ("pruner", self.pruner, PRUNERS),
+        ):
+            if value not in known:
+                raise StudyError(f"unknown {what} {value!r}{did_you_mean(value, known)}")
         if self.seed is not None and self.seed < 0:
             raise StudyError(f"a sampler's seed must be at least 0, but got {self.seed}")
 
     def build_sampler(self, begun: int = 0) -> BaseSampler:
-        """Optuna's sampler.
+        """Optuna's sampler. TPE takes running trials for bad ones (a constant
+        liar), so that workers do not all try the same; alone it is unchanged.
 
         Args:
             begun: trials that the study has already.
@@ -139,17 +147,23 @@ class Method:
         if self.seed is not None:
             state = np.random.SeedSequence([self.seed, self.worker, begun]).generate_state(1)
             seed = int(state[0])
+        makers: dict[str, Any] = {
+            "tpe": lambda: TPESampler(seed=seed, constant_liar=True),
+            "multivariate-tpe": lambda: TPESampler(
+                seed=seed, multivariate=True, group=True, constant_liar=True
+            ),
+            "gp": lambda: GPSampler(seed=seed),
+            # Choices are drawn at random beside it, which is no news.
+            "cma-es": lambda: CmaEsSampler(seed=seed, warn_independent_sampling=False),
+            "nsga2": lambda: NSGAIISampler(seed=seed),
+            "random": lambda: RandomSampler(seed=seed),
+        }
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                sampler: BaseSampler = SAMPLERS.make(self.sampler, given={"seed": seed})
+                sampler: BaseSampler = makers[self.sampler]()
         except ImportError as error:
             raise StudyError(f"sampler {self.sampler!r} needs a package: {error}") from None
-        if not isinstance(sampler, BaseSampler):
-            raise StudyError(
-                f"sampler {self.sampler!r} must give an optuna.samplers.BaseSampler, but got "
-                f"{type(sampler).__name__}"
-            )
         return sampler
 
     def build_pruner(self, epochs: int) -> BasePruner:
@@ -249,13 +263,3 @@ def load_existing(storage: BaseStorage, where: str, name: str) -> OpenStudy:
     if plan is None:
         raise StudyError(f"study {name!r} in {shown(where)} was not made by bsnn-tha study")
     return OpenStudy(study, plan)
-
-
-def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tables.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

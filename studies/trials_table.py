@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bsnn_tha.errors import RunError
+from bsnn_tha.report import percent
 
 
 def trials_table(folders: list[Path]) -> str:
@@ -50,8 +51,8 @@ def _row(folder: Path) -> dict[str, str]:
     return row
 
 
-def _figures(figures: dict[str, float]) -> str:
-    return " / ".join(f"{100 * figures[name]:.2f}" for name in ("best", "mean", "std"))
+def _figures(figures: dict[str, float | None]) -> str:
+    return " / ".join(percent(figures[name]) for name in ("best", "mean", "std"))
 
 
 def _layers(runs: list[dict[str, Any]], key: str) -> str:

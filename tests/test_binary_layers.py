@@ -8,11 +8,13 @@ import math
 import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
 from reference import binary_conv2d_avg_pool, binary_linear
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 import bsnn_tha.equations.binarize
 from bsnn_tha import BinaryConv2d, BinaryLinear, SpikingNetwork
@@ -150,8 +152,7 @@ def test_dtype_and_device_reach_the_parameters(build, shape):
 def test_assigning_weight_is_refused(build, shape, value):
     layer = build()
     before = layer.latent_weight.detach().clone()
-    message = "weight is derived from latent_weight; assign latent_weight instead"
-    with pytest.raises(AttributeError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(AttributeError, match="assign latent_weight instead"):
         layer.weight = value(before)
     assert torch.equal(layer.latent_weight, before)
 
@@ -164,16 +165,77 @@ def test_assigning_latent_weight_works(build, shape):
     assert [name for name, _ in layer.named_parameters()].count("latent_weight") == 1
 
 
+WRITES = {
+    "nn.init": lambda layer: nn.init.zeros_(layer.weight),
+    "kaiming": lambda layer: nn.init.kaiming_uniform_(layer.weight),
+    "data": lambda layer: layer.weight.data.fill_(0.5),
+    "detached": lambda layer: layer.weight.detach().mul_(2),
+    "copy": lambda layer: layer.weight.copy_(torch.ones_like(layer.latent_weight)),
+    "part": lambda layer: layer.weight[0].zero_(),
+    "view": lambda layer: layer.weight.view(-1).neg_(),
+    "item": lambda layer: layer.weight.data.__setitem__(0, 1.0),
+    "operator": lambda layer: layer.weight.__iadd__(1),
+    "out": lambda layer: torch.neg(layer.latent_weight, out=layer.weight),
+    "new data": lambda layer: setattr(layer.weight, "data", torch.zeros(2)),
+    "frozen": lambda layer: layer.weight.requires_grad_(False),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
 @layers
-def test_initialising_weight_in_place_does_not_reach_the_layer(build, shape):
-    # `weight` is computed at each access: nn.init belongs on `latent_weight`.
+def test_writing_to_the_computed_weight_is_refused(build, shape, write):
     layer = build()
     before = layer.latent_weight.detach().clone()
-    with torch.no_grad():
-        nn.init.zeros_(layer.weight)
-    assert torch.equal(layer.latent_weight, before)
+    with torch.no_grad(), pytest.raises(InvalidValueError, match="assign latent_weight instead"):
+        WRITES[write](layer)
+    assert torch.equal(layer.latent_weight, before) and layer.latent_weight.requires_grad
+
+
+@layers
+def test_reading_the_computed_weight_is_reading_a_tensor(build, shape):
+    layer = build()
+    weight = layer.weight
+    assert {type(weight * 2), type(weight.clone()), type(weight.sum())} == {torch.Tensor}
+    (weight * torch.arange(float(weight.numel())).view_as(weight)).sum().backward()
+    assert layer.latent_weight.grad.flatten().tolist() == list(range(weight.numel()))
+    assert set(np.unique(weight.detach().numpy())) == {-1.0, 1.0}
+    assert torch.equal(nn.Linear(2, 2).weight.data.new_zeros(weight.shape).copy_(weight), weight)
+    file = io.BytesIO()
+    torch.save(weight.detach(), file)
+    file.seek(0)
+    assert torch.equal(torch.load(file, weights_only=True), weight)
     nn.init.constant_(layer.latent_weight, -0.5)
     assert layer.weight.unique().tolist() == [-1.0]
+
+
+@layers
+def test_pruned_weights_are_zero_and_stay_so(build, shape):
+    layer = build()
+    prune.l1_unstructured(layer, "latent_weight", amount=0.25)
+    prune.random_unstructured(layer, "latent_weight", amount=0.5)
+    mask = layer.latent_weight_mask
+    assert torch.equal(layer.weight, torch.where(layer.latent_weight_orig < 0, -1.0, 1.0) * mask)
+    assert 0.5 < (mask == 0).float().mean() < 0.75
+    x = torch.randn(shape)
+    plain = layer.to_float()
+    torch.testing.assert_close(layer(x), plain(x))
+    layer(x).sum().backward()
+    assert (layer.latent_weight_orig.grad[mask == 0] == 0).all()
+    with pytest.raises(InvalidValueError, match="must keep its mask"):
+        prune.remove(layer, "latent_weight")
+    torch.testing.assert_close(layer(x), plain(x))
+
+
+@pytest.mark.parametrize("name", ["weight_norm", "spectral_norm"])
+@layers
+def test_normalised_latent_weights_are_binarized(build, shape, name):
+    layer = build()
+    signs = layer.weight.detach().clone()
+    getattr(nn.utils.parametrizations, name)(layer, "latent_weight")
+    x = torch.randn(shape)
+    assert torch.equal(layer.weight, signs)
+    layer(x).sum().backward()
+    assert any(parameter.grad is not None for parameter in layer.parametrizations.parameters())
 
 
 # Initialisation

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+
 import pytest
 import torch
 from training_runs import MACHINE, digits, tiny
 
 from bsnn_tha.errors import InvalidValueError, RunError
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.evaluation import evaluate
 from bsnn_tha.training.module import SpikingModule
+from bsnn_tha.training.run import resume
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning")
 
@@ -94,3 +99,50 @@ def test_what_is_no_run_folder_is_refused(tmp_path):
 def test_an_unknown_split_names_what_there_is(done):
     with pytest.raises(InvalidValueError, match=r"'train' split in this run; .*validation, test"):
         evaluate(done.folder.path, split="train", machine=MACHINE)
+
+
+# The way out
+
+
+def spoil(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+@pytest.mark.parametrize(("damaged", "whole"), [("last", "best"), ("best", "last")])
+def test_a_damaged_checkpoint_names_the_whole_one_beside_it(done, damaged, whole, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(done.folder.path, folder.path)
+    spoil(folder.checkpoint(damaged))
+    with pytest.raises(RunError) as refusal:
+        evaluate(folder.path, checkpoint=damaged, machine=MACHINE)
+    assert str(refusal.value).endswith(
+        f"{whole}.ckpt is whole: bsnn-tha evaluate {folder.path} --checkpoint {whole}"
+    )
+    assert evaluate(folder.path, checkpoint=whole, machine=MACHINE)["accuracy"] > 0
+    spoil(folder.checkpoint(whole))
+    with pytest.raises(RunError, match="use another one, or train anew$"):
+        evaluate(folder.path, checkpoint=damaged, machine=MACHINE)
+
+
+def test_a_run_that_cannot_go_on_says_what_is_left_of_it(done, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(done.folder.path, folder.path)
+    folder.summary.unlink()
+    spoil(folder.last)
+    anew = f"start anew with bsnn-tha train --config {folder.config}"
+    with pytest.raises(RunError) as refusal:
+        resume(folder.path, machine=MACHINE, verbose=False)
+    assert str(refusal.value).endswith(
+        f"best.ckpt is whole: bsnn-tha evaluate {folder.path} --checkpoint best, or {anew}"
+    )
+    spoil(folder.best)
+    with pytest.raises(RunError, match=rf"cannot be resumed; {re.escape(anew)}$"):
+        resume(folder.path, machine=MACHINE, verbose=False)
+
+
+def test_a_folder_of_runs_names_one_of_them(tmp_path):
+    for below in ("seed-3", "seed-4"):
+        (tmp_path / below).mkdir()
+        (tmp_path / below / "config.toml").touch()
+    with pytest.raises(RunError, match=rf"it holds 2 runs, give one: {tmp_path / 'seed-3'}$"):
+        RunFolder.open(tmp_path)

@@ -19,7 +19,7 @@ import torch
 from typer.testing import CliRunner
 
 from bsnn_tha.cli import app
-from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.presets import load_preset, preset_names
 from bsnn_tha.training.machine import Machine
 from studies.comparison import report, results
@@ -338,3 +338,20 @@ def test_no_process_outlives_a_comparison_that_is_stopped(killed, tmp_path):
 def test_folders_are_named_for_what_they_hold():
     assert Cell("fixed", "binary", 1.0).name == "fixed-binary"
     assert Cell("fixed", "binary", 0.25).name == "fixed-binary-x0.25"
+
+
+def test_a_plan_from_elsewhere_leads_to_no_other_folder(tmp_path):
+    mine = Comparison(bases_of("digits", ["binary"], QUICK), ("fixed",), 1)
+    mine.save(tmp_path)
+    plan = tmp_path / "comparison.toml"
+    plan.write_text(plan.read_text().replace("bases.binary", 'bases."../../binary"'))
+    with pytest.raises(RunError, match=r"weights must be binary or float, but got '\.\./\.\./"):
+        Comparison.load(tmp_path)
+
+
+def test_a_plan_with_a_byte_order_mark_is_read(tmp_path):
+    mine = Comparison(bases_of("digits", ["binary"], QUICK), ("fixed",), 1)
+    mine.save(tmp_path)
+    plan = tmp_path / "comparison.toml"
+    plan.write_text(plan.read_text(), encoding="utf-8-sig")
+    assert Comparison.load(tmp_path) == mine

@@ -12,6 +12,8 @@ from bsnn_tha.data import load_dataset
 from bsnn_tha.data.coverage import Coverage, coverage
 from bsnn_tha.data.event_cache import Binning, cached_events
 from bsnn_tha.data.event_split import EventSplit
+from bsnn_tha.data.events import EventSet
+from bsnn_tha.data.recordings import TonicRecordings
 from bsnn_tha.errors import DataError
 
 
@@ -123,6 +125,41 @@ def test_formats_with_one_unit_too(tmp_path, load, last, rule):
     place_cars(tmp_path, last)
     with pytest.raises(DataError, match=rf"n-cars \(train\).*{rule}"):
         load("n-cars", 10)
+
+
+def test_data_sets_of_tonic_too(tmp_path):
+    class Milliseconds:
+        """As tonic hands out events, but for their unit."""
+
+        sensor_size, targets = (700, 1, 1), [0, 1]
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            events = np.zeros(900, [("t", int), ("x", int), ("p", int)])
+            events["t"] = np.arange(900)
+            return events, index
+
+    def load(**arguments):
+        made = EventSet(
+            name="mine",
+            title="Mine",
+            parts=("train", "test"),
+            read=lambda path: TonicRecordings(Milliseconds(), f"mine-{path.name}", **arguments),
+            num_classes=2,
+            bin_ms=10.0,
+        )
+        common = {"cache": tmp_path, "validation": 0.0, "seed": 0, "num_steps": 90}
+        return made.load(tmp_path, **common)
+
+    for part in ("train", "test"):
+        (tmp_path / "Mine" / part).mkdir(parents=True)
+    with pytest.raises(DataError, match=r"mine \(train\).* look like a larger unit than us"):
+        load()
+    data = load(microseconds=1000.0)
+    assert data.source.endswith("bins of 10 ms, 100% of the events in the windows")
+    assert data.train[[0]][0].dense()[:, 0].sum(1).tolist() == [10] * 90
 
 
 def test_windows_that_start_after_the_end(tmp_path, load):

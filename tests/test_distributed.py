@@ -28,8 +28,8 @@ from training_runs import (
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.observe.recording import Recording
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training import loaders
-from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.loaders import Batches
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.run import train
@@ -143,7 +143,8 @@ from pathlib import Path
 
 import torch
 
-from bsnn_tha.training import files, session
+from bsnn_tha import run_folder
+from bsnn_tha.training import session
 
 target, rank = Path(sys.argv.pop(1)), os.environ["RANK"]
 written, replace, fit = [], os.replace, session.Session.fit

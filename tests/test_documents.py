@@ -291,3 +291,34 @@ def test_links_lead_somewhere(page):
         assert ROOT in Path(os.path.normpath(file)).parents or file == ROOT, target
         if anchor:
             assert anchor in _anchors(file), f"{page}: {target}"
+
+
+# --- figures
+
+
+@pytest.fixture(scope="module")
+def figures():
+    """``docs/figures.py``, which is no package."""
+    spec = importlib.util.spec_from_file_location("figures", DOCS / "figures.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_figures_are_those_of_the_files(figures):
+    known, seen = figures.all_figures(), 0
+    for page in PAGES:
+        for name, written in figures.MARKED.findall(page.read_text(encoding="utf-8")):
+            seen += 1
+            assert name in known, f"{page}: no figure is called {name}; see docs/figures.py"
+            assert written == known[name], (
+                f"{page}: {name}; python docs/figures.py --write mends it"
+            )
+    assert seen > 150
+
+
+def test_a_figure_that_differs_is_put_right(figures):
+    page = "a loss of <!--=a.loss-->0.41<!--/--> in <!--=a.first-->3<!--/--> steps"
+    mended = figures.rewritten(page, {"a.loss": "0.405", "a.first": "3"})
+    assert mended == page.replace("0.41", "0.405")

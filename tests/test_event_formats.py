@@ -16,6 +16,8 @@ from event_files import (
     hdf5_bytes,
     write,
 )
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bsnn_tha.data import load_dataset
 from bsnn_tha.data.decoders import read_aedat, read_aedat3
@@ -153,6 +155,24 @@ def test_what_is_missing_beside_the_gestures_is_named(tmp_path):
     (root / "trials_to_train.txt").unlink()
     with pytest.raises(DataError, match=r"holds DVS128 Gesture's rec.*, but no trials_to_train"):
         load(tmp_path, "dvs-gesture")
+
+
+@pytest.mark.parametrize(
+    ("read", "whole"),
+    [(read_aedat, aedat2_bytes(EVENTS)), (read_aedat3, aedat3_bytes(aedat3_packet(EVENTS)))],
+    ids=["aedat2", "aedat3"],
+)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damage_of_any_kind_is_read_or_named(tmp_path, read, whole, data):
+    content = bytearray(whole)
+    for place in data.draw(st.lists(st.integers(12, len(whole) - 1), max_size=4)):
+        content[place] = data.draw(st.integers(0, 255))
+    path = write(tmp_path / "a.aedat", bytes(content[: data.draw(st.integers(16, len(whole)))]))
+    try:
+        read(path)
+    except DataError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
 
 
 # SHD, gzip

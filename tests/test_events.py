@@ -97,7 +97,7 @@ def stored(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Load:
         (
             "saccade-digits", 300, (2, 34, 34), 10, [900, 100, 300],
             "SaccadeDigits, 900 training, 100 validation (stratified, seed 0), "
-            "300 test recordings, bins of 1 ms, 99.9% of the events in the windows",
+            "300 test recordings, bins of 1 ms, 100% of the events in the windows",
         ),
     ],
 )  # fmt: skip

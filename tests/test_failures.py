@@ -23,8 +23,8 @@ from training_runs import (
 )
 
 from bsnn_tha.errors import InvalidValueError, TrainingError
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.evaluation import evaluate
-from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.run import train
 

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from animations.figures import FIGURES, draw_figure, labels_of, output_recordings
+from animations.place import free_place
 from animations.recordings import OutputRecording, label_of, read_epochs
 from bsnn_tha.errors import InvalidValueError, RunError
 
@@ -370,7 +371,7 @@ def test_a_figure_that_cannot_be_written_leaves_the_old_one(runs, figure, tmp_pa
 
     monkeypatch.setattr(Figure, "savefig", full)
     before = everything_in(tmp_path)
-    result = figure("loss", runs["annealed"])
+    result = figure("loss", runs["annealed"], "-o", "loss.png")
     assert_refused(result, "cannot write figure loss.png: No space left", tmp_path, before)
     assert (tmp_path / "loss.png").read_text() == "old"
 
@@ -384,3 +385,12 @@ def test_help_names_every_figure(figure):
 def test_a_missing_run_is_named(tmp_path):
     with pytest.raises(RunError, match="absent is not a run folder"):
         labels_of([tmp_path / "absent"])
+
+
+def test_a_default_name_never_takes_the_place_of_another_figure(tmp_path):
+    figure = tmp_path / "loss.png"
+    assert free_place(figure) == figure
+    figure.write_text("of other runs")
+    assert free_place(figure) == tmp_path / "loss-2.png"
+    (tmp_path / "loss-2.png").touch()
+    assert free_place(figure) == tmp_path / "loss-3.png"

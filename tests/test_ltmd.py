@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from bsnn_tha import SpikingNetwork
+from bsnn_tha import Leaky, SpikingNetwork, Synaptic, thresholds
 from bsnn_tha.data.dataset import Dataset, TensorSplit
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.losses import MeanMembraneLoss, symmetric_divergence
@@ -144,3 +145,78 @@ def test_the_answer_is_the_highest_mean_potential():
 def test_a_trace_loss_does_not_fit_classes():
     with pytest.raises(InvalidValueError, match=r"^loss\.name = 'membrane' needs a target trace"):
         module_of(**{"loss.name": "membrane"})
+
+
+# Thresholds of layers that hand on potentials
+
+
+def by_hand(current, k, kappa, weights=()):
+    """dΣu/dk of Eq. 9 and 10, step by step: a reset has −f'(u − tanh k) for k, and for u none."""
+    theta, slope = math.tanh(k), 1 / math.cosh(k) ** 2
+    u = [0.0] * len(current[0])
+    du, total, first = list(u), 0.0, True
+    for step in current:
+        fired = [float(each >= theta) for each in u]
+        near = [float(abs(each - theta) < 0.5 and not first) for each in u]
+        reach = len(weights) // 2
+        lateral = [
+            sum(
+                w * row[i + j - reach] for j, w in enumerate(weights) if 0 <= i + j - reach < len(u)
+            )
+            for row in (u, du)
+            for i in range(len(u))
+        ]
+        du = [
+            kappa * (du[i] * (1 - fired[i]) + u[i] * near[i] * slope) + lateral[len(u) + i]
+            for i in range(len(u))
+        ]
+        u = [kappa * u[i] * (1 - fired[i]) + step[i] + lateral[i] for i in range(len(u))]
+        total, first = total + sum(du), False
+    return total
+
+
+@pytest.mark.parametrize("weights", [(), (0.3, -0.2, 0.4)], ids=["plain", "lateral"])
+def test_thresholds_of_potentials_learn_by_their_resets(weights):
+    """Section 3.1 learns all of them; Eq. 9 and 10 have θ in the reset only."""
+    rule = thresholds.Tanh(0.4, 1.0)
+    settings = {
+        "surrogate": "rectangle",
+        "slope": 1.0,
+        "surrogate_centre": "moving",
+        "reset_mechanism": "zero",
+    }
+    if weights:
+        neuron = LateralLeaky(0.8, rule, width=3, emits="membrane", **settings).double()
+        neuron.lateral_weight.data.copy_(torch.tensor(weights))
+    else:
+        neuron = Leaky(0.8, rule, **settings).double()
+        neuron.emits = "membrane"
+    current = torch.rand(9, 1, 4, dtype=torch.float64)
+    window = neuron.window(current, record=True)
+    window.membranes.sum().backward()
+    gradient = neuron.rule.k.grad.item()
+    expected = by_hand(current[:, 0].tolist(), rule.k.item(), neuron.beta.item(), weights)
+    assert expected > 0.1
+    assert gradient == pytest.approx(expected, rel=1e-5)
+    neuron.rule.k.grad = None
+    mem, total = None, 0.0
+    for step in current:
+        _, mem = neuron(step, mem)
+        total = total + mem.sum()
+    total.backward()
+    assert neuron.rule.k.grad.item() == pytest.approx(gradient, rel=1e-9)
+
+
+def test_potentials_of_a_synaptic_layer_teach_too():
+    rule = thresholds.Learned(0.5)
+    neuron = Synaptic(0.5, 0.8, rule, reset_mechanism="zero", surrogate_centre="moving")
+    neuron.emits = "membrane"
+    neuron.sequence(torch.rand(9, 2, 3), record=True)[1].sum().backward()
+    assert rule.threshold.grad != 0
+    plain = Synaptic(0.5, 0.8, thresholds.Learned(0.5), reset_mechanism="zero")
+    current = torch.rand(9, 2, 3)
+    pairs = zip(
+        neuron.sequence(current, None, True), plain.sequence(current, None, True), strict=True
+    )
+    for one, other in pairs:
+        torch.testing.assert_close(one, other)

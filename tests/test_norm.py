@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bsnn_tha.nn.norms.batch_norm import BatchNormPerStep
+from bsnn_tha.nn.norms.batch_norm import BatchNormPerStep, ThresholdDependentBatchNorm
 
 STEPS = 6
 
@@ -153,3 +153,25 @@ def test_a_constant_current_rounds_as_a_loop_whatever_its_layout():
         result = norm(input.contiguous(memory_format=layout), repeats=3)
         assert torch.equal(result, expected)
         assert result.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("make", [BatchNormPerStep, lambda c: ThresholdDependentBatchNorm(c, 0.5)])
+@pytest.mark.parametrize(
+    ("shape", "repeats"), [((3, 1, 4, 1, 1), 1), ((1, 1, 4, 1, 1), 1), ((1, 4, 1, 1), 5)]
+)
+def test_a_single_value_takes_the_running_statistics_and_leaves_them(make, shape, repeats):
+    norm = make(4)
+    with torch.no_grad():
+        norm.running_mean.copy_(torch.tensor([3.0, -2.0, 0.5, 0.0]))
+        norm.running_var.fill_(4.0)
+    input = torch.randn(shape)
+    if shape[0] == 3 and not isinstance(norm, BatchNormPerStep):
+        # Statistics over time: three values.
+        assert not torch.equal(norm(input), copy.deepcopy(norm).eval()(input))
+        return
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    output = norm(input, repeats) if repeats > 1 else norm(input)
+    torch.testing.assert_close(output, copy.deepcopy(norm).eval()(input))
+    assert all(torch.equal(before[name], value) for name, value in norm.state_dict().items())
+    output.sum().backward()
+    assert norm.weight.grad.isfinite().all() and (norm.bias.grad != 0).all()

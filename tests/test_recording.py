@@ -37,7 +37,7 @@ from bsnn_tha.observe.recording import (
     spread,
 )
 from bsnn_tha.presets import load_preset
-from bsnn_tha.training.files import RunFolder
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import train
 

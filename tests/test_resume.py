@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import re
@@ -36,8 +37,8 @@ from training_runs import (
 
 from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.presets import load_preset
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training import run as run_module
-from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import resume, train
 
@@ -374,12 +375,23 @@ def test_resuming_a_finished_run_changes_nothing(done, copy):
         assert contents(copy.path) == before
 
 
+def assert_used_before(folder, fresh):
+    """A run that is made longer says that the test set was used before; all else is the same."""
+    summary = json.loads(folder.summary.read_text())
+    assert summary.pop("test_uses") == 2
+    assert "test set used 2 times, as the run was made longer" in summary.pop("protocol")
+    same = {key: json.loads(fresh.summary.read_text())[key] for key in ("test_uses", "protocol")}
+    assert same["test_uses"] == 1
+    folder.summary.write_text(json.dumps(summary | same))
+
+
 def test_a_finished_run_can_be_made_longer(copy, tmp_path):
     result = go_on(copy.path, epochs=5)
     expected = train_tiny(tmp_path / "five", training__epochs=5)
+    assert_used_before(result.folder, expected.folder)
     assert_same_run(result.folder, expected.folder)
     assert result.summary["epochs"] == 5
-    assert go_on(copy.path).summary == result.summary
+    assert go_on(copy.path).summary["test"] == result.summary["test"]
 
 
 def test_an_unfinished_run_can_be_made_longer(uninterrupted, tmp_path):
@@ -394,7 +406,9 @@ def test_a_run_that_is_made_longer_and_killed_is_not_finished(copy, tmp_path):
     result = go_on(copy.path)
     assert result.summary["epochs"] == 5
     assert len(table(copy)) == 5
-    assert_same_run(copy, train_tiny(tmp_path / "five", training__epochs=5).folder)
+    expected = train_tiny(tmp_path / "five", training__epochs=5)
+    assert_used_before(copy, expected.folder)
+    assert_same_run(copy, expected.folder)
 
 
 def test_a_run_that_stopped_early_is_not_made_longer_by_more_epochs(tmp_path):
@@ -402,6 +416,7 @@ def test_a_run_that_stopped_early_is_not_made_longer_by_more_epochs(tmp_path):
     longer = go_on(tmp_path / "run", epochs=12)
     expected = train_tiny(tmp_path / "twelve", **STOPS_EARLY | {"training__epochs": 12})
     assert longer.summary["epochs"] == result.summary["epochs"]
+    assert_used_before(longer.folder, expected.folder)
     assert_same_run(longer.folder, expected.folder)
 
 

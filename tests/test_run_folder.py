@@ -23,7 +23,7 @@ from training_runs import (
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import RunError
-from bsnn_tha.training.files import RunFolder, replace_atomically
+from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.run import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning")
@@ -75,6 +75,25 @@ def test_numbered_folders_take_the_next_free_number(tmp_path):
         train(config, parent=parent, machine=MACHINE, verbose=False).folder.path for _ in range(2)
     ]
     assert folders == [parent / "digits-tha-1", parent / "digits-tha-2"]
+
+
+@pytest.mark.parametrize(
+    ("variant", "name"),
+    [
+        ("mine/v2", "digits-mine-v2-1"),
+        ("../../mine", "digits-..-..-mine-1"),
+        ("a\\b:c\x00d", "digits-a-b-c-d-1"),
+        ("ü" * 300, f"digits-{'ü' * 73}-1"),
+    ],
+    ids=["slash", "above", "other_systems", "long"],
+)
+def test_a_variant_may_have_any_name_and_its_run_stays_below_the_parent(variant, name, tmp_path):
+    parent = tmp_path / "runs"
+    config = tiny(training__epochs=1, data__subset=BATCH, variant=variant)
+    result = train(config, parent=parent, machine=MACHINE, verbose=False)
+    assert result.folder.path == parent / name
+    assert names(tmp_path) == ["runs"] and names(parent) == [name]
+    assert RunConfig.from_file(result.folder.config).variant == variant
 
 
 def test_numbered_folders_are_claimed_by_one_caller_each(tmp_path):

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 import torch
 from training_runs import (
+    BATCH,
     EPOCHS,
     FIXED,
     MACHINE,
@@ -25,9 +26,13 @@ from training_runs import (
 )
 
 from bsnn_tha import report
+from bsnn_tha.data.dataset import stratified_split
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.presets import load_preset
 from bsnn_tha.training import evaluation
 from bsnn_tha.training.evaluation import evaluate
+from bsnn_tha.training.module import SpikingModule
+from bsnn_tha.training.run import resume
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning")
 
@@ -107,7 +112,11 @@ def watched(monkeypatch):
 
     def load(*args, **kwargs):
         dataset = original(*args, **kwargs)
-        splits = {name: Watched(getattr(dataset, name), log) for name, log in logs.items()}
+        splits = {
+            name: Watched(split, log)
+            for name, log in logs.items()
+            if (split := getattr(dataset, name)) is not None
+        }
         return dataclasses.replace(dataset, **splits)
 
     monkeypatch.setattr(evaluation, "load_dataset", load)
@@ -152,6 +161,33 @@ def test_without_validation_data_the_last_checkpoint_is_used(tmp_path):
         evaluate(result.folder.path, split="validation", machine=MACHINE)
 
 
+def one_of_each_class(monkeypatch):
+    """Digits with one training sample of each class: of none can one be held out."""
+    original = evaluation.load_dataset
+
+    def load(*args, **kwargs):
+        whole = original(*args, **kwargs | {"validation": 0.0})
+        first = torch.stack([(whole.train.targets == c).nonzero()[0, 0] for c in range(10)])
+        train = whole.train.select(first)
+        kept, held = stratified_split(train.targets, 0.1, SEED)
+        return dataclasses.replace(whole, train=train.select(kept), validation=train.select(held))
+
+    monkeypatch.setattr(evaluation, "load_dataset", load)
+
+
+def test_an_empty_validation_split_selects_nothing_and_does_not_say_it_did(monkeypatch, tmp_path):
+    one_of_each_class(monkeypatch)
+    result = train_tiny(tmp_path / "run", training__epochs=2, data__subset=None)
+    assert result.summary["protocol"] == "no validation split: the last checkpoint is used"
+    assert result.summary["layers_of"] == "the test set, last.ckpt"
+    assert "validation" not in result.summary
+    assert "best.ckpt" not in names(result.folder.path)
+    with pytest.raises(InvalidValueError, match="patience needs a validation split"):
+        train_tiny(tmp_path / "other", training__patience=2, data__subset=None)
+    with pytest.raises(InvalidValueError, match=r"no 'validation' split in this run"):
+        evaluate(result.folder.path, split="validation", machine=MACHINE)
+
+
 def test_training_stops_when_validation_no_longer_improves(tmp_path):
     # No batch norm, no annealing and no learning to speak of: all epochs are alike.
     result = train_tiny(
@@ -163,6 +199,12 @@ def test_training_stops_when_validation_no_longer_improves(tmp_path):
         **FIXED,
     )
     assert result.summary["epochs"] == 3
+    assert result.summary["stopped"] == "validation accuracy no better for 2 epochs"
+    assert (
+        report.summary(result.summary)
+        .splitlines()[-1]
+        .startswith("3 of 9 (validation accuracy no better for 2 epochs) epochs, 9 iterations in ")
+    )
     assert result.summary["iterations"] == 3 * PER_EPOCH
     assert len(table(result.folder)) == 3
     assert torch.load(result.folder.best, weights_only=True)["epoch"] == 0
@@ -179,6 +221,44 @@ def test_other_precisions_train_and_measure(precision, tmp_path):
     assert torch.get_default_dtype() == torch.float32
     measured = evaluate(result.folder.path, machine=MACHINE)
     assert measured == result.summary["test"] | {"layers": result.summary["layers"]}
+
+
+def test_the_summary_names_the_device_that_trained(monkeypatch, tmp_path):
+    """After training Lightning moves the network to the CPU, wherever it was trained."""
+
+    def cpu(module):
+        module._device = torch.device("meta")
+        return module
+
+    monkeypatch.setattr(SpikingModule, "cpu", cpu)
+    summary = train_tiny(tmp_path / "run", training__epochs=1, data__subset=BATCH).summary
+    assert (summary["machine"]["device"], summary["machine"]["processes"]) == ("cpu", 1)
+
+
+def test_a_run_that_is_made_longer_says_that_it_used_the_test_set_before(tmp_path):
+    path = train_tiny(tmp_path / "run", training__epochs=1, data__subset=BATCH).folder.path
+    for epochs, uses in ((2, 2), (3, 3), (3, 3)):  # the last time there is nothing to do
+        summary = resume(path, epochs=epochs, machine=MACHINE, verbose=False).summary
+        assert summary["test_uses"] == uses
+        assert summary["protocol"] == (
+            "checkpoint selected on the validation split; "
+            f"test set used {uses} times, as the run was made longer"
+        )
+
+
+def test_the_opening_says_what_is_not_as_published():
+    published = load_preset("digits", "tha")
+    changed = published.with_changes(
+        {"neuron.beta": 0.5, "training.seed": 7, "snapshots.count": 3, "training.patience": 2}
+    )
+    first = [report.opening(config).splitlines()[0] for config in (published, changed)]
+    assert first[0] == f"digits, variant tha ({published.source})"
+    assert first[1] == (
+        f"digits, variant tha ({published.source}; changed: neuron.beta, training.patience)"
+    )
+    found = changed.with_changes({"source": "study digits-tha, trial 3"})
+    said = "digits, variant tha (starting from study digits-tha, trial 3)"
+    assert report.opening(found).splitlines()[0] == said
 
 
 # The paper's protocol

@@ -17,10 +17,12 @@ from studies import report
 from studies.errors import StudyError, TrialFailedError
 from studies.figures import all_figures, parameter_importances
 from studies.space import Choice, Depth, Number, Space
+from studies.storage import open_storage
 from studies.study import OpenStudy, Plan
 from studies.worker import Worker
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+BASE = load_preset("digits").with_changes({"training.epochs": 3})
 SPACE = Space(
     Number("neuron.beta", 0.1, 0.99),
     Number("neuron.slope", 0.1, 30.0, log=True),
@@ -32,7 +34,7 @@ def objective(count):
     """A score that β decides, with every way a trial can end."""
 
     def score(trial):
-        config = load_preset("digits").with_changes(SPACE.suggest(trial, Depth(3, 1)))
+        config = BASE.with_changes(SPACE.suggest(trial, Depth(3, 1)))
         trial.set_user_attr("config", config.to_toml())
         if trial.number == 2:
             if count == 1:
@@ -52,8 +54,7 @@ def objective(count):
 
 def study(trials=12, objectives=("accuracy",), name="<study> & co"):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    config = load_preset("digits").with_changes({"training.epochs": 3})
-    plan = Plan(config.to_toml(), tuple(SPACE.table()), objectives)
+    plan = Plan(BASE.to_toml(), tuple(SPACE.table()), objectives)
     made = optuna.create_study(
         study_name=name,
         directions=plan.directions,
@@ -110,6 +111,7 @@ def test_a_report_has_its_files_and_no_other(folder):
         "parallel_coordinates.png",
         "report.html",
         "slices.png",
+        "study.json",
         "trials.csv",
     ]
 
@@ -212,3 +214,78 @@ def test_published_settings_that_were_tried_again_are_those_of_the_last_try():
         optuna.create_trial(state=TrialState.COMPLETE, value=0.5, user_attrs={"published": True})
     )
     assert report.text(opened).splitlines()[-1] == "published settings: trial 2, 0.5000"
+
+
+# Whose folder it is
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_report_takes_the_place_of_an_earlier_one_of_the_same_study_only(tmp_path):
+    mine, other = study(4, name="digits-tha"), study(4, name="digits-tha")
+    report.write(mine, tmp_path)
+    before = files(tmp_path)
+    with pytest.raises(StudyError, match=r"has the report of another study; .* with --output$"):
+        report.write(other, tmp_path)
+    assert files(tmp_path) == before
+    Worker(mine.study, objective(1), 5).work()  # it goes on
+    report.write(mine, tmp_path)
+    assert files(tmp_path)["trials.csv"].count(b"\n") == 1 + 6  # with one that failed
+
+
+@pytest.mark.parametrize(("name", "taken"), [("digits-tha", True), ("digits-bsnn", False)])
+def test_a_report_without_a_mark_is_known_by_its_source(tmp_path, name, taken):
+    report.write(study(4, name="digits-tha"), tmp_path)
+    (tmp_path / "study.json").unlink()
+    before = files(tmp_path)
+    if taken:
+        report.write(study(4, name=name), tmp_path)
+        assert "study.json" in files(tmp_path)
+        return
+    with pytest.raises(StudyError, match="the report of another study"):
+        report.write(study(4, name=name), tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_somebodys_own_best_configuration_is_not_written_over(tmp_path):
+    (tmp_path / "best.toml").write_text(load_preset("digits").to_toml())
+    before = files(tmp_path)
+    with pytest.raises(StudyError, match="the report of another study"):
+        report.write(study(4), tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_studies_of_one_name_in_two_storages_have_a_report_each(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from bsnn_tha.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/studies", "elsewhere"):
+        made = study(4, name="digits-tha")
+        made.study.set_user_attr("plan", made.plan.to_json())
+        kept = open_storage(folder, "digits-tha", create=True)
+        optuna.copy_study(
+            from_study_name="digits-tha", from_storage=made.study._storage, to_storage=kept
+        )
+        options = [] if folder == "runs/studies" else ["--storage", folder]
+        result = CliRunner().invoke(app, ["study", "report", "digits-tha", *options])
+        assert result.exit_code == 0, result.output
+        assert result.output.splitlines()[-1] == f"written to {folder}/digits-tha"
+    first, second = (
+        (tmp_path / folder / "digits-tha" / "study.json").read_text()
+        for folder in ("runs/studies", "elsewhere")
+    )
+    assert first != second
+
+
+def test_the_budget_is_what_trials_had(tmp_path):
+    opened = study(3)
+    wider = load_preset("digits").with_changes({"training.epochs": 5, "data.subset": 100})
+    trial = opened.study.ask()
+    trial.set_user_attr("config", wider.to_toml())
+    opened.study.tell(trial, 0.5)
+    line = report.text(opened).splitlines()[1]
+    assert "budget: 3 or 5 epochs, 100 or all training samples, 25 time steps" in line

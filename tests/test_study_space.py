@@ -265,3 +265,10 @@ def test_a_space_that_cannot_be_loaded_is_refused_in_one_line(tmp_path, where, s
     with pytest.raises(StudyError, match=said) as caught:
         load_space(where.format(folder=tmp_path, **files))
     assert "\n" not in str(caught.value)
+
+
+def test_a_table_by_kind_of_layer_is_asked_for_as_a_list():
+    config = load_preset("digits").with_changes({"threshold.theta_0": {"default": 5.0}})
+    row = Number("threshold.theta_0", 1.0, 9.0, per="layer")
+    with pytest.raises(InvalidValueError, match=r"the table \{'default': 5.0\}; write it out as a"):
+        row.from_config(config, 3)

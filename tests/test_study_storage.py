@@ -15,7 +15,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from study_workers import NAME, Process, opened, square, until, work
+from typer.testing import CliRunner
 
+from bsnn_tha.cli import app
 from studies import runner, worker
 from studies import storage as module
 from studies.errors import StudyError
@@ -138,8 +140,28 @@ def test_a_damaged_journal_is_refused_and_left_as_it_is(tmp_path):
     opened(str(tmp_path))
     damaged = b"what is this?\n" + journal(tmp_path).read_bytes()
     journal(tmp_path).write_bytes(damaged)
-    assert "is not a readable journal" in refusal(str(tmp_path))
+    message = refusal(str(tmp_path))
+    assert "is not a readable journal" in message and "another study with --name" in message
     assert journal(tmp_path).read_bytes() == damaged
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"what is this?\n", b"\x00" * 40 + b"\n", b'{"op_code": 4\n', b"[]\n", b"7\n"],
+    ids=["text", "zeros", "half", "list", "number"],
+)
+def test_what_lies_before_a_damaged_line_can_be_kept_as_the_message_says(tmp_path, damage):
+    work(str(tmp_path), 4)
+    path = journal(tmp_path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    ends = [n for n, line in enumerate(lines, 1) if json.loads(line).get("state") == 1]
+    place = ends[1] + 2  # in the third trial
+    path.write_bytes(b"".join([*lines[:place], damage, *lines[place + 1 :]]))
+    message = refusal(str(tmp_path))
+    assert f"line {place + 1} is damaged" in message
+    subprocess.run(message.partition("with: ")[2], shell=True, check=True)
+    states = [trial.state for trial in opened(str(tmp_path)).trials]
+    assert states.count(TrialState.COMPLETE) == 2
 
 
 @pytest.mark.parametrize("below", ["", "deeper"])
@@ -325,6 +347,25 @@ def test_a_proxy_that_does_not_answer_is_refused_in_one_line(monkeypatch):
 
     # In a process of its own: gRPC's threads and forks do not go together.
     assert Process(refused).wait() == 0
+
+
+@pytest.mark.parametrize("host", [None, "127.0.0.1", "localhost", "0.0.0.0"])
+def test_the_proxy_is_open_to_others_only_when_asked_and_says_what_that_means(monkeypatch, host):
+    served = {}
+    monkeypatch.setattr(module, "open_storage", lambda *_, **__: "opened")
+    monkeypatch.setattr(
+        optuna.storages, "run_grpc_proxy_server", lambda storage, **options: served.update(options)
+    )
+    options = [] if host is None else ["--host", host]
+    command = ["study", "serve", "--storage", "postgresql+psycopg://me:s3cr-et@db/x", *options]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0
+    assert served == {"host": host or "127.0.0.1", "port": 13000}
+    warnings = result.stderr.splitlines()
+    assert len(warnings) == (host == "0.0.0.0")
+    for word in ("reads and writes every study", "firewall", "tunnel") if warnings else ():
+        assert word in warnings[0]
+    assert SECRET not in result.output
 
 
 def test_workers_behind_the_proxy_and_before_it_share_a_study(database):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from training_runs import EPOCHS, MACHINE, PER_EPOCH, at_call, killed, table, train_tiny
 
-from bsnn_tha.training.files import RunFolder
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import resume
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -40,9 +41,10 @@ from training_runs import (
 )
 
 from bsnn_tha import AnnealedLeaky, Leaky
+from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.thresholds import Learned
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping, anneal
-from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import train
 from bsnn_tha.training.schedule import cosine_factor
@@ -290,6 +292,70 @@ def test_the_learning_rate_follows_the_cosine_and_climbs_back(steps, tmp_path, o
     assert steps[6]["lr"] == pytest.approx(0, abs=1e-12)
     assert steps[6]["lr"] < steps[8]["lr"] < steps[11]["lr"]
     assert steps[12]["lr"] == pytest.approx(LR)
+
+
+def test_the_learning_rate_steps_after_epochs_and_takes_thresholds_along(tmp_path, monkeypatch):
+    seen = []
+    original = torch.optim.SGD.step
+    monkeypatch.setattr(
+        torch.optim.SGD,
+        "step",
+        lambda self, closure=None: (
+            seen.append([group["lr"] for group in self.param_groups]), original(self, closure)
+        )[1],
+    )  # fmt: skip
+    train_tiny(
+        tmp_path / "run",
+        training__epochs=4,
+        optimizer__name="sgd",
+        optimizer__lr=0.04,
+        optimizer__threshold_lr=0.02,
+        optimizer__schedule="steps",
+        optimizer__steps={"3": 0.005, "1": 0.01},
+        threshold__rule="learned",
+        threshold__theta_inf=None,
+        threshold__alpha=None,
+    )
+    rates = [0.04] * PER_EPOCH + [0.01] * 2 * PER_EPOCH + [0.005] * PER_EPOCH
+    assert [weights for weights, _ in seen] == pytest.approx(rates)
+    assert [thresholds for _, thresholds in seen] == pytest.approx([rate / 2 for rate in rates])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schedule": "steps"}, "go together, but got schedule = 'steps' with steps = None"),
+        ({"steps": {"5": 0.1}}, "go together, but got schedule = 'cosine' with steps = {'5': 0.1}"),
+        (
+            {"schedule": "steps", "steps": {"half": 0.1}},
+            "optimizer.steps must have numbers of epochs of at least 1 and rates above 0, "
+            "but got half = 0.1",
+        ),
+        ({"schedule": "steps", "steps": {"0": 0.1}}, "but got 0 = 0.1"),
+        ({"schedule": "steps", "steps": {"5": 0.0}}, "but got 5 = 0"),
+    ],
+)
+def test_steps_that_do_not_fit_are_refused_before_training(tmp_path, changes, message):
+    changes = {f"optimizer__{name}": value for name, value in changes.items()}
+    with pytest.raises(InvalidValueError, match=re.escape(message) + "$"):
+        train_tiny(tmp_path / "run", **changes)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_weight_decay_is_added_to_gradients(tmp_path, optimizer):
+    settings = {"training__epochs": 1, "optimizer__name": optimizer, "data__subset": BATCH}
+    plain, decayed, start = (
+        weights(train_tiny(tmp_path / name, **settings, **changes).folder.last)
+        for name, changes in [
+            ("plain", {"optimizer__lr": 1e-3}),
+            ("decayed", {"optimizer__lr": 1e-3, "optimizer__weight_decay": 1e3}),
+            ("start", {"optimizer__lr": 1e-30}),
+        ]
+    )
+    key = "network.layers.0.synapse.latent_weight"
+    moved = decayed[key] - plain[key]
+    assert (moved[start[key] > 0.01] <= 0).all() and (moved[start[key] < -0.01] >= 0).all()
+    assert moved.abs().max() > 1e-4
 
 
 def test_the_cosine_is_half_one_plus_cosine():

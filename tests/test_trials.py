@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shutil
 
 import pytest
 from training_runs import (
@@ -25,9 +27,15 @@ from training_runs import (
 from bsnn_tha import report
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import BsnnThaError, InvalidValueError, RunError
-from bsnn_tha.training.files import RunFolder
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.module import SpikingModule
-from bsnn_tha.training.trials import are_trials, resume_trials, train_trials, trials_summary
+from bsnn_tha.training.trials import (
+    are_trials,
+    evaluate_trials,
+    resume_trials,
+    train_trials,
+    trials_summary,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::UserWarning:lightning", "ignore::DeprecationWarning"
@@ -113,7 +121,14 @@ def test_best_mean_and_sigma_by_hand():
 
 
 def test_one_trial_has_no_spread():
-    assert trials_summary(summaries(0.75))["accuracy"] == {"best": 0.75, "mean": 0.75, "std": 0.0}
+    assert trials_summary(summaries(0.75))["accuracy"] == {"best": 0.75, "mean": 0.75, "std": None}
+    assert "best 75.00, mean 75.00, σ – %" in report.trials(trials_summary(summaries(0.75)))
+
+
+def test_trials_that_differ_in_how_they_were_selected_say_so():
+    runs = summaries(0.5, 0.7, 0.6)
+    runs[1]["protocol"] = "otherwise"
+    assert trials_summary(runs)["protocol"] == "seed 0, 2: as it was; seed 1: otherwise"
 
 
 def test_groups_have_their_own_statistics():
@@ -196,6 +211,35 @@ def test_resuming_finished_trials_changes_nothing(trials):
     before = contents(trials.path)
     assert go_on(trials.path).summary == trials.summary
     assert contents(trials.path) == before
+
+
+def test_an_interrupt_says_how_all_trials_go_on(monkeypatch, tmp_path):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SpikingModule, "training_step", interrupt)
+    with pytest.raises(KeyboardInterrupt, match=rf"--resume {re.escape(str(tmp_path / 'all'))}$"):
+        run_trials(tmp_path / "all")
+
+
+# Measured again
+
+
+def test_every_seed_is_evaluated(trials):
+    before = contents(trials.path)
+    results, values = evaluate_trials(trials.path, machine=MACHINE)
+    assert [result["accuracy"] for result in results] == trials.summary["accuracies"]
+    assert values == {key: trials.summary[key] for key in values}
+    assert {"seeds", "accuracies", "accuracy", "groups"} == values.keys()
+    assert contents(trials.path) == before
+
+
+def test_trials_that_are_not_finished_say_how_to_finish_them(trials, tmp_path):
+    path = tmp_path / "trials"
+    shutil.copytree(trials.path, path)
+    shutil.rmtree(path / f"seed-{SEEDS[2]}")
+    with pytest.raises(RunError, match=rf"no network of seed {SEEDS[2]} yet; .* --resume {path}$"):
+        evaluate_trials(path, machine=MACHINE)
 
 
 # What is refused

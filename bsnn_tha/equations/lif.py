@@ -9,7 +9,8 @@ and in the backward pass
 
     ∂z/∂u ← s(u, centre),   ∂z/∂θ ← −s(u, centre) f(u − θ),       (Eq. 8)
 
-with the reset term z[t] detached: no gradient flows from the reset into u. f is
+with the reset term z[t] detached: no gradient flows from the reset into u. No
+paper says whether it should; snnTorch, and so the published code, detaches it. f is
 1, or what :mod:`bsnn_tha.equations.threshold_gradient` makes of it.
 
 ======  =============================================  ==================
@@ -111,7 +112,12 @@ def fire(
 
 
 def integrate(
-    current: Tensor, membrane: Tensor, beta: Tensor, threshold: Tensor, reset: Reset
+    current: Tensor,
+    membrane: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    reset: Reset,
+    spiked: Tensor | None = None,
 ) -> Tensor:
     """The membrane one time step on: Eq. 1, with the reset of the step before.
 
@@ -121,6 +127,7 @@ def integrate(
         beta, threshold: β and θ, broadcast against ``current`` and cast to
             its dtype.
         reset: ``"subtract"``, ``"zero"`` or ``"none"``.
+        spiked: z[t], where it has a gradient; None decides it here, detached.
 
     Returns:
         u[t+1], same shape as ``current``.
@@ -131,7 +138,8 @@ def integrate(
     beta, threshold = beta.to(current.dtype), threshold.to(current.dtype)
     if reset == "none":
         return beta * membrane + current
-    spiked = (membrane >= threshold).to(current.dtype)  # a comparison: detached
+    if spiked is None:
+        spiked = (membrane >= threshold).to(current.dtype)  # a comparison: detached
     if reset == "zero":
         return beta * (membrane * (1 - spiked)) + current
     return beta * membrane + current - spiked * threshold

@@ -1,21 +1,17 @@
-"""What is read off the output neurons' window as scores of the classes, ``[batch, classes]``.
-
-A readout is a function of the window; one of one's own is named ``module:function``.
-"""
+"""What is read off the output neurons' window as scores of the classes, ``[batch, classes]``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from bsnn_tha.choices import Axis
 from bsnn_tha.equations.counts import spike_rates
 from bsnn_tha.nn.network import NetworkWindow
 
-Readout: TypeAlias = Callable[[NetworkWindow], Tensor]
+Readout = Literal["spike_rate", "mean_membrane", "softmax_membrane"]
 
 
 def spike_rate(window: NetworkWindow) -> Tensor:
@@ -33,15 +29,11 @@ def softmax_membrane(window: NetworkWindow) -> Tensor:
     return _wide(window.recorded_membranes()).softmax(-1).sum(0)
 
 
-READOUTS: Axis[Readout] = Axis(
-    "readout",
-    {
-        "spike_rate": spike_rate,
-        "mean_membrane": mean_membrane,
-        "softmax_membrane": softmax_membrane,
-    },
-    wanted="a function of the network's window",
-)
+READOUTS: dict[Readout, Callable[[NetworkWindow], Tensor]] = {
+    "spike_rate": spike_rate,
+    "mean_membrane": mean_membrane,
+    "softmax_membrane": softmax_membrane,
+}
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -24,9 +24,11 @@ def spike_count_loss(
 
         L = 1 / (T · batch · classes) Σ_batch Σ_j (c_j − Σ_t z_j[t])².
 
-    The paper sums; the published code (and this) divides by batch, classes and
-    T, which the published learning rates were searched with. It is T times the
-    mean squared error of spike rates, Rouser's loss: the same to Adam.
+    Eq. 30 as printed sums an error of every step, though the paper speaks of
+    counts; the published code (and this) squares the error of counts and divides
+    by batch, classes and T, which the published learning rates were searched
+    with. It is T times the mean squared error of spike rates, Rouser's loss: the
+    same to Adam.
 
     Args:
         spikes: ``[time, batch, classes]``.

@@ -6,7 +6,6 @@ None of it has a memory: the time steps of a window are one large batch to it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -15,8 +14,9 @@ from torch.nn import functional as F
 from bsnn_tha.equations.quantizers import Quantizer
 from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.sparse_linear import flattened, sparse_linear
-from bsnn_tha.nn.norms import NormChoice, make_norm
+from bsnn_tha.nn.norms.batch_norm import BatchNorm, Norm, make_norm
 from bsnn_tha.nn.notation import ConvSpec, DenseSpec, LayerSpec
+from bsnn_tha.nn.weights.derived import weight_of
 from bsnn_tha.nn.weights.init import WeightInit, check_init, initialise
 from bsnn_tha.nn.weights.quantized import QuantizedConv2d, QuantizedLinear
 
@@ -30,9 +30,8 @@ class Connection(nn.Module):
         spec: the weights in the papers' notation.
         input_shape: of one sample at one time step.
         quantizer: of the weights; None for full precision.
-        norm: of a convolution's current; fully connected layers have none.
+        norm: of a convolution's current; ``"none"`` for fully connected layers.
         norm_scale: α V_th, for ``norm="tdbn"``.
-        norm_options: the norm's other arguments.
         init: what the weights start from (:mod:`bsnn_tha.nn.weights.init`); in full precision
             ``glorot`` is ``pytorch``.
 
@@ -47,19 +46,18 @@ class Connection(nn.Module):
         input_shape: tuple[int, ...],
         *,
         quantizer: Quantizer | None,
-        norm: NormChoice,
+        norm: Norm,
         norm_scale: float,
-        norm_options: Mapping[str, Any] | None = None,
         init: WeightInit,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.input_shape = input_shape
         self.synapse: nn.Conv2d | nn.Linear
-        self.norm: nn.Module | None = None
+        self.norm: BatchNorm | None = None
         if isinstance(spec, ConvSpec):
             self.synapse = _convolution(spec, input_shape[0], quantizer, init)
-            self.norm = make_norm(norm, spec.channels, norm_scale, norm_options)
+            self.norm = make_norm(norm, spec.channels, norm_scale)
         else:
             self.synapse = _fully_connected(spec, input_shape, quantizer, init)
 
@@ -87,12 +85,12 @@ class Connection(nn.Module):
         spec, synapse = self.spec, self.synapse
         if isinstance(spec, DenseSpec):
             maps = input.mean((2, 3)) if spec.of_means else input
-            return sparse_linear(*flattened(maps, synapse.weight), synapse.bias)
+            return sparse_linear(*flattened(maps, weight_of(synapse)), synapse.bias)
         groups = input.shape[1] if spec.depthwise else 1
         if spec.pooling == "average" and spec.stride == 1:
-            return conv_avg_pool2d(input, synapse.weight, spec.pool, spec.padding, groups)
+            return conv_avg_pool2d(input, weight_of(synapse), spec.pool, spec.padding, groups)
         maps = F.conv2d(
-            input, synapse.weight, stride=spec.stride, padding=spec.padding, groups=groups
+            input, weight_of(synapse), stride=spec.stride, padding=spec.padding, groups=groups
         )
         pool = F.avg_pool2d if spec.pooling == "average" else F.max_pool2d
         return maps if spec.pool == 1 else pool(maps, spec.pool)

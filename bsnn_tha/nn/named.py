@@ -15,9 +15,10 @@ name                       from
 ``vgg16``                  LTMD, Table 4, which does not list its layers: the
                            convolutions of Simonyan and Zisserman (2014), with
                            fully connected layers for images of 32 × 32
-``ltmd-mnist``             LTMD, Section 4.1, with sizes from its authors' code
-``densenet-static``,       LTMD, Table 1, with first layers, growth and fully
-``densenet-neuromorphic``  connected layers from its authors' code
+``ltmd-mnist``             LTMD, Section 4.1, which has no sizes: those are ours
+``densenet-static``        LTMD, Table 1, with first layers, growth and fully
+                           connected layers from its authors' code for CIFAR-10
+``densenet-neuromorphic``  LTMD, Table 1, the rest likewise; first layers ours
 =========================  ====================================================
 
 Their convolutions keep the size of maps (``P``), unlike THA's. The tables do not say

@@ -13,6 +13,7 @@ from bsnn_tha.nn.dropout import SeededDropout
 from bsnn_tha.nn.neurons.leaky import AnnealedLeaky, Leaky
 from bsnn_tha.nn.neurons.neuron import WindowNeuron
 from bsnn_tha.nn.notation import ConvSpec
+from bsnn_tha.nn.weights.derived import weight_of
 
 
 def one_pass(
@@ -65,7 +66,7 @@ def _fully_connected(
         probability = dropout.p
     return sparse_lif.sparse_lif(
         input.flatten(2),
-        synapse.weight,
+        weight_of(synapse),
         synapse.bias,
         held_decay(neuron.beta),
         neuron.threshold,
@@ -97,7 +98,7 @@ def _convolution(
         return None
     return sparse_conv_lif(
         input,
-        synapse.weight,
+        weight_of(synapse),
         held_decay(neuron.beta),
         neuron.threshold,
         neuron.centre,

@@ -88,7 +88,7 @@ from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.errors import DataError, InvalidValueError, RunError
 from bsnn_tha.nn.layer import LayerInput, SpikingLayer
 from bsnn_tha.nn.network import SpikingNetwork
-from bsnn_tha.training.files import RunFolder
+from bsnn_tha.run_folder import RunFolder
 
 Parsed = TypeVar("Parsed")
 

@@ -39,6 +39,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from bsnn_tha.equations.counts import neuron_counts
+from bsnn_tha.nn.weights.derived import weight_of
 
 Synapse = nn.Linear | nn.Conv2d
 """A layer of weights, quantized ones included."""
@@ -69,7 +70,7 @@ def connection_sparsity(network: nn.Module) -> float:
         >>> connection_sparsity(layer)
         0.25
     """
-    weights = [m.weight for m in network.modules() if isinstance(m, Synapse)]
+    weights = [weight_of(m) for m in network.modules() if isinstance(m, Synapse)]
     zeros = sum(int((weight == 0).sum()) for weight in weights)
     return zeros / max(1, sum(weight.numel() for weight in weights))
 
@@ -97,7 +98,7 @@ def effective_operations(synapse: Synapse, counts: Tensor) -> int:
         >>> effective_operations(nn.Conv2d(1, 5, 2), counts)
         25
     """
-    return _operations(synapse, synapse.weight != 0, counts)
+    return _operations(synapse, weight_of(synapse) != 0, counts)
 
 
 @torch.no_grad()
@@ -112,7 +113,7 @@ def dense_operations(synapse: Synapse, input_shape: tuple[int, ...]) -> int:
         >>> dense_operations(nn.Conv2d(1, 16, 5), (1, 28, 28))  # 16 · 24² maps, 5² weights
         230400
     """
-    weight = synapse.weight
+    weight = weight_of(synapse)
     return _operations(synapse, torch.ones_like(weight, dtype=torch.bool), torch.ones(input_shape))
 
 

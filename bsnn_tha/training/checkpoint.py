@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from bsnn_tha.errors import RunError
-from bsnn_tha.training.files import RunFolder, replace_atomically
+from bsnn_tha.run_folder import RunFolder, replace_atomically
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -62,11 +62,20 @@ def resumable_checkpoint(folder: RunFolder) -> Path | None:
             return path
     if found:
         names = " and ".join(str(path) for path in found)
+        whole = _whole(folder.best)
+        kept = f"{whole}, or start" if whole else "start"
         raise RunError(
-            f"{names} cannot be read, so the run cannot be resumed; "
-            f"start anew with --config {folder.config}"
+            f"{names} cannot be read, so the run cannot be resumed; {kept} anew with "
+            f"bsnn-tha train --config {folder.config}"
         )
     return None
+
+
+def _whole(path: Path) -> str | None:
+    """What a whole checkpoint can be used for, as advice; None if it is missing or damaged."""
+    if not path.is_file() or _read(path) is None:
+        return None
+    return f"{path.name} is whole: bsnn-tha evaluate {path.parent} --checkpoint {path.stem}"
 
 
 def load_weights(module: LightningModule, path: Path) -> None:
@@ -79,7 +88,10 @@ def load_weights(module: LightningModule, path: Path) -> None:
         raise RunError(f"there is no checkpoint {path}")
     weights = _read(path)
     if weights is None:
-        raise RunError(f"{path} is not a readable checkpoint; use another one")
+        folder = RunFolder(path.parent)
+        others = (_whole(other) for other in (folder.best, folder.last) if other != path)
+        way_out = next(filter(None, others), "use another one, or train anew")
+        raise RunError(f"{path} is not a readable checkpoint; {way_out}")
     if mismatch := _mismatch(module, weights):
         raise RunError(f"checkpoint {path} is of another architecture: {mismatch}")
     module.load_state_dict(weights, assign=True)  # in the precision they were trained in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +15,9 @@ from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.data.root import cache_root, data_root
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.observe.metrics import Activity
-from bsnn_tha.training.allowed import run_config
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.callbacks.monitor import ActivityMonitor
 from bsnn_tha.training.checkpoint import load_weights
-from bsnn_tha.training.files import RunFolder
 from bsnn_tha.training.loaders import evaluation_batches
 from bsnn_tha.training.machine import THIS_MACHINE, Machine, interruptible, quiet
 from bsnn_tha.training.module import SpikingModule
@@ -32,7 +32,6 @@ def evaluate(
     checkpoint: str | Path = "best",
     split: str = "test",
     machine: Machine = THIS_MACHINE,
-    allow_code: bool = False,
 ) -> dict[str, Any]:
     """Measure a trained network of a run folder. Writes nothing.
 
@@ -41,8 +40,6 @@ def evaluate(
         checkpoint: ``"best"``, ``"last"`` or the path of a checkpoint.
         split: ``"test"`` or ``"validation"``.
         machine: data root, device and threads.
-        allow_code: whether a run that was not trained here may name code outside this
-            package (:mod:`bsnn_tha.training.allowed`).
 
     Returns:
         ``{"loss", "accuracy", "groups", "layers"}`` as in the run's summary.
@@ -52,7 +49,7 @@ def evaluate(
         InvalidValueError: the data set has no such split.
     """
     folder = RunFolder.open(run)
-    config = run_config(folder, allow_code)
+    config = RunConfig.from_file(folder.config)
     options = machine.trainer_options(together=False)
     dataset = load_data(config, machine)
     part = {"test": dataset.test, "validation": dataset.validation}.get(split)
@@ -70,9 +67,13 @@ def evaluate(
 
 
 def load_data(config: RunConfig, machine: Machine) -> Dataset:
-    """The data set a configuration names, from where this machine has it."""
+    """The data set a configuration names, from where this machine has it.
+
+    A validation split without samples (of classes with one sample each nothing can be held
+    out) is none: nothing can be selected on it.
+    """
     paper = config.training.protocol == "paper"
-    return load_dataset(
+    dataset = load_dataset(
         config.data.name,
         root=data_root(machine.data_root),
         cache=cache_root(machine.cache_root),
@@ -81,6 +82,9 @@ def load_data(config: RunConfig, machine: Machine) -> Dataset:
         num_steps=config.data.num_steps,
         options=config.data.options,
     )
+    if dataset.validation is not None and not len(dataset.validation):
+        return replace(dataset, validation=None)
+    return dataset
 
 
 def epoch_values(trainer: Trainer, split: str) -> dict[str, float]:

@@ -6,7 +6,7 @@ import logging
 import platform
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,18 +121,18 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def interruptible(message: str = "interrupted") -> Iterator[None]:
+def interruptible(message: Callable[[], str] = lambda: "interrupted") -> Iterator[None]:
     """Ctrl-C leaves as KeyboardInterrupt; Lightning would end the process itself.
 
     Args:
-        message: of the exception, e.g. how to go on.
+        message: gives that of the exception when it comes, e.g. how to go on.
     """
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit as exit_request:
         if isinstance(exit_request.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt(message) from None
+            raise KeyboardInterrupt(message()) from None
         raise
     finally:
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

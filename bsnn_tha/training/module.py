@@ -16,7 +16,7 @@ from bsnn_tha.losses import Loss, symmetric_divergence
 from bsnn_tha.nn.network import NetworkWindow, SpikingNetwork
 from bsnn_tha.nn.thresholds import ThresholdRule
 from bsnn_tha.observe.metrics import SampleMean
-from bsnn_tha.training.schedule import cosine_factor
+from bsnn_tha.training.schedule import schedule_of
 
 Batch = tuple[Tensor, Tensor]
 
@@ -95,6 +95,7 @@ class SpikingModule(LightningModule):
         self.augment = config.build_augmentation()
         self.augment.check(dataset.input_shape, dataset.static)
         _check_task(config, dataset, self.loss, self.network)
+        self.schedule = schedule_of(config.optimizer)
         self.num_steps = config.data.num_steps if dataset.static else None
         self.classifies = dataset.num_classes is not None
         # Lightning's own means round the numbers of samples of several processes.
@@ -206,20 +207,29 @@ class SpikingModule(LightningModule):
         if settings.name == "adam":
             # One pass over the parameters rather than ten.
             optimizer: torch.optim.Optimizer = torch.optim.Adam(
-                groups, lr=settings.lr, betas=settings.betas, fused=True
+                groups,
+                lr=settings.lr,
+                betas=settings.betas,
+                weight_decay=settings.weight_decay,
+                fused=True,
             )
             # It offers to undo a gradient scaler's factor, for which Lightning refuses to clip
             # gradients in mixed precision. The scaler can do that itself.
             optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         else:
-            optimizer = torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
-        if settings.schedule == "none":
+            optimizer = torch.optim.SGD(
+                groups,
+                lr=settings.lr,
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+            )
+        share = self.schedule
+        if share is None:
             return optimizer
-        # All processes' steps, so that the period stays what it is in epochs.
+        # All processes' steps, so that epochs stay what they are.
         iterations = self.trainer.estimated_stepping_batches / self.config.training.epochs
-        period = settings.period * iterations
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda iteration: cosine_factor(iteration, period)
+            optimizer, lambda iteration: share(iteration, iterations)
         )
         return {
             "optimizer": optimizer,

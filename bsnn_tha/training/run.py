@@ -7,7 +7,6 @@ the same bits as if nothing had happened.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,23 @@ import numpy as np
 from bsnn_tha import report
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.observe.metrics import Activity, weight_bits
-from bsnn_tha.observe.workload import footprint
-from bsnn_tha.training.allowed import remember, run_config
+from bsnn_tha.observe.metrics import Activity
+from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.callbacks.monitor import Columns, EpochTable
 from bsnn_tha.training.callbacks.progress import progress
 from bsnn_tha.training.callbacks.recorder import OutputRecorder
 from bsnn_tha.training.callbacks.snapshots import Snapshots, layer_name, spiking_layers
 from bsnn_tha.training.checkpoint import MovableCheckpoint, load_weights, resumable_checkpoint
 from bsnn_tha.training.evaluation import measure
-from bsnn_tha.training.files import RunFolder, replace_atomically
-from bsnn_tha.training.machine import THIS_MACHINE, Machine, interruptible, machine_facts
+from bsnn_tha.training.machine import THIS_MACHINE, Machine, interruptible
 from bsnn_tha.training.session import Session
+from bsnn_tha.training.summary import (
+    of_training,
+    read_summary,
+    uses_of_test_set,
+    with_test,
+    write_summary,
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def train(
     """
     session = Session.prepare(config, machine)
     # All that can be refused has been: only now is a file made.
-    name = f"{config.data.label}-{config.variant}"
+    name = f"{config.data.name}-{config.variant}"
     if not machine.leads:
         folder = RunFolder(output or parent)  # never written by this process
     else:
@@ -87,7 +91,6 @@ def resume(
     epochs: int | None = None,
     machine: Machine = THIS_MACHINE,
     verbose: bool = True,
-    allow_code: bool = False,
 ) -> RunResult:
     """Go on with a run that was stopped, from its last finished epoch.
 
@@ -98,8 +101,6 @@ def resume(
         epochs: a new, higher ``training.epochs``.
         machine: data root, devices and threads.
         verbose: show progress.
-        allow_code: whether a run that was not trained here may name code outside this
-            package (:mod:`bsnn_tha.training.allowed`).
 
     Raises:
         RunError: no such run, none of its checkpoints can be read, or another
@@ -107,7 +108,7 @@ def resume(
         InvalidValueError: fewer epochs than the run was configured for.
     """
     folder = RunFolder.open(run)
-    config = run_config(folder, allow_code)
+    config = RunConfig.from_file(folder.config)
     if epochs is not None:
         if epochs < config.training.epochs:
             raise InvalidValueError(
@@ -123,39 +124,30 @@ def resume(
 
 def finished(folder: RunFolder, config: RunConfig) -> dict[str, Any] | None:
     """The summary of a run that has done all it was configured for, else None."""
-    if not folder.summary.exists():
-        return None
-    summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
-    return summary if summary["planned_epochs"] >= config.training.epochs else None
+    summary = read_summary(folder)
+    return summary if summary and summary["planned_epochs"] >= config.training.epochs else None
 
 
 def _keep(session: Session, folder: RunFolder, checkpoint: Path | None, verbose: bool) -> RunResult:
     """Train and measure, writing the run's files in the process that leads."""
     if not session.machine.leads:
-        _fit(session, folder, checkpoint, verbose=False)
+        with interruptible():
+            _fit(session, folder, checkpoint, verbose=False)
         return RunResult(folder, {})
-    with folder.claimed():
+    with folder.claimed(), interruptible(lambda: _go_on(folder)):
         if checkpoint == folder.previous:  # a damaged last one must not take its place
             folder.last.unlink(missing_ok=True)
         with replace_atomically(folder.config) as temporary:
             temporary.write_text(session.config.to_toml(), encoding="utf-8")
-        remember(folder.path, session.config)
         if verbose:
             print(report.opening(session.config), flush=True)
             if checkpoint:
                 print(f"resuming from {checkpoint}", flush=True)
+        earlier = uses_of_test_set(read_summary(folder))
         summary = _fit(session, folder, checkpoint, verbose)
-        test = session.dataset.test
-        if test is not None:
-            load_weights(session.module, folder.checkpoint("best"))
-            options = session.machine.trainer_options(together=False)
-            with interruptible(_go_on(folder)):
-                measured = measure(session.module, session.dataset, test, options)
-            summary["test"], summary["layers"] = measured.values, measured.layers
-            summary["workload"] = measured.workload
-            _write_activity(folder, session, measured.counts)
-        with replace_atomically(folder.summary) as temporary:
-            temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        if session.dataset.test is not None:
+            summary = _measure(session, folder, summary, earlier)
+        write_summary(folder, summary)
         folder.previous.unlink(missing_ok=True)
     return RunResult(folder, summary)
 
@@ -169,42 +161,31 @@ def _fit(
     snapshots = Snapshots(folder, config.snapshots, session.dataset)
     best, last = _checkpoints(folder, selected=session.selection is not None)
     sources: list[Columns] = [monitor, *([session.silencing] if session.silencing else [])]
-    with interruptible(_go_on(folder)):
-        trainer, train, layers, workload = session.fit(
-            before_annealing=[*([recorder] if recorder else []), snapshots],
-            after_epoch=[
-                EpochTable(folder.metrics, *sources),
-                best,
-                last,
-                *([progress(monitor)] if verbose else []),
-            ],
-            logger=_loggers(folder),
-            checkpoint=checkpoint,
-        )
-    seconds = session.stopwatch.seconds
-    summary: dict[str, Any] = {
-        "dataset": config.data.name,
-        "variant": config.variant,
-        "seed": config.training.seed,
-        "data": session.dataset.source,
-        "protocol": session.protocol,
-        "epochs": trainer.current_epoch,
-        "planned_epochs": config.training.epochs,
-        "iterations": trainer.global_step,
-        "train_seconds": round(seconds, 2),
-        "seconds_per_iteration": round(seconds / max(1, trainer.global_step), 5),
-        "train": train,
-        "layers": layers,
-        "workload": workload,
-        "footprint_bytes": footprint(session.module.network),
-        "weight_bits": weight_bits(session.module.network)._asdict(),
-        "machine": machine_facts(session.module.device),
-    }
-    if recorder and (timing := recorder.timing()):
-        summary["timing"] = timing
-    if best.best_model_score is not None:
-        summary["validation"] = {"best_accuracy": best.best_model_score.item()}
-    return summary
+    fitted = session.fit(
+        before_annealing=[*([recorder] if recorder else []), snapshots],
+        after_epoch=[
+            EpochTable(folder.metrics, *sources),
+            best,
+            last,
+            *([progress(monitor)] if verbose else []),
+        ],
+        logger=_loggers(folder),
+        checkpoint=checkpoint,
+    )
+    return of_training(session, fitted, best, recorder)
+
+
+def _measure(
+    session: Session, folder: RunFolder, summary: dict[str, Any], earlier: int
+) -> dict[str, Any]:
+    """The summary with what the selected checkpoint does on the test set."""
+    test, selected = session.dataset.test, folder.checkpoint("best")
+    assert test is not None
+    load_weights(session.module, selected)
+    options = session.machine.trainer_options(together=False)
+    measured = measure(session.module, session.dataset, test, options)
+    _write_activity(folder, session, measured.counts)
+    return with_test(summary, session, measured, selected.name, earlier)
 
 
 def _write_activity(folder: RunFolder, session: Session, counts: list[Activity]) -> None:
@@ -225,10 +206,10 @@ def _write_activity(folder: RunFolder, session: Session, counts: list[Activity])
 
 
 def _go_on(folder: RunFolder) -> str:
-    return (
-        "interrupted; go on from the last finished epoch with "
-        f"bsnn-tha train --resume {folder.path}"
-    )
+    """How to go on with a run that is interrupted now."""
+    there = folder.last.exists() or folder.previous.exists()
+    where = "from the last finished epoch" if there else "from the start, as no epoch has ended,"
+    return f"interrupted; go on {where} with bsnn-tha train --resume {folder.path}"
 
 
 def _checkpoints(folder: RunFolder, selected: bool) -> tuple[MovableCheckpoint, MovableCheckpoint]:

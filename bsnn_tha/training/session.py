@@ -97,17 +97,6 @@ class Session:
             Stopwatch(),
         )
 
-    @property
-    def protocol(self) -> str:
-        """Which samples select the checkpoint, in words for results."""
-        if self.selection is None:
-            return "no validation split: the last checkpoint is used"
-        if self.config.training.protocol == "paper":
-            return (
-                "paper's protocol: checkpoint selected on the test set, so accuracy is optimistic"
-            )
-        return "checkpoint selected on the validation split; test set used once"
-
     def fit(
         self,
         before_annealing: Sequence[Callback] = (),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import statistics
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ import tomli_w
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError, RunError
-from bsnn_tha.training.allowed import names_allowed, remember
-from bsnn_tha.training.files import RunFolder, replace_atomically
+from bsnn_tha.run_folder import RunFolder, replace_atomically
+from bsnn_tha.training.evaluation import evaluate
 from bsnn_tha.training.machine import THIS_MACHINE, Machine
-from bsnn_tha.training.run import resume, train
+from bsnn_tha.training.run import RunResult, resume, train
 from bsnn_tha.training.session import Session
 
 
@@ -70,7 +70,7 @@ def train_trials(
     Session.prepare(
         config.with_changes({"training.seed": config.training.seed + count - 1}), machine
     )
-    name = f"{config.data.label}-{config.variant}"
+    name = f"{config.data.name}-{config.variant}"
     if not machine.leads:
         path = output or parent / name  # never written by this process
         return _train_all(path, config, count, machine, verbose)
@@ -78,7 +78,6 @@ def train_trials(
     with replace_atomically(_plan(folder.path)) as temporary:
         plan = {"trials": count, "config": tomllib.loads(config.to_toml())}
         temporary.write_text(tomli_w.dumps(plan), encoding="utf-8")
-    remember(folder.path, config)
     return _train_all(folder.path, config, count, machine, verbose)
 
 
@@ -88,11 +87,7 @@ def are_trials(path: Path) -> bool:
 
 
 def resume_trials(
-    path: Path,
-    *,
-    machine: Machine = THIS_MACHINE,
-    verbose: bool = True,
-    allow_code: bool = False,
+    path: Path, *, machine: Machine = THIS_MACHINE, verbose: bool = True
 ) -> TrialsResult:
     """Go on with trials that were stopped: with the one that was, and those to come.
 
@@ -100,21 +95,59 @@ def resume_trials(
         path: the folder of all trials.
         machine: data root, devices and threads.
         verbose: show progress.
-        allow_code: as for :func:`~bsnn_tha.training.run.resume`.
 
     Raises:
         RunError: the folder is not one of trials.
     """
-    try:
-        plan = tomllib.loads(_plan(path).read_text(encoding="utf-8"))
-        count, tables = int(plan["trials"]), plan["config"]
-        config = RunConfig.from_dict(
-            tables, str(_plan(path)), allow_code=allow_code or names_allowed(path)
+    count, config = _read_plan(path)
+    return _train_all(path, config, count, machine, verbose)
+
+
+def evaluate_trials(
+    path: Path,
+    *,
+    checkpoint: str | Path = "best",
+    split: str = "test",
+    machine: Machine = THIS_MACHINE,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Measure the network of every trial. Writes nothing.
+
+    Args:
+        path: the folder of all trials.
+        checkpoint, split, machine: as for :func:`~bsnn_tha.training.evaluation.evaluate`.
+
+    Returns:
+        What :func:`~bsnn_tha.training.evaluation.evaluate` gives for each seed, in their
+        order; and ``{"seeds", "accuracies", "accuracy", "groups"}`` over them.
+
+    Raises:
+        RunError: the folder is not one of trials, or a trial has no checkpoint.
+    """
+    count, config = _read_plan(path)
+    seeds = range(config.training.seed, config.training.seed + count)
+    if missing := [seed for seed in seeds if not RunFolder(_trial(path, seed)).last.exists()]:
+        raise RunError(
+            f"{path} has no network of seed {missing[0]} yet; "
+            f"finish its trials with bsnn-tha train --resume {path}"
         )
+    results = [
+        evaluate(_trial(path, seed), checkpoint=checkpoint, split=split, machine=machine)
+        for seed in seeds
+    ]
+    return results, _accuracies(list(seeds), results)
+
+
+def _read_plan(path: Path) -> tuple[int, RunConfig]:
+    """How many trials, and the first one's configuration."""
+    try:
+        plan = tomllib.loads(_plan(path).read_text(encoding="utf-8-sig"))
+        return int(plan["trials"]), RunConfig.from_dict(plan["config"])
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{path} is not a folder of trials: {error}") from None
-    remember(path, config)
-    return _train_all(path, config, count, machine, verbose)
+
+
+def _trial(path: Path, seed: int) -> Path:
+    return path / f"seed-{seed}"
 
 
 def _train_all(
@@ -126,18 +159,13 @@ def _train_all(
     for seed in range(first, first + count):
         if verbose and machine.leads:
             print(f"\ntrial {seed - first + 1}/{count}, seed {seed}", flush=True)
-        trial = path / f"seed-{seed}"
-        if RunFolder(trial).config.exists():
-            result = resume(
-                trial, machine=machine, verbose=verbose, allow_code=bool(config.code_named())
-            )
-        else:
-            result = train(
-                config.with_changes({"training.seed": seed}),
-                output=trial,
-                machine=machine,
-                verbose=verbose,
-            )
+        try:
+            result = _train_one(_trial(path, seed), config, seed, machine, verbose)
+        except KeyboardInterrupt:  # which says how that trial alone goes on
+            raise KeyboardInterrupt(
+                f"interrupted; go on with this trial and those to come with "
+                f"bsnn-tha train --resume {path}"
+            ) from None
         summaries.append(result.summary)
     summary: dict[str, Any] = {}
     if machine.leads:
@@ -147,8 +175,19 @@ def _train_all(
     return TrialsResult(path, summary)
 
 
+def _train_one(
+    path: Path, config: RunConfig, seed: int, machine: Machine, verbose: bool
+) -> RunResult:
+    if RunFolder(path).config.exists():
+        return resume(path, machine=machine, verbose=verbose)
+    own = config.with_changes({"training.seed": seed})
+    return train(own, output=path, machine=machine, verbose=verbose)
+
+
 def trials_summary(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Best, mean and sample standard deviation over the summaries of runs.
+
+    One trial has no standard deviation: it is None.
 
     Example:
         >>> runs = [{"seed": s, "test": {"accuracy": a}, "protocol": "p", "train_seconds": 1.0}
@@ -156,28 +195,47 @@ def trials_summary(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
         >>> trials_summary(runs)["accuracy"]
         {'best': 0.9, 'mean': 0.85, 'std': 0.05}
     """
-
-    def over(value: Callable[[dict[str, Any]], float]) -> dict[str, float]:
-        values = [value(s) for s in summaries]
-        return {
-            "best": max(values),
-            "mean": round(statistics.fmean(values), 10),
-            "std": round(statistics.stdev(values), 10) if len(values) > 1 else 0.0,
-        }
-
+    seeds = [s["seed"] for s in summaries]
     result: dict[str, Any] = {
-        "seeds": [s["seed"] for s in summaries],
-        "protocol": summaries[0]["protocol"],
+        "seeds": seeds,
+        "protocol": _protocols(summaries),
         "train_seconds": round(sum(s["train_seconds"] for s in summaries), 2),
     }
     if all("test" in s for s in summaries):
-        result["accuracies"] = [s["test"]["accuracy"] for s in summaries]
-        result["accuracy"] = over(lambda s: s["test"]["accuracy"])
-        result["groups"] = {
-            name: over(lambda s, name=name: s["test"]["groups"][name])  # type: ignore[misc]
-            for name in summaries[0]["test"].get("groups", {})
-        }
+        result |= _accuracies(seeds, [s["test"] for s in summaries])
     return result
+
+
+def _protocols(summaries: Sequence[dict[str, Any]]) -> str:
+    """What the trials have in common; where they differ, which seed did what."""
+    seeds: dict[str, list[str]] = {}
+    for summary in summaries:
+        seeds.setdefault(summary["protocol"], []).append(str(summary["seed"]))
+    if len(seeds) == 1:
+        return next(iter(seeds))
+    return "; ".join(f"seed {', '.join(which)}: {said}" for said, which in seeds.items())
+
+
+def _accuracies(seeds: list[int], tests: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Accuracies on one split over seeds, and those of its groups."""
+
+    def over(values: list[float]) -> dict[str, float | None]:
+        return {
+            "best": max(values),
+            "mean": round(statistics.fmean(values), 10),
+            "std": round(statistics.stdev(values), 10) if len(values) > 1 else None,
+        }
+
+    accuracies = [test["accuracy"] for test in tests]
+    return {
+        "seeds": seeds,
+        "accuracies": accuracies,
+        "accuracy": over(accuracies),
+        "groups": {
+            name: over([test["groups"][name] for test in tests])
+            for name in tests[0].get("groups", {})
+        },
+    }
 
 
 def _plan(path: Path) -> Path:

@@ -76,7 +76,7 @@ def compare(
     bsnn-tha compare --rules fixed,ltmd --theta-0 0.25,0.5,1,2,4
     bsnn-tha compare --output runs/compare-digits-1   go on, or report again
     """
-    from bsnn_tha.training.files import RunFolder
+    from bsnn_tha.run_folder import RunFolder
     from bsnn_tha.training.machine import Machine
     from studies.comparison import report, results
     from studies.comparison.plan import Comparison, bases_of

@@ -14,7 +14,8 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.nn.per_layer import PerLayer, each_layer, values_of
 from bsnn_tha.presets import load_preset
-from bsnn_tha.training.files import replace_atomically
+from bsnn_tha.run_folder import replace_atomically
+from bsnn_tha.suggest import quoted
 from studies.comparison.recipes import find_recipe
 
 WEIGHTS = {"binary": "tha", "float": "flt32"}
@@ -61,12 +62,16 @@ class Comparison:
     only_thresholds: bool = False
 
     def __post_init__(self) -> None:
+        for weights in self.bases:  # which name folders
+            _check_weights(weights)
         if self.seeds < 1:
             raise InvalidValueError(f"seeds must be at least 1, but got {self.seeds}")
         for name in ("bases", "rules", "factors"):
             values = list(getattr(self, name))
             if not values or len(set(values)) < len(values):
-                raise InvalidValueError(f"{name} must be one or more, each once, but got {values}")
+                raise InvalidValueError(
+                    f"{name} must be one or more, each once, but got {quoted(values)}"
+                )
         for factor in self.factors:
             if not factor > 0:
                 raise InvalidValueError(f"factors of theta_0 must be above 0, but got {factor:g}")
@@ -120,7 +125,7 @@ class Comparison:
             RunError: the folder has none.
         """
         try:
-            values = tomllib.loads((folder / _PLAN).read_text(encoding="utf-8"))
+            values = tomllib.loads((folder / _PLAN).read_text(encoding="utf-8-sig"))
             return cls(
                 {name: RunConfig.from_dict(base) for name, base in values["bases"].items()},
                 tuple(values["rules"]),
@@ -151,8 +156,7 @@ def bases_of(dataset: str, weights: Sequence[str], changes: dict[str, Any]) -> d
     annealed = load_preset(dataset, "tha")
     bases = {}
     for kind in weights:
-        if kind not in WEIGHTS:
-            raise InvalidValueError(f"weights must be {' or '.join(WEIGHTS)}, but got {kind!r}")
+        _check_weights(kind)
         base = load_preset(dataset, WEIGHTS[kind])
         shared = {
             "data": annealed.data.model_dump(exclude_none=True),
@@ -164,6 +168,11 @@ def bases_of(dataset: str, weights: Sequence[str], changes: dict[str, Any]) -> d
         }
         bases[kind] = base.with_changes(shared).with_changes(changes)
     return bases
+
+
+def _check_weights(kind: str) -> None:
+    if kind not in WEIGHTS:
+        raise InvalidValueError(f"weights must be {' or '.join(WEIGHTS)}, but got {kind!r}")
 
 
 def _in_proportion(base: RunConfig, annealed: RunConfig) -> PerLayer[float] | None:

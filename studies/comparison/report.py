@@ -23,7 +23,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bsnn_tha.training.files import replace_atomically
+from bsnn_tha.report import percent
+from bsnn_tha.run_folder import replace_atomically
 from studies.comparison import figures
 from studies.comparison.results import Row
 
@@ -93,7 +94,7 @@ def _cells(row: Row) -> dict[str, str]:
     return cells | {
         "best": f"{100 * row['best']:.2f}{failed}",
         "mean": f"{100 * row['mean']:.2f}",
-        "σ": f"{100 * row['std']:.2f}",
+        "σ": percent(row["std"]),
         "epochs": epochs + (f" ({missed} never)" if reached and missed else ""),
         "dead": ", ".join(f"{100 * share:.1f}%" for share in row["dead"]),
         "firing rate": ", ".join(f"{100 * rate:.2g}%" for rate in row["firing_rate"]),

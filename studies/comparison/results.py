@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bsnn_tha.training.files import RunFolder
+from bsnn_tha.run_folder import RunFolder
 from studies.comparison.plan import Cell, Comparison
 from studies.comparison.runner import failure, run_folder
 
@@ -74,7 +74,7 @@ def _row(comparison: Comparison, folder: Path, cell: Cell) -> Row:
         "accuracies": accuracies,
         "best": max(accuracies),
         "mean": statistics.fmean(accuracies),
-        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
+        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "dead": _means(layers, "dead_share"),
         "firing_rate": _means(layers, "firing_rate"),
         "threshold": _means(layers, "threshold"),

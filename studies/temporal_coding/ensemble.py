@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bsnn_tha import AnnealedLeaky, lif_sequence, threshold_at
+from bsnn_tha import Leaky, lif_sequence
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data import load_dataset
 from bsnn_tha.equations.quantizers import Quantizer
@@ -51,11 +51,24 @@ class _Layer:
 
     weight: Tensor  # latent, [runs, in, out]
     bias: Tensor  # [runs, 1, out]
-    neurons: list[AnnealedLeaky]
+    neurons: list[Leaky]
 
-    def column(self, name: str) -> Tensor:
-        """A setting of the neurons, ``[runs, 1]``."""
-        return torch.stack([getattr(neuron, name) for neuron in self.neurons]).unsqueeze(1)
+    def beta(self) -> Tensor:
+        """β, ``[runs, 1]``."""
+        return torch.stack([neuron.beta for neuron in self.neurons]).unsqueeze(1)
+
+    def threshold(self) -> Tensor:
+        """θ of this iteration, ``[runs, 1]``."""
+        return torch.stack([neuron.rule() for neuron in self.neurons]).unsqueeze(1)
+
+    def theta_0(self) -> Tensor:
+        """θ before the first iteration, ``[runs, 1]``."""
+        return torch.stack([neuron.rule.theta_0 for neuron in self.neurons]).unsqueeze(1)
+
+    def anneal(self) -> None:
+        """On to the next iteration's θ."""
+        for neuron in self.neurons:
+            neuron.anneal()
 
 
 def train_ensemble(
@@ -76,19 +89,20 @@ def train_ensemble(
     parameters = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
     momenta = [torch.zeros_like(tensor) for tensor in parameters]
     momentum = _per_run([config.optimizer.momentum for config in configs])
+    weights = torch.tensor([_loss_weight(config) for config in configs])
     quantizer = first.network.quantizer()
     history: dict[str, list[Tensor]] = {"membranes": [], "spikes": [], "thresholds": [], "loss": []}
     for iteration in range(iterations):
-        spikes, membranes, threshold = _forward(
-            layers, inputs, iteration, slopes, quantizer, configs
-        )
+        spikes, membranes, threshold = _forward(layers, inputs, slopes, quantizer, configs)
         losses = (membranes - target).square().mean(0)
-        gradients = torch.autograd.grad(losses.sum(), parameters)
+        gradients = torch.autograd.grad(losses @ weights, parameters)
         rate = _per_run([_learning_rate(config, iteration, iterations) for config in configs])
         with torch.no_grad():
             for tensor, moment, gradient in zip(parameters, momenta, gradients, strict=True):
                 moment.mul_(momentum).add_(gradient)
                 tensor.sub_(rate * moment)
+        for layer in layers:
+            layer.anneal()
         history["membranes"].append(membranes.detach().T.clone())
         history["spikes"].append(spikes.detach().T.to(torch.uint8))
         history["thresholds"].append(threshold)
@@ -142,7 +156,6 @@ def _layers(configs: Sequence[RunConfig]) -> list[_Layer]:
 def _forward(
     layers: list[_Layer],
     inputs: Tensor,
-    iteration: int,
     slopes: Tensor,
     quantizer: Quantizer | None,
     configs: Sequence[RunConfig],
@@ -155,15 +168,12 @@ def _forward(
 
     spikes = inputs
     for layer in layers:
-        theta_0 = layer.column("theta_0")
-        threshold = threshold_at(
-            torch.tensor(iteration), theta_0, layer.column("theta_inf"), layer.column("alpha")
-        )
+        theta_0, threshold = layer.theta_0(), layer.threshold()
         weight = layer.weight if quantizer is None else quantizer(layer.weight)
         current = torch.baddbmm(layer.bias, spikes, weight).transpose(0, 1)
         window = lif_sequence(
             current,
-            layer.column("beta"),
+            layer.beta(),
             threshold,
             torch.where(clamped, theta_0, threshold),
             surrogate,
@@ -172,6 +182,11 @@ def _forward(
         spikes = window.spikes.transpose(0, 1)
     assert window.membranes is not None
     return window.spikes[:, :, 0], window.membranes[:, :, 0], threshold[:, 0]
+
+
+def _loss_weight(config: RunConfig) -> float:
+    """What the mean squared error is multiplied by: T where the loss is Eq. 29's sum."""
+    return float(config.data.num_steps) if config.loss.reduction == "sum" else 1.0
 
 
 def _learning_rate(config: RunConfig, iteration: int, iterations: int) -> float:

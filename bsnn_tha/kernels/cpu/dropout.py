@@ -1,4 +1,4 @@
-"""Masks of :mod:`bsnn_tha.functional.dropout`, compiled by numba."""
+"""Masks of :mod:`bsnn_tha.equations.dropout`, compiled by numba."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from torch import Tensor
 
-from bsnn_tha.functional.dropout import limit
+from bsnn_tha.equations.dropout import limit
 from bsnn_tha.kernels.cpu.compiled import intrinsic, run
 
 # Elements for which waking a thread pays.

@@ -32,9 +32,9 @@ from numba import types
 from numba.core import cgutils
 from torch import Tensor
 
+from bsnn_tha.equations.dropout import limit
 from bsnn_tha.equations.lif import Reset
 from bsnn_tha.equations.surrogate import ArcTan, FastSigmoid
-from bsnn_tha.functional.dropout import limit
 from bsnn_tha.kernels.cpu.bfloat16 import narrowed, widened
 from bsnn_tha.kernels.cpu.compiled import intrinsic, run
 from bsnn_tha.kernels.cpu.dropout import hashed, row_bits, scale

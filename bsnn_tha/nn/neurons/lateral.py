@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bsnn_tha.equations.bounds import held_decay
-from bsnn_tha.equations.lif import LIFWindow, integrate
+from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.neurons.leaky import Leaky
 from bsnn_tha.nn.neurons.neuron import Emission
@@ -93,16 +92,7 @@ class LateralLeaky(Leaky):
                 f"fully connected layer, but got shape {list(current.shape)}"
             )
         start = self._kept(current.shape[1:], state, self.mem)
-        membrane = torch.zeros_like(current[0]) if start is None else start
-        beta, threshold = held_decay(self.beta), self.threshold
-        membranes: list[Tensor] = []
-        for step_current in current:
-            # Before the first step of all nothing fired: no gradient comes from there.
-            if start is not None or membranes:
-                step_current = step_current + self.lateral(membrane)
-            membrane = integrate(step_current, membrane, beta, threshold, self._reset_mechanism)
-            membranes.append(membrane)
-        stacked = torch.stack(membranes)
+        result = self._by_steps(current, start, record, self.lateral)
         if self.init_hidden:
-            self.mem = membrane
-        return LIFWindow(self.fire(stacked), stacked if record else None, membrane)
+            self.mem = result.membrane
+        return result._replace(spikes=self.handed_on(result.spikes))

@@ -13,7 +13,7 @@ from bsnn_tha.equations.lif import LIFWindow, Reset, integrate
 from bsnn_tha.equations.surrogate import Surrogate
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.lif import Backend, lif_sequence
+from bsnn_tha.functional.lif import Backend
 from bsnn_tha.nn.neurons.kept_state import entered_weakly
 from bsnn_tha.nn.neurons.neuron import (
     SurrogateCentre,
@@ -146,11 +146,11 @@ class Leaky(WindowNeuron, snn.Leaky):
         """
         shape = self._step_shape(input_.shape)
         mem = self._kept(shape, mem, self.mem)
+        spiked = None if mem is None else self.resets(mem)
         if mem is None:
             mem = torch.zeros_like(input_).expand(shape)
-        membrane = integrate(
-            input_, mem, held_decay(self.beta), self.threshold, self._reset_mechanism
-        )
+        beta = held_decay(self.beta)
+        membrane = integrate(input_, mem, beta, self.threshold, self._reset_mechanism, spiked)
         spikes = self.fire(membrane)
         if self.init_hidden:
             self.mem = membrane
@@ -162,18 +162,8 @@ class Leaky(WindowNeuron, snn.Leaky):
         self, current: Tensor, state: Tensor | None = None, record: bool = False
     ) -> LIFWindow:
         """As :meth:`sequence`, with the final membrane for a window to come."""
-        result = lif_sequence(
-            current,
-            held_decay(self.beta),
-            self.threshold,
-            self.centre,
-            self.surrogate,
-            self._reset_mechanism,
-            self._kept(self._step_shape(current.shape[1:]), state, self.mem),
-            record,
-            threshold_gradient=self.threshold_gradient,
-            backend=self.backend,
-        )
+        start = self._kept(self._step_shape(current.shape[1:]), state, self.mem)
+        result = self._membranes(current, start, record)
         if self.init_hidden:
             self.mem = result.membrane
         return result._replace(spikes=self.handed_on(result.spikes))

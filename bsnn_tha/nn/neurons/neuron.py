@@ -16,14 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from bsnn_tha.equations.anneal import check_threshold
-from bsnn_tha.equations.lif import RESETS, LIFWindow, Reset, fire
-from bsnn_tha.equations.surrogate import FromSnnTorch, Surrogate, choose_surrogate
+from bsnn_tha.equations.bounds import held_decay
+from bsnn_tha.equations.lif import RESETS, LIFWindow, Reset, fire, integrate
+from bsnn_tha.equations.surrogate import SURROGATES, FromSnnTorch, Surrogate
 from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.lif import BACKENDS, Backend
+from bsnn_tha.functional.lif import BACKENDS, Backend, lif_sequence
 from bsnn_tha.nn.neurons.kept_state import KeepsState
 from bsnn_tha.nn.thresholds import Fixed, Learned, ThresholdRule, as_rule
-from bsnn_tha.suggest import quoted
+from bsnn_tha.suggest import did_you_mean, quoted
 
 SurrogateCentre = Literal["clamped", "moving"]
 Emission = Literal["spikes", "membrane"]
@@ -54,6 +55,7 @@ class WindowNeuron(KeepsState):
     """
 
     emits: Emission = "spikes"
+    beta: Tensor
     rule: ThresholdRule
     surrogate: Surrogate
     graded: bool
@@ -132,9 +134,11 @@ class WindowNeuron(KeepsState):
 
     def fire(self, mem: Tensor) -> Tensor:
         """Spikes where ``mem`` ≥ θ (Eq. 2), with the surrogate as gradient, as handed on."""
-        return self.handed_on(
-            fire(mem, self.threshold, self.centre, self.surrogate, self.threshold_gradient)
-        )
+        return self.handed_on(self._spikes(mem))
+
+    def _spikes(self, mem: Tensor) -> Tensor:
+        """0 or 1, before they are graded."""
+        return fire(mem, self.threshold, self.centre, self.surrogate, self.threshold_gradient)
 
     def handed_on(self, spikes: Tensor) -> Tensor:
         """What spikes of 0 and 1 are handed on as: graded, or without their gradient."""
@@ -169,6 +173,76 @@ class WindowNeuron(KeepsState):
     ) -> LIFWindow:
         """As :meth:`sequence`, with the final state for a window to come."""
         raise NotImplementedError(f"{type(self).__name__} must say how it takes a window")
+
+    def resets(self, mem: Tensor) -> Tensor | None:
+        """z[t] as the next step's reset takes it, or None for a detached one.
+
+        A layer that emits its membrane depends on θ by its resets alone (LTMD, Eq. 9 and
+        10). So that θ learns there too (its Section 3.1: all do), they have the spikes'
+        gradient, −s(u, θ) of Eq. 4 and 7, for θ. For u they are detached, as all resets are.
+
+        Args:
+            mem: u[t].
+        """
+        if not self._resets_teach:
+            return None
+        return self._spikes(mem.detach())
+
+    @property
+    def _resets_teach(self) -> bool:
+        return self.emits == "membrane" and self.threshold.requires_grad
+
+    def _membranes(self, current: Tensor, start: Tensor | None, record: bool) -> LIFWindow:
+        """The leaky integrator and its spikes over a window, on the fastest way there is.
+
+        Args:
+            current: what the membrane integrates, ``[time, batch, ...]``.
+            start: u before the first step; zero if None.
+            record: also return the membranes.
+        """
+        if self._resets_teach:
+            return self._by_steps(current, start, record)
+        return lif_sequence(
+            current,
+            held_decay(self.beta),
+            self.threshold,
+            self.centre,
+            self.surrogate,
+            self._reset_mechanism,
+            start,
+            record,
+            threshold_gradient=self.threshold_gradient,
+            backend=self.backend,
+        )
+
+    def _by_steps(
+        self,
+        current: Tensor,
+        start: Tensor | None,
+        record: bool,
+        besides: Callable[[Tensor], Tensor] | None = None,
+    ) -> LIFWindow:
+        """A window in tensor operations, step by step, which autograd differentiates.
+
+        Args:
+            current: I, ``[time, batch, ...]``.
+            start: u before the first step; zero if None.
+            record: also return the membranes.
+            besides: what u[t] adds to the current of the next step.
+        """
+        membrane = torch.zeros_like(current[0]) if start is None else start
+        beta, threshold = held_decay(self.beta), self.threshold
+        membranes: list[Tensor] = []
+        for now in current:
+            spiked = None
+            # Before the first step of all nothing fired: no gradient comes from there.
+            if start is not None or membranes:
+                spiked = self.resets(membrane)
+                now = now if besides is None else now + besides(membrane)
+            membrane = integrate(now, membrane, beta, threshold, self._reset_mechanism, spiked)
+            membranes.append(membrane)
+        stacked = torch.stack(membranes)
+        return LIFWindow(self._spikes(stacked), stacked if record else None, membrane)
 
     def _set_up(
         self,
@@ -318,4 +392,17 @@ def _choose_surrogate(
                 f"surrogate={surrogate!r}, slope={slope}, surrogate_scale={scale}"
             )
         return FromSnnTorch(spike_grad)
-    return choose_surrogate(surrogate, slope, scale)
+    if not isinstance(surrogate, str):
+        if slope is not None or scale is not None:
+            raise InvalidValueError(
+                "a surrogate given as a shape has its own slope and scale, but got "
+                f"slope={slope}, surrogate_scale={scale}"
+            )
+        return surrogate
+    if surrogate not in SURROGATES:
+        raise InvalidValueError(
+            f"unknown surrogate {surrogate!r}{did_you_mean(surrogate, SURROGATES)}"
+        )
+    given = {"slope": slope, "scale": scale}
+    given = {key: value for key, value in given.items() if value is not None}
+    return SURROGATES[surrogate](**given)

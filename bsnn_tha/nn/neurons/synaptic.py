@@ -141,9 +141,11 @@ class Synaptic(WindowNeuron, snn.Synaptic):
         """
         shape = self._step_shape(input_.shape)
         syn, mem = self._start(shape, syn, mem)
+        spiked = None if mem is None else self.resets(mem)
         syn, mem = (input_.new_zeros(shape) if state is None else state for state in (syn, mem))
         syn = held_decay(self.alpha) * syn + input_
-        membrane = integrate(syn, mem, held_decay(self.beta), self.threshold, self._reset_mechanism)
+        beta = held_decay(self.beta)
+        membrane = integrate(syn, mem, beta, self.threshold, self._reset_mechanism, spiked)
         spikes = self.fire(membrane)
         if self.init_hidden:
             self.syn, self.mem = syn, membrane
@@ -174,18 +176,7 @@ class Synaptic(WindowNeuron, snn.Synaptic):
             backend=self.backend,
         )
         assert synapse.membranes is not None
-        result = lif_sequence(
-            synapse.membranes,
-            held_decay(self.beta),
-            self.threshold,
-            self.centre,
-            self.surrogate,
-            self._reset_mechanism,
-            mem,
-            record,
-            threshold_gradient=self.threshold_gradient,
-            backend=self.backend,
-        )
+        result = self._membranes(synapse.membranes, mem, record)
         if self.init_hidden:
             self.syn, self.mem = synapse.membrane, result.membrane
         return LIFWindow(

@@ -13,11 +13,15 @@ and the result is on the scale of the threshold:
     y = λ α V_th (x − μ) / √(σ² + ε) + b,
 
 with λ = 1 and b = 0 at first, and α = 1/√2 where two currents are added.
+
+A single value (one sample whose map is 1 × 1, as the last batch of an epoch may leave
+over) has no spread to be normalised by. It is normalised with the running statistics, as
+in evaluation, and they are left as they were.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +30,26 @@ from torch.nn import functional as F
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.batch_norm import batch_norm_steps, takes
 from bsnn_tha.nn.recompute import recomputing
+
+Norm = Literal["per-step", "tdbn", "none"]
+
+
+def make_norm(kind: Norm, num_features: int, scale: float) -> BatchNorm | None:
+    """The normalisation that a configuration names; None for none.
+
+    Args:
+        kind: ``"per-step"``, ``"tdbn"`` or ``"none"``.
+        num_features: channels C.
+        scale: α V_th, for ``"tdbn"``.
+
+    Raises:
+        InvalidValueError: there is no such kind.
+    """
+    if kind not in get_args(Norm):
+        raise InvalidValueError(f"norm must be 'per-step', 'tdbn' or 'none', but got norm={kind!r}")
+    if kind == "tdbn":
+        return ThresholdDependentBatchNorm(num_features, scale)
+    return BatchNormPerStep(num_features) if kind == "per-step" else None
 
 
 class BatchNormPerStep(nn.BatchNorm2d):
@@ -49,7 +73,6 @@ class BatchNormPerStep(nn.BatchNorm2d):
         torch.Size([8, 16, 12, 12])
     """
 
-    needs_whole_window: ClassVar[bool] = False
     momentum: float
     running_mean: Tensor
     running_var: Tensor
@@ -73,9 +96,8 @@ class BatchNormPerStep(nn.BatchNorm2d):
             A tensor of the same shape.
         """
         self._check_input_dim(input)
-        if not self.training:
-            flat = input.flatten(0, 1) if input.dim() == 5 else input
-            return super().forward(flat).view(input.shape)
+        if not self.training or _single(input[0] if input.dim() == 5 else input):
+            return _by_running_statistics(self, input, self.weight)
         if input.dim() == 4:
             return self._constant(input, repeats)
         return self._window(input)
@@ -166,7 +188,6 @@ class ThresholdDependentBatchNorm(nn.BatchNorm2d):
         0.5
     """
 
-    needs_whole_window: ClassVar[bool] = True
     momentum: float
     running_mean: Tensor
     running_var: Tensor
@@ -189,22 +210,22 @@ class ThresholdDependentBatchNorm(nn.BatchNorm2d):
             A tensor of the same shape.
         """
         self._check_input_dim(input)
+        if not self.training or _single(input):
+            return _by_running_statistics(self, input, self.weight * self.scale)
         samples = input.flatten(0, 1) if input.dim() == 5 else input
-        mean, variance = self.running_mean, self.running_var
-        if self.training:
-            # With momentum 1 the library call hands back the statistics themselves.
-            mean, variance = torch.zeros_like(mean), torch.zeros_like(variance)
+        # With momentum 1 the library call hands back the statistics themselves.
+        mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
         normalised = F.batch_norm(
             samples,
             mean,
             variance,
             self.weight * self.scale,
             self.bias,
-            training=self.training,
+            training=True,
             momentum=1.0,
             eps=self.eps,
         )
-        if self.training and not recomputing():
+        if not recomputing():
             self._update(mean, variance, samples.numel() // samples.shape[1], repeats)
         return normalised.view(input.shape)
 
@@ -226,6 +247,19 @@ class ThresholdDependentBatchNorm(nn.BatchNorm2d):
 
 
 BatchNorm = BatchNormPerStep | ThresholdDependentBatchNorm
+
+
+def _single(maps: Tensor) -> bool:
+    """Whether there is one value for each channel, of ``[..., C, H, W]``."""
+    return maps.numel() == maps.shape[-3]
+
+
+def _by_running_statistics(norm: BatchNorm, input: Tensor, weight: Tensor) -> Tensor:
+    flat = input.flatten(0, 1) if input.dim() == 5 else input
+    normalised = F.batch_norm(
+        flat, norm.running_mean, norm.running_var, weight, norm.bias, eps=norm.eps
+    )
+    return normalised.view(input.shape)
 
 
 def _check_maps(input: Tensor) -> None:

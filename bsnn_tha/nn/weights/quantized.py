@@ -4,7 +4,9 @@ Each holds its full-precision weights as ``latent_weight``, the parameter that
 optimizers update and ``state_dict`` stores under that name. ``weight`` is what
 the layer computes with: the quantizer's values. So whoever reads ``weight``
 (an exporter, a plot) gets the network that runs, and whoever loads a state
-dictionary cannot mistake one for the other.
+dictionary cannot mistake one for the other. Whoever writes to it is told
+(:mod:`bsnn_tha.nn.weights.derived`). ``torch.nn.utils``' pruning, weight norm, spectral norm
+and parametrizations take a parameter by its name: here that is ``latent_weight``.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from bsnn_tha.equations.quantizers import Quantizer
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.nn.weights.derived import ASSIGN_LATENT, DerivedWeight
 from bsnn_tha.nn.weights.init import WeightInit, check_init, initialise
 
-_ASSIGN_LATENT = "weight is derived from latent_weight; assign latent_weight instead"
+_MASK = "latent_weight_mask"  # as torch.nn.utils.prune names it
 
 
 class _QuantizedWeight(nn.Module):
@@ -40,17 +44,36 @@ class _QuantizedWeight(nn.Module):
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         # The base class creates its parameter as `weight`; it is the latent one.
         if name == "weight" and "latent_weight" in self._parameters:
-            raise AttributeError(_ASSIGN_LATENT)
+            raise AttributeError(ASSIGN_LATENT)
         super().register_parameter("latent_weight" if name == "weight" else name, param)
 
     @property
     def weight(self) -> Tensor:
-        """The quantizer's values of the latent weights, with its gradient."""
-        return self.quantizer(self.latent_weight)
+        """:meth:`computed_weight`, guarded: what would change it is refused."""
+        return self.computed_weight().as_subclass(DerivedWeight)
 
     @weight.setter
     def weight(self, value: Any) -> None:
-        raise AttributeError(_ASSIGN_LATENT)
+        raise AttributeError(ASSIGN_LATENT)
+
+    def computed_weight(self) -> Tensor:
+        """The quantizer's values of the latent weights, with its gradient.
+
+        A mask of ``torch.nn.utils.prune`` on ``latent_weight`` is one of these values: a
+        latent weight of zero is no zero once it is quantized.
+        """
+        weight = self.quantizer(self.latent_weight)
+        mask = self._buffers.get(_MASK)
+        return weight if mask is None else weight * mask
+
+    def __delattr__(self, name: str) -> None:
+        # Where `prune.remove` begins to fold the mask into the latent weights.
+        if name == "latent_weight" and _MASK in self._buffers:
+            raise InvalidValueError(
+                "the pruning of latent_weight must keep its mask, for a latent weight of 0 is not "
+                "quantized to 0; leave out prune.remove"
+            )
+        super().__delattr__(name)
 
     def reset_parameters(self) -> None:
         """Draw the latent weights and the bias anew (:mod:`bsnn_tha.nn.weights.init`)."""
@@ -90,7 +113,7 @@ class QuantizedLinear(_QuantizedWeight, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Product with the quantized weights: ``[..., in]`` to ``[..., out]``."""
-        return nn.functional.linear(input, self.weight, self.bias)
+        return nn.functional.linear(input, self.computed_weight(), self.bias)
 
     @classmethod
     def from_float(cls, layer: nn.Linear, **settings: Any) -> Self:
@@ -128,7 +151,7 @@ class QuantizedConv2d(_QuantizedWeight, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolution with the quantized weights: ``[batch, in, H, W]`` maps."""
-        return self._conv_forward(input, self.weight, self.bias)
+        return self._conv_forward(input, self.computed_weight(), self.bias)
 
     @classmethod
     def from_float(cls, layer: nn.Conv2d, **settings: Any) -> Self:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from bsnn_tha.nn.layer import SpikingLayer
 from bsnn_tha.nn.recompute import recomputing
+from bsnn_tha.nn.weights.derived import weight_of
 from bsnn_tha.nn.weights.quantized import QuantizedConv2d, QuantizedLinear
 from bsnn_tha.observe.metrics import Activity, ActivityMeter, SurrogateMeter
 from bsnn_tha.observe.workload import InputMeter, dense_operations, effective_operations
-from bsnn_tha.training.files import replace_atomically
+from bsnn_tha.run_folder import replace_atomically
 
 _FORWARD = inspect.signature(SpikingLayer.forward)
 
@@ -274,7 +275,7 @@ def _is_binary(layer: SpikingLayer) -> bool:
 
 def _signs(layer: SpikingLayer) -> Tensor:
     """Which binary weights are +1."""
-    return layer.synapse.weight.detach() > 0
+    return weight_of(layer.synapse).detach() > 0
 
 
 def _workload(rows: list[dict[str, Any]]) -> dict[str, float]:

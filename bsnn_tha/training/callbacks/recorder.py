@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bsnn_tha.nn.thresholds import ThresholdRule
 from bsnn_tha.observe.metrics import spike_timing
-from bsnn_tha.training.files import replace_atomically
+from bsnn_tha.run_folder import replace_atomically
 
 TOLERANCE = 2
 """Time steps by which a spike may miss the target's peak."""

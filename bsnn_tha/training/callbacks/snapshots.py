@@ -29,7 +29,7 @@ from bsnn_tha.equations.counts import neuron_counts
 from bsnn_tha.nn.layer import SpikingLayer
 from bsnn_tha.observe.metrics import surrogate_mass
 from bsnn_tha.observe.recording import evaluating, record, spread
-from bsnn_tha.training.files import RunFolder, replace_atomically
+from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.module import SpikingModule
 
 BINS = 100
@@ -178,8 +178,7 @@ class Snapshots(Callback):
     def _probe(self, probe: ProbeSamples, module: SpikingModule) -> dict[str, Any]:
         """Content of ``probe.npz``, but for the plan."""
         layers, neuron, data = spiking_layers(module), module.config.neuron, self.dataset
-        # A surrogate of one's own may have none.
-        slopes = [getattr(layer.neuron.surrogate, "slope", np.nan) for layer in layers]
+        slopes = neuron.slope if isinstance(neuron.slope, list) else [neuron.slope] * len(layers)
         arrays: dict[str, Any] = {
             "inputs": _compact(probe.inputs.numpy(), data.static),
             "static": data.static,

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,24 @@ def replace_atomically(path: Path, durable: bool = True) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def folder_name(name: str) -> str:
+    """A name as one folder's: nothing in it leads into another folder.
+
+    Names of variants and data sets are free; ``/`` and what other systems do not
+    take in a file's name become ``-``.
+
+    Example:
+        >>> folder_name("digits-mine/v2"), folder_name("shd-../tha"), folder_name("mnist-tha")
+        ('digits-mine-v2', 'shd-..-tha', 'mnist-tha')
+    """
+    return _NOT_IN_NAMES.sub("-", name)[:_LONGEST_NAME].strip(" .") or "unnamed"
+
+
+_NOT_IN_NAMES = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]+')
+_LONGEST_NAME = 80
+"""Characters; a file system takes 255 bytes, and some of them are for a number."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +148,9 @@ class RunFolder:
 
         A run without a selected best has its last checkpoint only.
         """
-        if which == "last" or (which == "best" and not self.best.exists()):
-            return self.last
-        return self.best if which == "best" else Path(which)
+        if which == "best" and self.best.exists():
+            return self.best
+        return self.last if which in ("best", "last") else Path(which)
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
@@ -161,11 +180,16 @@ class RunFolder:
 
         Safe with several processes: making the folder is what claims it.
 
+        Args:
+            parent: of the new folder.
+            name: as it comes; :func:`folder_name` spells it.
+
         Raises:
             RunError: the parent cannot be written.
         """
         try:
             parent.mkdir(parents=True, exist_ok=True)
+            name = folder_name(name)
             number = 1
             while True:
                 path = parent / f"{name}-{number}"
@@ -185,5 +209,13 @@ class RunFolder:
         """
         folder = cls(path)
         if not folder.config.is_file():
-            raise RunError(f"{path} is not a run folder: it has no config.toml")
+            inside = sorted(file.parent for pattern in _RUNS_BELOW for file in path.glob(pattern))
+            raise RunError(
+                f"{path} is not a run folder: it has no config.toml"
+                + (f"; it holds {len(inside)} runs, give one: {inside[0]}" if inside else "")
+            )
         return folder
+
+
+_RUNS_BELOW = ("*/config.toml", "runs/*/*/config.toml")
+"""Where a folder of trials and one of a comparison have their runs."""

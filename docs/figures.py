@@ -1,0 +1,141 @@
+"""Figures in the documents that stand in a file of results: written from it, or compared.
+
+Where a page has ``<!--=NAME-->0.405<!--/-->``, which Markdown shows as 0.405, the
+figure between the two comments is the one of that name below.
+
+    python docs/figures.py            # names those that differ; status 1 if any does
+    python docs/figures.py --write    # puts in what the files say
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import statistics
+import sys
+from collections.abc import Iterator
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+MARKED = re.compile(r"<!--=([^\s>]+?)-->(.*?)<!--/-->")
+
+_CASES = {
+    "flt32": "flt32, θ = 2, clamped",
+    "flt32-sum": "flt32, θ = 2, clamped, sum",
+    "bsnn-unit": "BSNN, θ = 1, clamped",
+    "bsnn-unit-sum": "BSNN, θ = 1, clamped, sum",
+    "bsnn": "BSNN, θ = 50, clamped",
+    "bsnn-sum": "BSNN, θ = 50, clamped, sum",
+    "tha": "Proposed, θ 5 → 50, clamped",
+    "tha-sum": "Proposed, θ 5 → 50, clamped, sum",
+    "tha-moving": "Proposed, θ 5 → 50, moving",
+    "tha-moving-sum": "Proposed, θ 5 → 50, moving, sum",
+    "solved": "solved, clamped",
+    "solved-moving": "solved, moving",
+    "solved-fixed": "solved, thresholds fixed at θ∞",
+    "peak-1": "solved, peak 1 θ∞",
+    "peak-1.02": "solved, peak 1.02 θ∞",
+    "peak-1.05": "solved, peak 1.05 θ∞",
+    "peak-1.1": "solved, peak 1.1 θ∞",
+}
+
+
+def temporal_coding() -> Iterator[tuple[str, str]]:
+    """``temporal.CASE.loss``, ``.on-target``, ``.range``, ``.first`` (of ``.hits`` seeds), ..."""
+    rows = json.loads((DOCS / "temporal-coding/results.json").read_text(encoding="utf-8"))
+    for name, label in _CASES.items():
+        row = rows[label]
+        shares, spikes = row["share"], row["spikes"]
+        first = [step for step in row["first"] if step is not None]
+        yield f"temporal.{name}.loss", f"{row['loss']['1000']:.3f}"
+        yield f"temporal.{name}.on-target", f"{statistics.mean(shares):.0%}"
+        yield f"temporal.{name}.range", f"{100 * min(shares):.0f} to {100 * max(shares):.0f}"
+        yield f"temporal.{name}.first", f"{statistics.median(first):.0f}" if first else "never"
+        yield f"temporal.{name}.hits", str(len(first))
+        yield f"temporal.{name}.spikes", f"{statistics.mean(spikes):.1f}"
+        yield f"temporal.{name}.spikes-range", f"{min(spikes):.1f} to {max(spikes):.1f}"
+    ratio = rows[_CASES["peak-1.05"]]["loss"]["1000"] / rows[_CASES["solved"]]["loss"]["1000"]
+    yield "temporal.peak-1.05.loss-ratio", f"{ratio:.1f}"
+
+
+def peers() -> Iterator[tuple[str, str]]:
+    """``peers.NETWORK.train.PEER``: how many times as fast as it, ``.bf16`` likewise.
+
+    Also ``.seconds`` of a training step and ``.memory`` in MiB.
+    """
+    results = json.loads((ROOT / "benchmarks/peers/results.json").read_text(encoding="utf-8"))
+    for network, found in results["networks"].items():
+        of = found["peers"]
+        seconds = of["ours"]["train"]["seconds"][1]
+        yield f"peers.{network}.seconds", f"{seconds:.2f}" if seconds >= 0.1 else f"{seconds:.3f}"
+        for peer in ("ours", "ours-bf16", "published", "spikingjelly"):
+            yield f"peers.{network}.memory.{peer}", f"{of[peer]['memory']['mib']:,.0f}"
+        for peer in ("published", "spikingjelly"):
+            for measure in ("train", "infer"):
+                for own, ending in (("ours", ""), ("ours-bf16", ".bf16")):
+                    rounds = zip(of[peer][measure]["all"], of[own][measure]["all"], strict=True)
+                    factor = statistics.median(theirs / mine for theirs, mine in rounds)
+                    text = f"{factor:.0f}" if factor >= 30 else f"{factor:.1f}"
+                    yield f"peers.{network}.{measure}.{peer}{ending}", text
+
+
+def studies() -> Iterator[tuple[str, str]]:
+    """``studies.NAME.first``, ``.best`` (validation accuracy), ``.complete``, ``.pruned``."""
+    for path in sorted((DOCS / "studies").glob("*/trials.csv")):
+        name = f"studies.{path.parent.name}"
+        trials = list(csv.DictReader(path.open(encoding="utf-8")))
+        scores = [float(t["accuracy"]) for t in trials if t["state"] == "complete"]
+        digits = 1 if path.parent.name.startswith("mnist") else 2
+        yield f"{name}.first", f"{float(trials[0]['accuracy']):.{digits}%}"
+        yield f"{name}.best", f"{max(scores):.{digits}%}"
+        for state in ("complete", "pruned"):
+            yield f"{name}.{state}", str(sum(t["state"] == state for t in trials))
+
+
+def comparisons() -> Iterator[tuple[str, str]]:
+    """``thresholds.FOLDER.WEIGHTS.RULE``: mean (σ) of the seeds' test accuracy, %."""
+    for path in sorted((DOCS / "thresholds").glob("*/table.md")):
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "|" in line]
+        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+        for values in cells[2:]:
+            row = dict(zip(cells[0], values, strict=True))
+            name = f"thresholds.{path.parent.name}.{row['weights']}.{row['rule']}"
+            if "θ0" in row:
+                name += "." + row["θ0"].removeprefix("× ")
+            yield name, f"{_tenths(row['mean'])} ({_tenths(row['σ'])})"
+            yield f"{name}.mean", _tenths(row["mean"])
+
+
+def _tenths(figure: str) -> str:
+    return str(Decimal(figure).quantize(Decimal("0.1"), ROUND_HALF_UP))
+
+
+def all_figures() -> dict[str, str]:
+    """Every figure by its name."""
+    return dict([*temporal_coding(), *peers(), *studies(), *comparisons()])
+
+
+def rewritten(text: str, figures: dict[str, str]) -> str:
+    """A page with the figures of the files; an unknown name is a KeyError."""
+    return MARKED.sub(lambda found: f"<!--={found[1]}-->{figures[found[1]]}<!--/-->", text)
+
+
+def main() -> int:
+    """Compare or write all pages; the number of figures that differed."""
+    figures, differ = all_figures(), 0
+    for page in [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        for name, written in MARKED.findall(text):
+            if written != figures[name]:
+                differ += 1
+                print(f"{page.relative_to(ROOT)}: {name} is {figures[name]}, not {written}")
+        if "--write" in sys.argv:
+            page.write_text(rewritten(text, figures), encoding="utf-8")
+    return differ
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(), 1))
