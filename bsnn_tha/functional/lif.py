@@ -35,6 +35,7 @@ from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif_operator import BACKENDS, Backend, LIFScan, described, lif
 from bsnn_tha.functional.transforms import transformed
+from bsnn_tha.inputs import signal
 
 
 def lif_sequence(
@@ -101,6 +102,7 @@ def lif_sequence(
         >>> window.spikes.flatten().tolist()
         [0.0, 1.0, 1.0, 0.0]
     """
+    current = signal("current", current)
     if current.dim() < 1 or current.shape[0] == 0:
         raise InvalidValueError(
             "current must be [time, batch, ...] with at least one time step, "

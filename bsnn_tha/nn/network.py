@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.equations.quantizers import Weights, choose_quantizer
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.inputs import signal
 from bsnn_tha.nn.layer import LayerInput, SpikingLayer
 from bsnn_tha.nn.neurons import make_neuron
 from bsnn_tha.nn.norms.batch_norm import BatchNormPerStep, Norm, ThresholdDependentBatchNorm
@@ -193,7 +194,7 @@ class SpikingNetwork(nn.Module):
                 given to neurons with ``init_hidden=True``, or in training with
                 tdBN, whose statistics are those of the whole window.
         """
-        self._check_input(input, num_steps)
+        input = self.taken(input, num_steps)
         if state is not None and len(state) != len(self.layers):
             raise InvalidValueError(
                 f"state needs one membrane for each of the {len(self.layers)} layers, "
@@ -332,7 +333,16 @@ class SpikingNetwork(nn.Module):
                 f"but got chunk_steps={chunk_steps}; leave it out, or choose norm='per-step'"
             )
 
-    def _check_input(self, input: Tensor, num_steps: int | None) -> None:
+    def taken(self, input: Tensor, num_steps: int | None) -> Tensor:
+        """The input as the first layer reads it (:mod:`bsnn_tha.inputs`).
+
+        Args:
+            input, num_steps: as in :meth:`forward`.
+
+        Raises:
+            InvalidValueError: it does not fit the network.
+        """
+        input = signal("input", input, next(self.parameters()).dtype)
         lead = "[batch" if num_steps is not None else "[time, batch"
         dims = len(self.input_shape) + (1 if num_steps is not None else 2)
         if input.dim() != dims or input.shape[-len(self.input_shape) :] != self.input_shape:
@@ -345,6 +355,7 @@ class SpikingNetwork(nn.Module):
             raise InvalidValueError(f"num_steps must be at least 1, but got {num_steps}")
         if num_steps is None and input.shape[0] == 0:
             raise InvalidValueError("input must have at least one time step, but got none")
+        return input
 
 
 def _last_readers(plans: Sequence[LayerPlan]) -> list[int]:

@@ -151,7 +151,7 @@ def record(
         Traceback (most recent call last):
         bsnn_tha.errors.InvalidValueError: neurons of layer 2 must be from 0 to 9, but got 10
     """
-    network._check_input(input, num_steps)
+    input = network.taken(input, num_steps)
     layers = [layer for layer in network.layers if isinstance(layer, SpikingLayer)]
     chosen = _choose(neurons, [layer.output_shape for layer in layers])
     traces: list[LayerTrace] = []

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.inputs import signal
 from bsnn_tha.nn.neurons.leaky import Leaky
 from bsnn_tha.nn.neurons.neuron import Emission
 
@@ -64,6 +65,7 @@ class LateralLeaky(Leaky):
 
     def forward(self, input_: Tensor, mem: Tensor | None = None) -> Any:
         """One time step, as :meth:`bsnn_tha.Leaky.forward`, on ``[batch, neurons]``."""
+        input_ = signal("input", input_, self.beta.dtype)
         before = self._kept(input_.shape, mem, self.mem)
         return super().forward(input_ if before is None else input_ + self.lateral(before), mem)
 
@@ -86,6 +88,7 @@ class LateralLeaky(Leaky):
         self, current: Tensor, state: Tensor | None = None, record: bool = False
     ) -> LIFWindow:
         """As :meth:`bsnn_tha.Leaky.window`, on ``[time, batch, neurons]``."""
+        current = signal("current", current, self.beta.dtype)
         if current.dim() != 3:
             raise InvalidValueError(
                 "neurons with lateral interaction need [time, batch, neurons], the current of a "

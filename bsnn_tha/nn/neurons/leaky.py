@@ -14,6 +14,7 @@ from bsnn_tha.equations.surrogate import Surrogate
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif import Backend
+from bsnn_tha.inputs import signal
 from bsnn_tha.nn.neurons.kept_state import entered_weakly
 from bsnn_tha.nn.neurons.neuron import (
     SurrogateCentre,
@@ -144,6 +145,7 @@ class Leaky(WindowNeuron, snn.Leaky):
             TypeError: ``mem`` given although the module keeps its own.
             InvalidValueError: ``mem`` does not fit the shape of ``input_``.
         """
+        input_ = signal("input", input_, self.beta.dtype)
         shape = self._step_shape(input_.shape)
         mem = self._kept(shape, mem, self.mem)
         spiked = None if mem is None else self.resets(mem)
@@ -162,6 +164,7 @@ class Leaky(WindowNeuron, snn.Leaky):
         self, current: Tensor, state: Tensor | None = None, record: bool = False
     ) -> LIFWindow:
         """As :meth:`sequence`, with the final membrane for a window to come."""
+        current = signal("current", current, self.beta.dtype)
         start = self._kept(self._step_shape(current.shape[1:]), state, self.mem)
         result = self._membranes(current, start, record)
         if self.init_hidden:

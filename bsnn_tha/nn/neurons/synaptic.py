@@ -28,6 +28,7 @@ from bsnn_tha.equations.lif import LIFWindow, Reset, integrate
 from bsnn_tha.equations.surrogate import FastSigmoid, Surrogate
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
 from bsnn_tha.functional.lif import Backend, lif_sequence
+from bsnn_tha.inputs import signal
 from bsnn_tha.nn.neurons.kept_state import entered_weakly
 from bsnn_tha.nn.neurons.neuron import (
     SurrogateCentre,
@@ -139,6 +140,7 @@ class Synaptic(WindowNeuron, snn.Synaptic):
             TypeError: a state given although the module keeps its own.
             InvalidValueError: a state does not fit the shape of ``input_``.
         """
+        input_ = signal("input", input_, self.beta.dtype)
         shape = self._step_shape(input_.shape)
         syn, mem = self._start(shape, syn, mem)
         spiked = None if mem is None else self.resets(mem)
@@ -161,6 +163,7 @@ class Synaptic(WindowNeuron, snn.Synaptic):
         The synaptic current is a leaky integrator that never fires, and runs as
         one.
         """
+        current = signal("current", current, self.beta.dtype)
         syn, mem = (None, None) if state is None else state
         syn, mem = self._start(self._step_shape(current.shape[1:]), syn, mem)
         never = torch.full_like(self.theta_0, torch.inf)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from bsnn_tha.equations.quantizers import Quantizer
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.inputs import signal
 from bsnn_tha.nn.weights.derived import ASSIGN_LATENT, DerivedWeight
 from bsnn_tha.nn.weights.init import WeightInit, check_init, initialise
 
@@ -113,6 +114,7 @@ class QuantizedLinear(_QuantizedWeight, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Product with the quantized weights: ``[..., in]`` to ``[..., out]``."""
+        input = signal("input", input, self.latent_weight.dtype)
         return nn.functional.linear(input, self.computed_weight(), self.bias)
 
     @classmethod
@@ -151,6 +153,7 @@ class QuantizedConv2d(_QuantizedWeight, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolution with the quantized weights: ``[batch, in, H, W]`` maps."""
+        input = signal("input", input, self.latent_weight.dtype)
         return self._conv_forward(input, self.computed_weight(), self.bias)
 
     @classmethod
