@@ -9,7 +9,9 @@ from matplotlib import pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from torch import Tensor
 
+from animations.arrays import of_one_sample
 from animations.style import BLUE, ORANGE, SKY, VERMILION, colour
 
 _SUMMED = 5
@@ -24,11 +26,18 @@ class InputPanel:
         inputs: a still image ``[channels, height, width]``, in colour if there are three,
             else the mean of all channels; frames ``[time,
             channels, height, width]`` with the polarities off and on; or channels
-            ``[time, features]``, e.g. of a cochlea.
+            ``[time, features]``, e.g. of a cochlea. Frames also as ``[time, 1, channels,
+            height, width]``. An array or a tensor.
         step_ms: a time step in ms, if known.
+
+    Raises:
+        InvalidValueError: several samples, or another number of dimensions.
     """
 
-    def __init__(self, axes: Axes, inputs: np.ndarray, step_ms: float | None = None) -> None:
+    def __init__(
+        self, axes: Axes, inputs: np.ndarray | Tensor, step_ms: float | None = None
+    ) -> None:
+        inputs = of_one_sample("inputs", inputs, (2, 3, 4), batch=1)
         self._inputs = inputs.astype(np.float32)
         self._moving: list[Artist] = []
         {2: self._channels, 3: self._image, 4: self._frames}[inputs.ndim](axes)
@@ -92,14 +101,16 @@ class SpikeCountPanel:
 
     Args:
         axes: to draw on.
-        spikes: of the output layer, ``[time, outputs]``.
+        spikes: of the output layer, ``[time, outputs]`` or ``[time, 1, outputs]``, an
+            array or a tensor.
         target: the sample's class.
         names: of the classes; their numbers if empty.
     """
 
     def __init__(
-        self, axes: Axes, spikes: np.ndarray, target: int, names: tuple[str, ...] = ()
+        self, axes: Axes, spikes: np.ndarray | Tensor, target: int, names: tuple[str, ...] = ()
     ) -> None:
+        spikes = of_one_sample("spikes", spikes, (2,), batch=1)
         self._counts = np.cumsum(spikes.astype(int), axis=0)
         outputs = spikes.shape[1]
         self._bars = axes.bar(range(outputs), np.zeros(outputs), color=colour(0))

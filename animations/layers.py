@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
+from animations.arrays import as_array
 from animations.smoothing import bulk
 from animations.style import GREY, colour
 
@@ -38,6 +39,7 @@ class LayerCurves:
         title: str,
         top: float | None = None,
     ) -> None:
+        iterations, values = as_array(iterations), as_array(values)
         self._cursor = cursor
         for layer, label in enumerate(labels):
             own = colour(_ORDER[layer % len(_ORDER)])
