@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from animations.activity import activity_figure
 from animations.curves import layers_figure, loss_figure
 from animations.overview import check_begun
-from animations.recordings import (
+from animations.run_arrays import (
     OutputRecording,
     label_of,
     layer_columns,

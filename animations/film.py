@@ -10,10 +10,8 @@ how many there are.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +27,9 @@ from animations.formats import Clip, format_of, page
 from animations.place import check_place
 from bsnn_tha.errors import FilmError, InvalidValueError
 from bsnn_tha.run_folder import replace_atomically
+
+Watch = Callable[[Iterator[np.ndarray], int], Iterator[np.ndarray]]
+"""Passes images on as they are drawn, knowing how many they are."""
 
 
 class Panel(Protocol):
@@ -140,7 +141,7 @@ class Film:
         path: str | os.PathLike[str],
         fps: float | None = None,
         dpi: float | None = None,
-        progress: bool = True,
+        watch: Watch | None = None,
     ) -> Path:
         """Write the film; its extension says how: .gif, .html, .mp4 or .webm.
 
@@ -151,7 +152,8 @@ class Film:
             path: folders above it are made.
             fps: frames per second; the film's own if none.
             dpi: pixels per inch; the figure's own if none.
-            progress: show a bar, if standard error is a terminal.
+            watch: given the images and their number, passes them on as they are drawn; for
+                a bar.
 
         Returns:
             The path.
@@ -162,7 +164,7 @@ class Film:
         """
         path = Path(path)
         chosen = format_of(path)
-        clip = self._clip(self.fps if fps is None else fps, dpi, progress)
+        clip = self._clip(self.fps if fps is None else fps, dpi, watch)
         chosen.check(clip)
         check_place(path)
         try:
@@ -202,18 +204,17 @@ class Film:
         )
 
     def _repr_html_(self) -> str:
-        return page.embedded(self._clip(self.fps, None, False))
+        return page.embedded(self._clip(self.fps, None))
 
-    def _clip(self, fps: float, dpi: float | None, progress: bool) -> Clip:
+    def _clip(self, fps: float, dpi: float | None, watch: Watch | None = None) -> Clip:
         _check_fps(fps)
 
         def images(frames: Iterable[int]) -> Iterator[np.ndarray]:
-            return self.images(frames, dpi)
+            chosen = list(frames)
+            drawn = self.images(chosen, dpi)
+            return drawn if watch is None else watch(drawn, len(chosen))
 
-        clip = Clip(self.frames, fps, self.size(dpi), self.title, images)
-        if progress and sys.stderr.isatty():
-            clip = dataclasses.replace(clip, images=lambda frames: _shown(images, frames))
-        return clip
+        return Clip(self.frames, fps, self.size(dpi), self.title, images)
 
     def _update(self, frame: int) -> list[Artist]:
         return [artist for panel in self.panels for artist in panel.update(frame)]
@@ -236,29 +237,3 @@ def _check_fps(fps: float) -> None:
         raise InvalidValueError(
             f"frames per second are above 0 and at most 1000, got {fps}; 20 is common"
         )
-
-
-def _shown(
-    images: Callable[[Iterable[int]], Iterator[np.ndarray]], frames: Iterable[int]
-) -> Iterator[np.ndarray]:
-    """The same images, with a bar on standard error."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    chosen = list(frames)
-    bar = Progress(
-        TextColumn("drawing"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
-        yield from bar.track(images(chosen), total=len(chosen))

@@ -13,7 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from animations.overview import Snapshots
+from animations.overview import SnapshotFrames
 from animations.raster import Raster, show_steps
 from animations.smoothing import bulk
 from animations.style import ORANGE, VERMILION, colour
@@ -69,7 +69,7 @@ class LayerOverTraining:
     def __init__(
         self,
         axes: Axes,
-        snapshots: Snapshots,
+        snapshots: SnapshotFrames,
         layer: int,
         drawn: Sequence[int],
         sample: int = 0,

@@ -62,8 +62,8 @@ def check_begun(recording: Recording) -> None:
         raise RunError(f"{recording.folder} has no snapshot yet; wait for the first")
 
 
-class Snapshots:
-    """Snapshots by frame; the latest one is kept, since several panels ask for it.
+class SnapshotFrames:
+    """SnapshotFrames by frame; the latest one is kept, since several panels ask for it.
 
     Args:
         recording: of a run.

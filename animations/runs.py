@@ -18,13 +18,13 @@ from animations.layout import IterationTitle, lay_out
 from animations.membranes import LayerOverTime, LayerOverTraining
 from animations.overview import (
     Overview,
-    Snapshots,
+    SnapshotFrames,
     check_begun,
     chosen_layers,
     chosen_neurons,
     layer_title,
 )
-from animations.recordings import check_index
+from animations.run_arrays import check_index
 from animations.style import theme
 from animations.surrogate import SurrogatePanel
 from bsnn_tha.errors import InvalidValueError
@@ -57,7 +57,7 @@ def training_film(
         RunError: no snapshot yet.
     """
     overview = Overview.of(recording)
-    snapshots = Snapshots(recording, iterations_of(len(recording), frames, pace))
+    snapshots = SnapshotFrames(recording, iterations_of(len(recording), frames, pace))
     probe = recording.probe
     shown = chosen_layers(probe, layers)
     check_index("sample", sample, len(probe.samples))
@@ -181,7 +181,7 @@ def surrogate_film(
         RunError: no snapshot yet.
     """
     check_begun(recording)
-    snapshots = Snapshots(recording, iterations_of(len(recording), frames, pace))
+    snapshots = SnapshotFrames(recording, iterations_of(len(recording), frames, pace))
     shown = chosen_layers(recording.probe, layers)
     with theme(style):
         figure = Figure()

@@ -15,7 +15,7 @@ import torch
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from animations.overview import Snapshots, layer_title
+from animations.overview import SnapshotFrames, layer_title
 from animations.style import GREY, ORANGE, colour
 from bsnn_tha.equations.surrogate import SURROGATES, Surrogate
 from bsnn_tha.observe.recording import SnapshotLayer
@@ -30,7 +30,7 @@ class SurrogatePanel:
         layer: from 1.
     """
 
-    def __init__(self, axes: Axes, snapshots: Snapshots, layer: int) -> None:
+    def __init__(self, axes: Axes, snapshots: SnapshotFrames, layer: int) -> None:
         self.snapshots, self.layer = snapshots, layer
         probe = snapshots.probe
         settings = probe.layers[layer - 1]

@@ -19,7 +19,7 @@ from animations.clock import iterations_of
 from animations.film import Film
 from animations.layout import IterationTitle, lay_out
 from animations.raster import Raster, show_steps
-from animations.recordings import OutputRecording, check_index
+from animations.run_arrays import OutputRecording, check_index
 from animations.smoothing import bulk, check_window, over_iterations, over_time
 from animations.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RC, SKY, VERMILION, colour, theme
 from bsnn_tha.errors import InvalidValueError

@@ -104,12 +104,12 @@ def figure_and_axes() -> tuple[Figure, Axes]:
 
 def film_of_images(traces: Traces, path: Path) -> None:
     figure, axes = figure_and_axes()
-    Film(figure, [ImagePanel(axes, traces)], FRAMES, FPS).save(path, progress=False)
+    Film(figure, [ImagePanel(axes, traces)], FRAMES, FPS).save(path)
 
 
 def film_of_lines(traces: Traces, path: Path) -> None:
     figure, axes = figure_and_axes()
-    Film(figure, [LinePanel(axes, traces)], FRAMES, FPS).save(path, progress=False)
+    Film(figure, [LinePanel(axes, traces)], FRAMES, FPS).save(path)
 
 
 def animator(traces: Traces, path: Path) -> None:

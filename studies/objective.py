@@ -19,7 +19,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data.dataset import Dataset
 from bsnn_tha.errors import InvalidValueError, TrainingError
-from bsnn_tha.training.callbacks.recorder import OutputRecorder
+from bsnn_tha.training.callbacks.output import OutputRecorder
 from bsnn_tha.training.evaluation import load_data
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.session import Session

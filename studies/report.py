@@ -25,16 +25,14 @@ import optuna
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
-from bsnn_tha import report as run_report
 from bsnn_tha.config import RunConfig
 from bsnn_tha.run_folder import replace_atomically
 from bsnn_tha.training.machine import Machine
-from bsnn_tha.training.trials import train_trials
+from bsnn_tha.training.trials import TrialsResult, train_trials
 from studies import figures
 from studies.errors import StudyError
-from studies.progress import outcome
 from studies.study import OpenStudy
-from studies.worker import finished
+from studies.worker import finished, outcome
 
 DPI = 120
 TOP = 10
@@ -139,8 +137,8 @@ def _check_own(opened: OpenStudy, folder: Path) -> None:
 
 def retrain(
     opened: OpenStudy, folder: Path, seeds: int, epochs: int | None, machine: Machine
-) -> str:
-    """Train the best configuration from several seeds; the result as text.
+) -> TrialsResult:
+    """Train the best configuration from several seeds.
 
     Seeds start after the study's own, so that none was selected for.
     """
@@ -148,10 +146,9 @@ def retrain(
     changes: dict[str, Any] = {"training.seed": config.training.seed + 1}
     if epochs is not None:
         changes["training.epochs"] = epochs
-    result = train_trials(
+    return train_trials(
         config.with_changes(changes), seeds, output=folder / "retrained", machine=machine
     )
-    return run_report.trials(result.summary)
 
 
 def _budget(opened: OpenStudy) -> str:

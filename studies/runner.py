@@ -11,11 +11,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,6 @@ from bsnn_tha.training.session import Session
 from studies.errors import StudyError
 from studies.objective import TrainingObjective, check_objectives, own_settings
 from studies.process import Event, read_events, start_worker
-from studies.progress import StudyProgress
 from studies.space import Space
 from studies.spaces import load_space, space_for
 from studies.storage import DEFAULT, alone, open_storage
@@ -152,8 +150,22 @@ def prepare(options: Options) -> tuple[Plan, Space]:
     return Plan(config.to_toml(), tuple(space.table()), options.objectives), space
 
 
-def run_study(options: Options) -> OpenStudy:
+Watcher = Callable[[optuna.Study, int, int], AbstractContextManager[Callable[[Event], None]]]
+"""Made of a study, how many trials it shall have and of how many epochs each is. Entered before
+the first trial, it gives what is called with every event, from several threads."""
+
+
+def unwatched(study: optuna.Study, trials: int, epochs: int) -> Any:
+    """A watcher that does nothing."""
+    return nullcontext(lambda event: None)
+
+
+def run_study(options: Options, watcher: Watcher = unwatched) -> OpenStudy:
     """Create a study or go on with it, to ``options.trials`` finished trials.
+
+    Args:
+        options: what was asked for.
+        watcher: is told what workers do.
 
     Returns:
         The study, with as many finished trials as were asked for, or fewer if
@@ -161,13 +173,12 @@ def run_study(options: Options) -> OpenStudy:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     opened, plan, space = open_for_work(options)
-    progress = StudyProgress(opened.study, options.trials, plan.base.training.epochs)
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
-    with progress:
+    with watcher(opened.study, options.trials, plan.base.training.epochs) as show:
         if options.workers == 1:
-            work_here(opened.study, plan, space, options, deadline, progress.event)
+            work_here(opened.study, plan, space, options, deadline, show)
         else:
-            failed = _work_in_processes(options, deadline, progress.event)
+            failed = _work_in_processes(options, deadline, show)
             if failed and len(finished(opened.study)) < options.trials:
                 raise StudyError(f"{failed} of {options.workers} workers ended with an error")
     return opened
@@ -195,7 +206,6 @@ def work_here(
     options: Options,
     deadline: float | None,
     show: Callable[[Event], None],
-    announce: bool = True,
 ) -> None:
     """One worker in this process; the first Ctrl-C ends it after its trial."""
 
@@ -207,7 +217,12 @@ def work_here(
 
     objective = TrainingObjective(plan, space, options.machine, seen)
     worker = Worker(study, objective, options.trials, deadline, told)
-    with _two_interrupts(worker.stopping.set, announce):
+
+    def stop() -> None:
+        show(Event("stopping"))
+        worker.stopping.set()
+
+    with _two_interrupts(stop):
         try:
             worker.work()
         except SystemExit:  # what Lightning makes of the second Ctrl-C
@@ -268,6 +283,7 @@ def _work_in_processes(
     def ask_all() -> None:
         nonlocal stopping
         stopping = True
+        show(Event("stopping"))
         for process in list(processes.values()):
             ask(process)
 
@@ -315,7 +331,7 @@ def _environment(options: Options, index: int) -> dict[str, str]:
 
 
 @contextmanager
-def _two_interrupts(first: Callable[[], None], announce: bool = True) -> Iterator[None]:
+def _two_interrupts(first: Callable[[], None]) -> Iterator[None]:
     """The first Ctrl-C asks to finish, the second stops at once."""
     pressed = False
 
@@ -327,12 +343,6 @@ def _two_interrupts(first: Callable[[], None], announce: bool = True) -> Iterato
         if pressed:
             stop(number, frame)
         pressed = True
-        if announce:  # workers leave that to the process that started them
-            print(
-                "finishing the running trials; press Ctrl-C again to stop at once",
-                file=sys.stderr,
-                flush=True,
-            )
         first()
 
     if threading.current_thread() is not threading.main_thread():

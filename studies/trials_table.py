@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bsnn_tha.errors import RunError
-from bsnn_tha.report import percent
+from bsnn_tha.words import percent
 
 
 def trials_table(folders: list[Path]) -> str:

@@ -221,6 +221,16 @@ class Worker:
             )
 
 
+def outcome(trial: FrozenTrial) -> str:
+    """How a trial ended, in a few words."""
+    reason = trial.user_attrs.get("reason", "")
+    if trial.state == TrialState.COMPLETE:
+        return ", ".join(f"{value:.4f}" for value in trial.values or [])
+    if trial.state == TrialState.PRUNED:
+        return f"pruned ({reason})" if reason else f"pruned after {len(trial.intermediate_values)}"
+    return f"{trial.state.name.lower()} ({reason})"
+
+
 def _sequence(values: float | Sequence[float]) -> Sequence[float]:
     return values if isinstance(values, Sequence) else (values,)
 

@@ -26,7 +26,7 @@ def main(text: str) -> int:
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     try:
         opened, plan, space = open_for_work(options)
-        work_here(opened.study, plan, space, options, deadline, _write, announce=False)
+        work_here(opened.study, plan, space, options, deadline, _write)
     except BsnnThaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -36,7 +36,8 @@ def main(text: str) -> int:
 
 
 def _write(event: Event) -> None:
-    print(json.dumps(asdict(event)), flush=True)
+    if event.kind != "stopping":  # the process that started this one says so itself
+        print(json.dumps(asdict(event)), flush=True)
 
 
 if __name__ == "__main__":

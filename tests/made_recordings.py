@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from animations.recordings import OutputRecording
+from animations.run_arrays import OutputRecording
 from bsnn_tha.observe.recording import Recording
 
 LAYERS = (("4C3", (4, 2, 2), (1, 5, 6, 14)), ("3", (3,), (0, 1, 2)))

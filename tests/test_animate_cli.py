@@ -17,7 +17,7 @@ from film_runs import arrays_of, assert_refused, command, everything_in, tempora
 from PIL import Image
 from training_runs import MACHINE, train_tiny
 
-import animations.cli
+import bsnn_tha.cli.animate
 import bsnn_tha.training.run
 from animations.runs import window_film
 from animations.style import BLUE, VERMILION
@@ -56,7 +56,7 @@ def film(animate, tmp_path, monkeypatch):
     def made(*arguments):
         films = []
         with monkeypatch.context() as patch:
-            patch.setattr(animations.cli, "_write", lambda film, *_: films.append(film))
+            patch.setattr(bsnn_tha.cli.animate, "_write", lambda film, *_: films.append(film))
             assert animate(*arguments, "-o", "film.gif") == (0, "", "")
         assert not list(tmp_path.iterdir())
         return films.pop()

@@ -19,8 +19,8 @@ from benchmarks.peers import __main__ as command
 from benchmarks.peers import environments, worker
 from benchmarks.peers.agreement import compare
 from benchmarks.peers.client import Client, WorkerFailedError
-from benchmarks.peers.report import comparable, markdown, regressions
 from benchmarks.peers.rounds import interleave, quartiles, summary
+from benchmarks.peers.tables import comparable, markdown, regressions
 from benchmarks.peers.worker import Peer, Worker, reply_to
 from benchmarks.peers.workload import Layer, Workload, draw, from_preset
 

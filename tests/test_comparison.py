@@ -22,7 +22,7 @@ from bsnn_tha.cli import app
 from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.presets import load_preset, preset_names
 from bsnn_tha.training.machine import Machine
-from studies.comparison import report, results
+from studies.comparison import results, tables
 from studies.comparison.plan import Cell, Comparison, bases_of
 from studies.comparison.recipes import RECIPES, find_recipe
 from studies.comparison.runner import run_all, run_folder
@@ -189,7 +189,7 @@ def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare") / "runs"
     bases = bases_of("digits", ["binary"], QUICK)
     comparison = Comparison(bases, ("fixed", "rouser"), 2, (1.0, 2.0))
-    run_all(comparison, folder, machine=MACHINE, verbose=False)
+    run_all(comparison, folder, machine=MACHINE)
     return comparison, folder
 
 
@@ -234,14 +234,14 @@ def test_finished_runs_are_not_repeated_and_lost_ones_are(compared):
     (lost / "summary.json").unlink()
     again = Comparison.load(folder)
     assert again == comparison
-    run_all(again, folder, machine=MACHINE, verbose=False)
+    run_all(again, folder, machine=MACHINE)
     assert (kept / "summary.json").stat().st_mtime_ns == before
     assert (lost / "summary.json").exists()
 
 
 def test_table_and_figures(compared, tmp_path):
     rows = results.read(*compared)
-    written = report.write(rows, tmp_path)
+    written = tables.write(rows, tmp_path)
     assert {path.name for path in written} == {
         "results.json", "table.md", "overview.png", "thresholds.png", "sweep.png",
     }  # fmt: skip
@@ -257,11 +257,11 @@ def test_a_run_that_diverges_is_a_row_that_failed(tmp_path):
     bases = bases_of("digits", ["float"], changes | {"training.weight_clip": None})
     comparison = Comparison(bases, ("fixed",), 1)
     for _ in range(2):  # and stays so
-        run_all(comparison, tmp_path, machine=MACHINE, verbose=False)
+        run_all(comparison, tmp_path, machine=MACHINE)
         (row,) = results.read(comparison, tmp_path)
         assert row["seeds"] == [] and "finite" in row["failed"][0]["reason"]
-    assert "failed" in report.table([row])
-    assert [path.name for path in report.write([row], tmp_path)] == ["results.json", "table.md"]
+    assert "failed" in tables.table([row])
+    assert [path.name for path in tables.write([row], tmp_path)] == ["results.json", "table.md"]
 
 
 def test_the_command_reports_a_folder_again(compared):

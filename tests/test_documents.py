@@ -21,7 +21,7 @@ import typer
 from typer.testing import CliRunner
 
 from bsnn_tha.cli import app
-from bsnn_tha.commands import settings
+from bsnn_tha.cli.options import settings
 from bsnn_tha.config import RunConfig
 from bsnn_tha.presets import DEFAULT_DATASET, DEFAULT_VARIANT, load_preset
 from studies.comparison.plan import Comparison

@@ -22,7 +22,7 @@ from PIL import Image
 
 from animations.figures import FIGURES, draw_figure, labels_of, output_recordings
 from animations.place import free_place
-from animations.recordings import OutputRecording, label_of, read_epochs
+from animations.run_arrays import OutputRecording, label_of, read_epochs
 from bsnn_tha.errors import InvalidValueError, RunError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning")

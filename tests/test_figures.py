@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from animations.recordings import OutputRecording
+from animations.run_arrays import OutputRecording
 from animations.temporal_coding import OutputPanel, loss_figure, temporal_coding_figure
 from bsnn_tha.errors import InvalidValueError
 

@@ -20,6 +20,7 @@ from random_figures import RandomPanel
 from animations import formats
 from animations.film import Film
 from animations.style import THEMES, theme
+from bsnn_tha.cli import animate
 from bsnn_tha.errors import BsnnThaError, FilmError, InvalidValueError
 
 
@@ -409,14 +410,26 @@ def test_a_film_replaces_an_older_one(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("asked, terminal", [(True, True), (True, False), (False, True)])
-def test_progress_only_on_a_terminal(asked, terminal, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_command_shows_a_bar_only_on_a_terminal(terminal, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    films.film(frames=3).save(tmp_path / "film.gif", progress=asked)
+    animate._write(films.film(frames=3), tmp_path / "film.gif", None, 100)
     out, err = capsys.readouterr()
-    assert out == ""
-    assert ("drawing" in err) == (asked and terminal)
+    assert out.startswith("written to ") and out.count("\n") == 1
+    assert ("drawing" in err) == terminal
+
+
+def test_whoever_saves_a_film_can_watch_it_being_drawn(tmp_path):
+    seen = []
+
+    def watch(images, total):
+        for image in images:
+            seen.append((image.shape[-1], total))
+            yield image
+
+    films.film(frames=3).save(tmp_path / "film.html", watch=watch)
+    assert seen and {total for _, total in seen} == {3}
 
 
 def test_matplotlibs_own_animation(tmp_path):

@@ -27,8 +27,8 @@ from animations.clock import PACES, iterations_of
 from animations.inputs import InputPanel, SpikeCountPanel
 from animations.layers import LayerCurves
 from animations.membranes import LayerOverTime, LayerOverTraining
-from animations.overview import Overview, Snapshots, chosen_layers
-from animations.recordings import OutputRecording
+from animations.overview import Overview, SnapshotFrames, chosen_layers
+from animations.run_arrays import OutputRecording
 from animations.runs import surrogate_film, training_film, window_film
 from animations.smoothing import over_iterations, over_time
 from animations.style import BLUE, GREEN, ORANGE, SKY, VERMILION, theme
@@ -51,7 +51,7 @@ def recording(tmp_path_factory):
 
 def in_order(recording, frames=None):
     frames = len(recording) if frames is None else frames
-    return Snapshots(recording, np.arange(frames))
+    return SnapshotFrames(recording, np.arange(frames))
 
 
 @pytest.fixture(scope="module")
@@ -462,7 +462,7 @@ def test_a_frame_reads_its_snapshot_once_and_none_is_kept(view, tmp_path):
 
 
 def test_the_latest_snapshot_is_the_one_that_is_asked_for(recording):
-    snapshots = Snapshots(recording, np.array([2, 0, 0, 1]))
+    snapshots = SnapshotFrames(recording, np.array([2, 0, 0, 1]))
     for frame, place in enumerate([2, 0, 0, 1]):
         assert snapshots.at(frame).iteration == recording.iterations[place]
         assert snapshots.iterations[frame] == recording.iterations[place]

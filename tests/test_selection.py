@@ -25,11 +25,12 @@ from training_runs import (
     weights,
 )
 
-from bsnn_tha import report
+from bsnn_tha.cli import show
 from bsnn_tha.data.dataset import stratified_split
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training import evaluation
+from bsnn_tha.training.callbacks.progress import opening
 from bsnn_tha.training.evaluation import evaluate
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import resume
@@ -201,7 +202,7 @@ def test_training_stops_when_validation_no_longer_improves(tmp_path):
     assert result.summary["epochs"] == 3
     assert result.summary["stopped"] == "validation accuracy no better for 2 epochs"
     assert (
-        report.summary(result.summary)
+        show.summary(result.summary)
         .splitlines()[-1]
         .startswith("3 of 9 (validation accuracy no better for 2 epochs) epochs, 9 iterations in ")
     )
@@ -251,14 +252,14 @@ def test_the_opening_says_what_is_not_as_published():
     changed = published.with_changes(
         {"neuron.beta": 0.5, "training.seed": 7, "snapshots.count": 3, "training.patience": 2}
     )
-    first = [report.opening(config).splitlines()[0] for config in (published, changed)]
+    first = [opening(config).splitlines()[0] for config in (published, changed)]
     assert first[0] == f"digits, variant tha ({published.source})"
     assert first[1] == (
         f"digits, variant tha ({published.source}; changed: neuron.beta, training.patience)"
     )
     found = changed.with_changes({"source": "study digits-tha, trial 3"})
     said = "digits, variant tha (starting from study digits-tha, trial 3)"
-    assert report.opening(found).splitlines()[0] == said
+    assert opening(found).splitlines()[0] == said
 
 
 # The paper's protocol
@@ -305,7 +306,7 @@ def test_the_papers_protocol_selects_on_the_test_set(as_the_paper):
 def test_the_papers_protocol_is_named_wherever_its_accuracy_is(as_the_paper):
     label = "paper's protocol: checkpoint selected on the test set, so accuracy is optimistic"
     assert as_the_paper.summary["protocol"] == label
-    line = report.summary(as_the_paper.summary).splitlines()[0]
+    line = show.summary(as_the_paper.summary).splitlines()[0]
     assert line.startswith("test accuracy ")
     assert label in line
 

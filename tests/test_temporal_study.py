@@ -8,7 +8,7 @@ import torch
 
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.run import train
-from studies.temporal_coding import report
+from studies.temporal_coding import cases as module
 from studies.temporal_coding.ensemble import train_ensemble
 from studies.temporal_coding.search import search
 
@@ -58,16 +58,16 @@ def test_each_run_is_what_the_trainer_does(variant, changes, tmp_path):
 
 def test_report_writes_its_table_and_figures(tmp_path, monkeypatch):
     short = {"data.options.iterations": 1000, "network.notation": "100Dense8Dense1"}
-    labels = report._STILLS
+    labels = module._STILLS
     cases = [
-        report.Case(labels[0], "tha", changes=short),
-        report.Case(labels[1], "tha", "moving", changes=short),
-        report.Case(labels[2], "solved", changes=short),
+        module.Case(labels[0], "tha", changes=short),
+        module.Case(labels[1], "tha", "moving", changes=short),
+        module.Case(labels[2], "solved", changes=short),
     ]
-    monkeypatch.setattr(report, "CASES", cases)
-    monkeypatch.setattr(report, "_CURVES", labels)
-    monkeypatch.setattr(report, "SEEDS", range(2))
-    report.report(tmp_path)
+    monkeypatch.setattr(module, "CASES", cases)
+    monkeypatch.setattr(module, "_CURVES", labels)
+    monkeypatch.setattr(module, "SEEDS", range(2))
+    module.write(tmp_path)
     table = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert all(f"| {label} |" in table for label in labels)
     assert (tmp_path / "stills.png").stat().st_size > 10_000

@@ -24,7 +24,7 @@ from training_runs import (
     train_tiny,
 )
 
-from bsnn_tha import report
+from bsnn_tha.cli import show
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import BsnnThaError, InvalidValueError, RunError
 from bsnn_tha.run_folder import RunFolder
@@ -122,7 +122,7 @@ def test_best_mean_and_sigma_by_hand():
 
 def test_one_trial_has_no_spread():
     assert trials_summary(summaries(0.75))["accuracy"] == {"best": 0.75, "mean": 0.75, "std": None}
-    assert "best 75.00, mean 75.00, σ – %" in report.trials(trials_summary(summaries(0.75)))
+    assert "best 75.00, mean 75.00, σ – %" in show.trials(trials_summary(summaries(0.75)))
 
 
 def test_trials_that_differ_in_how_they_were_selected_say_so():
@@ -146,12 +146,12 @@ def test_trials_of_a_task_without_test_data_have_no_accuracy():
     summary = trials_summary(runs)
     assert "accuracy" not in summary
     assert summary["seeds"] == [0, 1]
-    assert "2 trials in 2.5 s of training" in report.trials(summary)
+    assert "2 trials in 2.5 s of training" in show.trials(summary)
 
 
 def test_the_report_names_every_seed_and_the_papers_three_numbers():
     summary = trials_summary(summaries(0.5, 0.75, 0.625, old=[0.25, 0.5, 0.375]))
-    assert report.trials(summary).splitlines() == [
+    assert show.trials(summary).splitlines() == [
         "3 trials in 3.8 s of training",
         "  seed 0  test accuracy 50.00%",
         "  seed 1  test accuracy 75.00%",

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bsnn_tha.training.files import RunFolder
 
 from bsnn_tha.losses import SpikeCountLoss
 from bsnn_tha.observe.recording import evaluating, record
 from bsnn_tha.presets import load_preset
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.callbacks import anneal
 from bsnn_tha.training.callbacks.snapshots import Snapshots
 from bsnn_tha.training.machine import Machine

@@ -21,8 +21,8 @@ import numpy as np
 from benchmarks.peers.agreement import compare
 from benchmarks.peers.client import Client, WorkerFailedError, WorkerSkippedError
 from benchmarks.peers.environments import interpreter
-from benchmarks.peers.report import Results, comparable, markdown, regressions
 from benchmarks.peers.rounds import BASE, VARIANTS, interleave, summary
+from benchmarks.peers.tables import Results, comparable, markdown, regressions
 from benchmarks.peers.workload import SOURCES, Arrays, Workload, draw, from_preset
 
 PEERS = ("ours", "ours-bf16", "published", "snntorch-compiled", "spikingjelly", "norse", "sinabs")

@@ -454,7 +454,7 @@ def read_output_recording(run: Path) -> dict[str, np.ndarray]:
     """The output of every training iteration, as far as the run has got.
 
     Returns:
-        The arrays of :class:`bsnn_tha.training.callbacks.recorder.OutputRecorder`.
+        The arrays of :class:`bsnn_tha.training.callbacks.output.OutputRecorder`.
 
     Raises:
         RunError: no such run, or it did not record its output.

@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from bsnn_tha import report
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.observe.metrics import Activity
 from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.callbacks.monitor import Columns, EpochTable
+from bsnn_tha.training.callbacks.output import OutputRecorder
 from bsnn_tha.training.callbacks.progress import progress
-from bsnn_tha.training.callbacks.recorder import OutputRecorder
 from bsnn_tha.training.callbacks.snapshots import Snapshots, layer_name, spiking_layers
 from bsnn_tha.training.checkpoint import MovableCheckpoint, load_weights, resumable_checkpoint
 from bsnn_tha.training.evaluation import measure
@@ -139,10 +138,6 @@ def _keep(session: Session, folder: RunFolder, checkpoint: Path | None, verbose:
             folder.last.unlink(missing_ok=True)
         with replace_atomically(folder.config) as temporary:
             temporary.write_text(session.config.to_toml(), encoding="utf-8")
-        if verbose:
-            print(report.opening(session.config), flush=True)
-            if checkpoint:
-                print(f"resuming from {checkpoint}", flush=True)
         earlier = uses_of_test_set(read_summary(folder))
         summary = _fit(session, folder, checkpoint, verbose)
         if session.dataset.test is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from bsnn_tha.observe.metrics import weight_bits
 from bsnn_tha.observe.workload import footprint
 from bsnn_tha.run_folder import RunFolder, replace_atomically
-from bsnn_tha.training.callbacks.recorder import OutputRecorder
+from bsnn_tha.training.callbacks.output import OutputRecorder
 from bsnn_tha.training.checkpoint import MovableCheckpoint
 from bsnn_tha.training.evaluation import Measured
 from bsnn_tha.training.machine import machine_facts

@@ -24,6 +24,7 @@ import tomli_w
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.run_folder import RunFolder, replace_atomically
+from bsnn_tha.training.callbacks.progress import say
 from bsnn_tha.training.evaluation import evaluate
 from bsnn_tha.training.machine import THIS_MACHINE, Machine
 from bsnn_tha.training.run import RunResult, resume, train
@@ -158,7 +159,7 @@ def _train_all(
     summaries = []
     for seed in range(first, first + count):
         if verbose and machine.leads:
-            print(f"\ntrial {seed - first + 1}/{count}, seed {seed}", flush=True)
+            say(f"\ntrial {seed - first + 1}/{count}, seed {seed}")
         try:
             result = _train_one(_trial(path, seed), config, seed, machine, verbose)
         except KeyboardInterrupt:  # which says how that trial alone goes on

@@ -4,5 +4,5 @@
 :mod:`~studies.comparison.plan` which runs that makes,
 :mod:`~studies.comparison.runner` trains them,
 :mod:`~studies.comparison.results` reads them back and
-:mod:`~studies.comparison.report` writes table and figures.
+:mod:`~studies.comparison.tables` writes table and figures.
 """

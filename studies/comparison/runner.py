@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,12 @@ def failure(path: Path) -> str | None:
 
 
 def run_all(
-    comparison: Comparison, folder: Path, *, machine: Machine, jobs: int = 1, verbose: bool = True
+    comparison: Comparison,
+    folder: Path,
+    *,
+    machine: Machine,
+    jobs: int = 1,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Train what is not yet trained.
 
@@ -49,7 +55,7 @@ def run_all(
         folder: of the comparison.
         machine: data root, device and threads of each run.
         jobs: runs at a time, each a process of its own.
-        verbose: a line for each run that ends.
+        tell: called with a line for each run that ends.
 
     Raises:
         InvalidValueError: ``jobs`` below 1, or a run that cannot start; then
@@ -79,10 +85,7 @@ def run_all(
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
                     cell, ended = waiting.pop(future), ended + 1
-                    if verbose:
-                        print(f"{ended}/{len(runs)}  {cell.name}  {future.result()}", flush=True)
-                    else:
-                        future.result()
+                    tell(f"{ended}/{len(runs)}  {cell.name}  {future.result()}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
+import argparse
+from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from bsnn_tha.training.memory import keep_freed_memory
-from studies.temporal_coding.report import report
+from studies.temporal_coding.cases import write
 from studies.temporal_coding.search import search
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
-
-@app.command(name="report")
-def report_command(
-    folder: Annotated[Path, typer.Argument()] = Path("docs/temporal-coding"),
-) -> None:
-    """Train every case over ten seeds; write tables, figures and numbers."""
-    report(folder)
-    print((folder / "results.md").read_text(encoding="utf-8"))
-
-
-@app.command(name="search")
-def search_command(
-    out: Annotated[Path, typer.Argument(help="File of JSON lines, one per setting.")],
-    peak: Annotated[float, typer.Option(help="Peak of the target over θ∞ (paper: 1.1).")] = 1.1,
-    centre: Annotated[str, typer.Option(help="clamped or moving")] = "clamped",
-    trials: Annotated[int, typer.Option(help="Settings to try.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the sampler.")] = 0,
-) -> None:
-    """Look for a setting that fires once, on target, for three seeds."""
-    search(peak, centre, trials, out, seed)
+def main() -> None:
+    """Read the arguments and do as they say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    every = commands.add_parser(
+        "report", help="train every case over ten seeds; write tables, figures and numbers"
+    )
+    every.add_argument("folder", nargs="?", type=Path, default=Path("docs/temporal-coding"))
+    look = commands.add_parser(
+        "search", help="look for a setting that fires once, on target, for three seeds"
+    )
+    look.add_argument("out", type=Path, help="file of JSON lines, one per setting")
+    look.add_argument("--peak", type=float, default=1.1, help="of the target over θ∞ (paper: 1.1)")
+    look.add_argument("--centre", choices=["clamped", "moving"], default="clamped")
+    look.add_argument("--trials", type=int, default=100, help="settings to try")
+    look.add_argument("--seed", type=int, default=0, help="of the sampler")
+    given = parser.parse_args()
+    keep_freed_memory()
+    say = partial(print, flush=True)
+    if given.command == "report":
+        write(given.folder, say)
+        print((given.folder / "results.md").read_text(encoding="utf-8"))
+    else:
+        search(given.peak, given.centre, given.trials, given.out, given.seed, say)
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
-    app()
+    main()

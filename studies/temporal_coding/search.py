@@ -27,12 +27,11 @@ silent network: the last two only to guide the search where the first is zero.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from rich.progress import Progress
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.presets import load_preset
@@ -69,7 +68,14 @@ def suggest(trial: optuna.Trial, peak: float, centre: str) -> dict[str, Any]:
     }
 
 
-def search(peak: float, centre: str, trials: int, out: Path, seed: int = 0) -> None:
+def search(
+    peak: float,
+    centre: str,
+    trials: int,
+    out: Path,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda line: None,
+) -> None:
     """Run a search and append one JSON line per setting to a file.
 
     Args:
@@ -79,6 +85,7 @@ def search(peak: float, centre: str, trials: int, out: Path, seed: int = 0) -> N
         out: file, e.g. ``search.jsonl``; continued if it exists (its settings
             count, but the sampler starts afresh).
         seed: of the sampler.
+        tell: called with a line for every few settings.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(
@@ -88,8 +95,7 @@ def search(peak: float, centre: str, trials: int, out: Path, seed: int = 0) -> N
     base = load_preset("temporal-coding", "tha")
     best = 0.0
     out.parent.mkdir(parents=True, exist_ok=True)
-    with Progress() as bar, out.open("a", encoding="utf-8") as file:
-        task = bar.add_task("settings", total=trials)
+    with out.open("a", encoding="utf-8") as file:
         while len(study.trials) < trials:
             asked = [study.ask() for _ in range(min(AT_ONCE, trials - len(study.trials)))]
             changes = [suggest(trial, peak, centre) for trial in asked]
@@ -106,8 +112,7 @@ def search(peak: float, centre: str, trials: int, out: Path, seed: int = 0) -> N
                 file.write(json.dumps({"peak": peak, **change, **row}) + "\n")
                 file.flush()
                 best = max(best, row["share"])
-            bar.update(task, advance=len(asked))
-            bar.console.print(f"{len(study.trials)} settings, best share on target {best:.2f}")
+            tell(f"{len(study.trials)}/{trials} settings, best share on target {best:.2f}")
 
 
 def _row(result: EnsembleResult, configs: list[RunConfig], runs: Sequence[int]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""What a run says while it trains: a line per epoch, and on a terminal a bar below."""
+"""What a run says while it trains: an opening, a line per epoch, and on a terminal a bar below.
+
+The only place in training that prints.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bsnn_tha.config import RunConfig
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.presets import load_preset
 from bsnn_tha.training.callbacks.monitor import ActivityMonitor
 from bsnn_tha.training.module import SpikingModule
 
@@ -23,8 +29,45 @@ def progress(monitor: ActivityMonitor) -> Callback:
     return ProgressBar(monitor) if sys.stdout.isatty() else ProgressLines(monitor)
 
 
+def opening(config: RunConfig) -> str:
+    """One paragraph before training starts: what is about to be trained."""
+    lines = [
+        f"{config.data.name}, variant {config.variant} ({_origin(config)})",
+        f"{config.network.notation}, {config.network.weights_in_words()} weights, "
+        f"{config.data.num_steps} time steps, batch {config.data.batch_size}, "
+        f"{config.training.epochs} epochs, seed {config.training.seed}",
+    ]
+    if config.threshold.theta_inf is not None:
+        lines.append(f"surrogate gradient {config.neuron.surrogate_centre}")
+    return "\n".join(lines)
+
+
+def _origin(config: RunConfig) -> str:
+    """Where the settings come from, and which of them do not."""
+    try:
+        preset = load_preset(config.data.name, config.variant)
+    except InvalidValueError:
+        preset = None
+    if preset is None or preset.source != config.source:
+        return f"starting from {config.source}" if config.source else "own settings"
+    own, published = config.flat(), preset.flat()
+    changed = [
+        key
+        for key in dict.fromkeys([*published, *own])
+        if own.get(key) != published.get(key)
+        and key != "training.seed"
+        and not key.startswith("snapshots.")
+    ]
+    return f"{config.source}; changed: {', '.join(changed)}" if changed else config.source
+
+
+def say(line: str) -> None:
+    """One line, at once."""
+    print(line, flush=True)
+
+
 class ProgressLines(Callback):
-    """A line per epoch, and one every half minute within a long epoch.
+    """An opening, a line per epoch, and one every half minute within a long epoch.
 
     Args:
         monitor: knows the share of dead neurons.
@@ -33,6 +76,12 @@ class ProgressLines(Callback):
     def __init__(self, monitor: ActivityMonitor) -> None:
         self.monitor = monitor
         self._last = time.monotonic()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, SpikingModule)
+        say(opening(pl_module.config))
+        if trainer.ckpt_path:
+            say(f"resuming from {trainer.ckpt_path}")
 
     def on_train_batch_end(
         self,
@@ -55,7 +104,7 @@ class ProgressLines(Callback):
 
     def _print(self, line: str) -> None:
         self._last = time.monotonic()
-        print(line, flush=True)
+        say(line)
 
     def _due(self, seconds: float) -> bool:
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""What the commands of ``bsnn-tha`` have in common: options, settings, Ctrl-C."""
+"""What the commands of ``bsnn-tha`` have in common: options, settings, the machine, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bsnn_tha.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from bsnn_tha.training.machine import Machine
 
 DataRoot = Annotated[
     Path | None,
@@ -59,13 +62,29 @@ def settings(options: dict[str, Any], assignments: list[str] | None) -> dict[str
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def one_line_at_ctrl_c() -> Iterator[None]:
     """Ctrl-C ends a command with one line and status 130; typer would say "Aborted"."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
         print(interrupt if interrupt.args else "interrupted", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+def machine(
+    data_root: Path | None,
+    cache_root: Path | None,
+    device: str,
+    threads: int | None,
+    devices: int = 1,
+    nodes: int = 1,
+) -> Machine:
+    """Where a command computes; this process keeps the memory it frees for the next iteration."""
+    from bsnn_tha.training.machine import Machine
+    from bsnn_tha.training.memory import keep_freed_memory
+
+    keep_freed_memory()
+    return Machine(data_root, cache_root, device, threads, devices, nodes)
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -1,32 +1,23 @@
-"""The command line, ``bsnn-tha``.
-
-Thin: each command reads its options, calls one function of the library and
-prints what came back. Errors that the user can mend are one line on standard
-error and exit status 2; Ctrl-C is 130.
-"""
+"""``bsnn-tha train``: train a network, or go on with one."""
 
 from __future__ import annotations
 
-import logging
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import animations.cli
-import studies.cli
-import studies.comparison.cli
-from bsnn_tha.commands import (
+from bsnn_tha.cli.options import (
     CacheRoot,
     DataRoot,
     Device,
     Sets,
     Threads,
-    interruptible,
+    machine,
+    one_line_at_ctrl_c,
     settings,
 )
-from bsnn_tha.errors import BsnnThaError, InvalidValueError
+from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.presets import DEFAULT_DATASET, DEFAULT_VARIANT, preset_names
 
 if TYPE_CHECKING:
@@ -34,14 +25,6 @@ if TYPE_CHECKING:
     from bsnn_tha.training.machine import Machine
     from bsnn_tha.training.run import RunResult
     from bsnn_tha.training.trials import TrialsResult
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
 Devices = Annotated[
     int, typer.Option(help="GPUs (or CPU processes) per node.", rich_help_panel="Machine")
@@ -52,24 +35,6 @@ Nodes = Annotated[
 ]
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        import bsnn_tha
-
-        print(f"bsnn-tha {bsnn_tha.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """Binarized spiking neural networks with threshold annealing."""
-
-
-@app.command()
 def train(
     dataset: Annotated[
         str | None,
@@ -141,7 +106,7 @@ def train(
     bsnn-tha train --resume runs/mnist-tha-1 after a crash, or Ctrl-C
     bsnn-tha train --config runs/mnist-tha-1/config.toml --seed 1
     """
-    changes: dict[str, Any] = {
+    options = {
         "training.epochs": epochs,
         "training.seed": seed,
         "data.batch_size": batch_size,
@@ -150,8 +115,8 @@ def train(
         "neuron.surrogate_centre": surrogate_centre,
         "training.protocol": protocol,
     }
-    changes = settings(changes, set_)
-    machine = _machine(data_root, cache_root, device, threads, devices, nodes)
+    changes = settings(options, set_)
+    here = machine(data_root, cache_root, device, threads, devices, nodes)
     if resume is not None:
         chosen = [dataset, variant, config, seeds, output, set_ or None]
         if any(value is not None for value in chosen) or changes.keys() - {"training.epochs"}:
@@ -159,25 +124,25 @@ def train(
                 "a resumed run keeps its configuration: with --resume only --epochs and the "
                 "options of the machine can be given"
             )
-        _resume(resume, epochs, machine)
+        _resume(resume, epochs, here)
         return
     configured = _configuration(dataset, variant, config).with_changes(changes)
-    with interruptible():
+    with one_line_at_ctrl_c():
         if seeds is None:
             from bsnn_tha.training.run import train as run
 
-            _show_run(run(configured, output=output, machine=machine))
+            _show_run(run(configured, output=output, machine=here))
         else:
             from bsnn_tha.training.trials import train_trials
 
-            _show_trials(train_trials(configured, seeds, output=output, machine=machine))
+            _show_trials(train_trials(configured, seeds, output=output, machine=here))
 
 
 def _resume(path: Path, epochs: int | None, machine: Machine) -> None:
     from bsnn_tha.training.run import resume
     from bsnn_tha.training.trials import are_trials, resume_trials
 
-    with interruptible():
+    with one_line_at_ctrl_c():
         if not are_trials(path):
             _show_run(resume(path, epochs=epochs, machine=machine))
         elif epochs is not None:
@@ -187,83 +152,19 @@ def _resume(path: Path, epochs: int | None, machine: Machine) -> None:
 
 
 def _show_run(result: RunResult) -> None:
-    from bsnn_tha import report
+    from bsnn_tha.cli import show
 
     if result.summary:  # only the process that leads has one
-        print(report.summary(result.summary))
+        print(show.summary(result.summary))
         print(f"written to {result.folder.path}")
 
 
 def _show_trials(result: TrialsResult) -> None:
-    from bsnn_tha import report
+    from bsnn_tha.cli import show
 
     if result.summary:
-        print(report.trials(result.summary))
+        print(show.trials(result.summary))
         print(f"written to {result.path}")
-
-
-@app.command()
-def evaluate(
-    run: Annotated[
-        Path, typer.Argument(help="Run folder, e.g. runs/mnist-tha-1; of trials, every seed.")
-    ],
-    checkpoint: Annotated[str, typer.Option(help="best, last or a path.")] = "best",
-    split: Annotated[str, typer.Option(help="test or validation.")] = "test",
-    data_root: DataRoot = None,
-    cache_root: CacheRoot = None,
-    device: Device = "auto",
-    threads: Threads = None,
-) -> None:
-    """Measure a trained network: accuracy, firing rates, dead neurons, thresholds.
-
-    \b
-    bsnn-tha evaluate runs/digits-tha-1
-    bsnn-tha evaluate runs/mnist-tha-1 --split validation --checkpoint last
-    """
-    from bsnn_tha import report
-    from bsnn_tha.run_folder import RunFolder
-    from bsnn_tha.training.evaluation import evaluate as measure
-    from bsnn_tha.training.trials import are_trials, evaluate_trials
-
-    machine = _machine(data_root, cache_root, device, threads)
-    with interruptible():
-        if are_trials(run):
-            options: Any = {"checkpoint": checkpoint, "split": split, "machine": machine}
-            _, values = evaluate_trials(run, **options)
-            print("\n".join(report.seeds(values, split)))
-        else:
-            result = measure(run, checkpoint=checkpoint, split=split, machine=machine)
-            print(report.evaluation(result, split, RunFolder(run).checkpoint(checkpoint).name))
-
-
-app.add_typer(studies.cli.app, name="study")
-app.command()(studies.comparison.cli.compare)
-app.add_typer(animations.cli.app, name="animate")
-app.command()(animations.cli.figure)
-
-
-@app.command()
-def presets() -> None:
-    """List the published settings and the tables they come from."""
-    from bsnn_tha import report
-    from bsnn_tha.presets import load_preset
-
-    print(
-        report.presets(
-            [load_preset(name, v) for name, variants in preset_names().items() for v in variants]
-        )
-    )
-
-
-def main() -> None:
-    """Entry point: run a command, and turn expected errors into one line."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("bsnn_tha").setLevel(logging.INFO)
-    try:
-        app()
-    except BsnnThaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _configuration(dataset: str | None, variant: str | None, path: Path | None) -> RunConfig:
@@ -278,22 +179,3 @@ def _configuration(dataset: str | None, variant: str | None, path: Path | None) 
             f"--config {path} and {' '.join(filter(None, (dataset, variant)))}"
         )
     return RunConfig.from_file(path)
-
-
-def _machine(
-    data_root: Path | None,
-    cache_root: Path | None,
-    device: str,
-    threads: int | None,
-    devices: int = 1,
-    nodes: int = 1,
-) -> Machine:
-    from bsnn_tha.training.machine import Machine
-    from bsnn_tha.training.memory import keep_freed_memory
-
-    keep_freed_memory()
-    return Machine(data_root, cache_root, device, threads, devices, nodes)
-
-
-if __name__ == "__main__":
-    main()

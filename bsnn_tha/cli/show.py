@@ -1,4 +1,4 @@
-"""What the command line prints: openings, summaries and tables, as text."""
+"""What the command line prints of results: summaries and tables, as text."""
 
 from __future__ import annotations
 
@@ -9,43 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bsnn_tha.config import RunConfig
-from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.per_layer import in_words
-from bsnn_tha.presets import load_preset
+from bsnn_tha.words import percent
 
 WIDTH = 100
-
-
-def opening(config: RunConfig) -> str:
-    """One paragraph before training starts: what is about to be trained."""
-    lines = [
-        f"{config.data.name}, variant {config.variant} ({_origin(config)})",
-        f"{config.network.notation}, {config.network.weights_in_words()} weights, "
-        f"{config.data.num_steps} time steps, batch {config.data.batch_size}, "
-        f"{config.training.epochs} epochs, seed {config.training.seed}",
-    ]
-    if config.threshold.theta_inf is not None:
-        lines.append(f"surrogate gradient {config.neuron.surrogate_centre}")
-    return "\n".join(lines)
-
-
-def _origin(config: RunConfig) -> str:
-    """Where the settings come from, and which of them do not."""
-    try:
-        preset = load_preset(config.data.name, config.variant)
-    except InvalidValueError:
-        preset = None
-    if preset is None or preset.source != config.source:
-        return f"starting from {config.source}" if config.source else "own settings"
-    own, published = config.flat(), preset.flat()
-    changed = [
-        key
-        for key in dict.fromkeys([*published, *own])
-        if own.get(key) != published.get(key)
-        and key != "training.seed"
-        and not key.startswith("snapshots.")
-    ]
-    return f"{config.source}; changed: {', '.join(changed)}" if changed else config.source
 
 
 def summary(values: dict[str, Any]) -> str:
@@ -106,16 +73,6 @@ def seeds(values: dict[str, Any], split: str) -> list[str]:
 def _best_mean_std(figures: dict[str, float | None]) -> str:
     best, mean, std = (percent(figures[name]) for name in ("best", "mean", "std"))
     return f"best {best}, mean {mean}, σ {std} %"
-
-
-def percent(share: float | None) -> str:
-    """A share in per cent with two decimals; a dash for what is not known.
-
-    Example:
-        >>> percent(0.98764), percent(None)
-        ('98.76', '–')
-    """
-    return "–" if share is None else f"{100 * share:.2f}"
 
 
 def _groups(values: dict[str, Any]) -> list[str]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
 from rich.live import Live
 from rich.table import Table
 
 from studies.process import Event
-from studies.worker import finished
+from studies.worker import finished, outcome
+
+_STOPPING = "finishing the running trials; press Ctrl-C again to stop at once"
 
 
 class StudyProgress:
@@ -33,7 +35,7 @@ class StudyProgress:
         self._lock = threading.Lock()
         self._live: Live | None = None
 
-    def __enter__(self) -> StudyProgress:
+    def __enter__(self) -> Callable[[Event], None]:
         self._started = time.monotonic()
         self._before = len(finished(self.study))
         if sys.stdout.isatty():
@@ -41,7 +43,7 @@ class StudyProgress:
             self._live.start()
         if self._before:
             self._print(f"{self._before} of {self.trials} trials are finished")
-        return self
+        return self.event
 
     def __exit__(self, *exception: Any) -> None:
         if self._live is not None:
@@ -50,7 +52,9 @@ class StudyProgress:
     def event(self, event: Event) -> None:
         """Show one; may be called from several threads."""
         with self._lock:
-            if event.kind == "died":
+            if event.kind == "stopping":
+                print(_STOPPING, file=sys.stderr, flush=True)
+            elif event.kind == "died":
                 self._print(f"worker {event.worker + 1} died and is started again")
             elif event.kind == "epoch":
                 assert event.epoch is not None
@@ -101,16 +105,6 @@ class StudyProgress:
             print(line, flush=True)
         else:
             self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def outcome(trial: FrozenTrial) -> str:
-    """How a trial ended, in a few words."""
-    reason = trial.user_attrs.get("reason", "")
-    if trial.state == TrialState.COMPLETE:
-        return ", ".join(f"{value:.4f}" for value in trial.values or [])
-    if trial.state == TrialState.PRUNED:
-        return f"pruned ({reason})" if reason else f"pruned after {len(trial.intermediate_values)}"
-    return f"{trial.state.name.lower()} ({reason})"
 
 
 def _duration(seconds: float) -> str:

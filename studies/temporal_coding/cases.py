@@ -10,14 +10,14 @@ with both, a sum being a learning rate T times as high.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress
 
-from animations.recordings import OutputRecording
+from animations.run_arrays import OutputRecording
 from animations.temporal_coding import loss_figure, temporal_coding_figure
 from bsnn_tha.config import RunConfig
 from bsnn_tha.presets import load_preset
@@ -84,17 +84,20 @@ _STILLS = ["Proposed, θ 5 → 50, clamped", "Proposed, θ 5 → 50, moving", "s
 _CURVES = ["flt32, θ = 2, clamped", "BSNN, θ = 1, clamped", "BSNN, θ = 50, clamped", *_STILLS]
 
 
-def report(folder: Path) -> None:
-    """Write ``results.md``, ``results.json``, ``stills.png`` and ``loss.png``."""
+def write(folder: Path, tell: Callable[[str], None] = lambda line: None) -> None:
+    """Train every case; write ``results.md``, ``results.json``, ``stills.png`` and ``loss.png``.
+
+    Args:
+        folder: of the files.
+        tell: called with a line for each case.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, EnsembleResult] = {}
-    with Progress() as bar:
-        task = bar.add_task("cases", total=len(CASES) * max(CHECKPOINTS))
-        for case in CASES:
-            result = train_ensemble(case.configs(), lambda _: bar.update(task, advance=1))
-            results[case.label] = result
-            shares = _row(result)["share"]
-            bar.console.print(f"{case.label}: on target {np.mean(shares):.0%}")
+    for number, case in enumerate(CASES, start=1):
+        result = train_ensemble(case.configs())
+        results[case.label] = result
+        share = np.mean(_row(result)["share"])
+        tell(f"{number}/{len(CASES)}  {case.label}: on target {share:.0%}")
     rows = {label: _row(result) for label, result in results.items()}
     (folder / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     (folder / "results.md").write_text(_table(rows), encoding="utf-8")

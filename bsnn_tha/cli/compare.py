@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from bsnn_tha.commands import (
+from bsnn_tha.cli.options import (
     CacheRoot,
     DataRoot,
     Device,
     Sets,
     Threads,
-    interruptible,
+    machine,
+    one_line_at_ctrl_c,
     settings,
 )
 from bsnn_tha.errors import InvalidValueError
@@ -77,8 +78,7 @@ def compare(
     bsnn-tha compare --output runs/compare-digits-1   go on, or report again
     """
     from bsnn_tha.run_folder import RunFolder
-    from bsnn_tha.training.machine import Machine
-    from studies.comparison import report, results
+    from studies.comparison import results, tables
     from studies.comparison.plan import Comparison, bases_of
     from studies.comparison.runner import run_all
 
@@ -98,18 +98,22 @@ def compare(
             if output
             else RunFolder.create_numbered(Path("runs"), f"compare-{dataset}")
         ).path
-    machine = Machine(data_root, cache_root, device, threads)
-    with interruptible():
+    here = machine(data_root, cache_root, device, threads)
+    with one_line_at_ctrl_c():
         try:
-            run_all(comparison, folder, machine=machine, jobs=jobs)
+            run_all(comparison, folder, machine=here, jobs=jobs, tell=_say)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"interrupted; go on with: bsnn-tha compare --output {folder}"
             ) from None
     rows = results.read(comparison, folder, reach)
-    report.write(rows, folder)
-    print(report.table(rows))
+    tables.write(rows, folder)
+    print(tables.table(rows))
     print(f"written to {folder}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _list(text: str) -> list[str]:

@@ -23,8 +23,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bsnn_tha.report import percent
 from bsnn_tha.run_folder import replace_atomically
+from bsnn_tha.words import percent
 from studies.comparison import figures
 from studies.comparison.results import Row
 

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from bsnn_tha.commands import (
+from bsnn_tha.cli.options import (
     CacheRoot,
     DataRoot,
     Device,
     Sets,
     Threads,
-    interruptible,
+    machine,
+    one_line_at_ctrl_c,
     settings,
 )
 
@@ -108,6 +109,7 @@ def run(
     bsnn-tha study digits --objective accuracy --objective spikes --sampler nsga2
     bsnn-tha study shd --trials 500 --storage postgresql+psycopg://me@db/studies
     """
+    from bsnn_tha.cli.study_progress import StudyProgress
     from bsnn_tha.presets import load_preset
     from bsnn_tha.training.memory import keep_freed_memory
     from studies import report
@@ -139,8 +141,8 @@ def run(
         device,
         threads,
     )
-    with interruptible():
-        opened = run_study(options)
+    with one_line_at_ctrl_c():
+        opened = run_study(options, StudyProgress)
     print(report.text(opened))
     print(f"report: bsnn-tha study report {options.study_name}")
 
@@ -174,21 +176,19 @@ def report_(
     bsnn-tha study report digits-tha --retrain 5
     bsnn-tha train --config runs/studies/digits-tha/best.toml
     """
-    from bsnn_tha.training.machine import Machine
-    from bsnn_tha.training.memory import keep_freed_memory
+    from bsnn_tha.cli import show
     from studies import report
     from studies.storage import open_storage, report_folder
     from studies.study import load_existing
 
-    keep_freed_memory()
     opened = load_existing(open_storage(storage, name, create=False), storage, name)
     folder = output or report_folder(storage, name)
-    with interruptible():
+    with one_line_at_ctrl_c():
         report.write(opened, folder)
         print(report.text(opened))
         if retrain is not None:
-            machine = Machine(data_root, cache_root, device, threads)
-            print(report.retrain(opened, folder, retrain, epochs, machine))
+            here = machine(data_root, cache_root, device, threads)
+            print(show.trials(report.retrain(opened, folder, retrain, epochs, here).summary))
     print(f"written to {folder}")
 
 
@@ -238,5 +238,5 @@ def serve(
             "firewall admit the workers only, or listen on 127.0.0.1 behind an SSH tunnel",
             file=sys.stderr,
         )
-    with interruptible():
+    with one_line_at_ctrl_c():
         run_grpc_proxy_server(opened, host=host, port=port)

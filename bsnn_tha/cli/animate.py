@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bsnn_tha.commands import Device, Threads, interruptible
+from bsnn_tha.cli.options import Device, Threads, machine, one_line_at_ctrl_c
 
 FILM_FOLDER = Path("runs/temporal-coding-film")
 """Where ``animate temporal-coding`` keeps what it trains."""
@@ -94,7 +96,7 @@ def temporal_coding(
     _check_film(path, frames, fps, dpi)
     check_window("time steps", average_steps)
     check_window("iterations", average_iterations)
-    with interruptible():
+    with one_line_at_ctrl_c():
         folders = runs or _trained(variants.split(","), path, device, threads)
         film = temporal_coding_film(
             output_recordings(folders),
@@ -156,7 +158,7 @@ def run(
     sample, pace = sample or 0, pace or Pace.EVEN
     path = output or run / f"{view}.gif"
     _check_film(path, frames, fps, dpi)
-    with interruptible():
+    with one_line_at_ctrl_c():
         recording = Recording.open(run)
         if view is View.RESPONSE:
             film = window_film(recording, iteration, frames, layer, neuron, sample, theme)
@@ -196,7 +198,7 @@ def figure(
 
     path = output or free_place(Path(f"{name}.png"))
     check_extension(path)
-    with interruptible():
+    with one_line_at_ctrl_c():
         print(f"written to {save_figure(draw_figure(name, runs), path)}")
 
 
@@ -245,12 +247,9 @@ def _trained(variants: list[str], film: Path, device: str, threads: int | None) 
     from bsnn_tha.errors import RunError
     from bsnn_tha.presets import load_preset
     from bsnn_tha.run_folder import RunFolder
-    from bsnn_tha.training.machine import Machine
-    from bsnn_tha.training.memory import keep_freed_memory
     from bsnn_tha.training.run import resume, train
 
-    keep_freed_memory()
-    machine = Machine(device=device, threads=threads)
+    here = machine(None, None, device, threads)
     names = [name.strip() for name in variants]
     configs = {name: load_preset("temporal-coding", name) for name in names}
     check_place(film)
@@ -265,17 +264,40 @@ def _trained(variants: list[str], film: Path, device: str, threads: int | None) 
         if not folder.finished:
             # Of an epoch that was not finished nothing is left but its folder.
             if folder.config.exists():
-                resume(folder.path, machine=machine)
+                resume(folder.path, machine=here)
             else:
-                train(config, output=folder.path, machine=machine)
+                train(config, output=folder.path, machine=here)
         folders.append(folder.path)
     return folders
 
 
 def _write(film: Any, path: Path, fps: float | None, dpi: int) -> None:
-    written = film.save(path, fps=fps, dpi=dpi)
+    written = film.save(path, fps=fps, dpi=dpi, watch=_with_bar if sys.stderr.isatty() else None)
     width, height = film.size(dpi)
     print(
         f"written to {written}: {film.frames} frames, {width} × {height}, "
         f"{written.stat().st_size / 1e6:.1f} MB"
     )
+
+
+def _with_bar(images: Iterator[Any], total: int) -> Iterator[Any]:
+    """The same images, with a bar on standard error while they are drawn."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("drawing"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        yield from bar.track(images, total=total)
