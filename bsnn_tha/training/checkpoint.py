@@ -92,9 +92,12 @@ def load_weights(module: LightningModule, path: Path) -> None:
         others = (_whole(other) for other in (folder.best, folder.last) if other != path)
         way_out = next(filter(None, others), "use another one, or train anew")
         raise RunError(f"{path} is not a readable checkpoint; {way_out}")
-    if mismatch := _mismatch(module, weights):
-        raise RunError(f"checkpoint {path} is of another architecture: {mismatch}")
-    module.load_state_dict(weights, assign=True)  # in the precision they were trained in
+    try:
+        # In the precision they were trained in. Modules know their own earlier names.
+        module.load_state_dict(weights, assign=True)
+    except RuntimeError:
+        mismatch = _mismatch(module, weights)
+        raise RunError(f"checkpoint {path} is of another architecture: {mismatch}") from None
 
 
 def _read(path: Path) -> dict[str, torch.Tensor] | None:
