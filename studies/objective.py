@@ -6,11 +6,9 @@ by the best epoch, as the checkpoint of a run is selected.
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import gc
 from collections.abc import Callable
-from typing import Any
 
 import optuna
 import torch
@@ -72,6 +70,8 @@ class TrainingObjective:
         space: that the plan's table describes.
         machine: where it trains.
         seen: told ``(trial number, epoch, validation accuracy)``.
+        dataset: the one the plan's configuration names, if it is loaded already.
+        depth: of the plan's network, if it was built already.
 
     Raises:
         StudyError: an objective does not fit the task.
@@ -83,6 +83,8 @@ class TrainingObjective:
         space: Space,
         machine: Machine,
         seen: Callable[[int, int, float | None], None] = lambda *_: None,
+        dataset: Dataset | None = None,
+        depth: Depth | None = None,
     ) -> None:
         self.config = plan.base
         self.objectives = plan.objectives
@@ -90,13 +92,9 @@ class TrainingObjective:
         self.machine = machine
         self.seen = seen
         # Loaded once; the test split is out of every trial's reach.
-        self.dataset = _without_test(load_data(self.config, machine))
-        self.depth = Depth.of(self.config.build_network(self.dataset.input_shape))
+        self.dataset = _without_test(dataset or load_data(self.config, machine))
+        self.depth = depth or Depth.of(self.config.build_network(self.dataset.input_shape))
         check_objectives(self.objectives, self.dataset)
-        # What is here by now stays: collections after each trial need not look at it.
-        gc.freeze()
-        # At the end it goes: compiled libraries complain about objects that outlive them.
-        atexit.register(gc.unfreeze)
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         config = self.config.with_changes(self.space.suggest(trial, self.depth))
@@ -181,9 +179,3 @@ def check_objectives(objectives: tuple[str, ...], dataset: Dataset) -> None:
         )
     if "timing" in objectives and dataset.num_classes is not None:
         raise StudyError(f"timing needs a target trace, but {dataset.name} has classes")
-
-
-def own_settings(config: RunConfig, space: Space, machine: Machine) -> dict[str, Any]:
-    """The parameters that stand for the configuration itself: where the paper ended."""
-    dataset = load_data(config, machine)
-    return space.parameters(config, Depth.of(config.build_network(dataset.input_shape)))

@@ -8,6 +8,7 @@ what they do and passes Ctrl-C on.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -17,12 +18,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.trial import FrozenTrial
 
 from bsnn_tha.config import RunConfig
+from bsnn_tha.data.dataset import Dataset
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.notation import write_out
 from bsnn_tha.presets import load_preset
@@ -30,9 +32,9 @@ from bsnn_tha.training.evaluation import load_data
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.session import Session
 from studies.errors import StudyError
-from studies.objective import TrainingObjective, check_objectives, own_settings
+from studies.objective import TrainingObjective, check_objectives
 from studies.process import Event, read_events, start_worker
-from studies.space import Space
+from studies.space import Depth, Space
 from studies.spaces import load_space, space_for
 from studies.storage import DEFAULT, alone, open_storage
 from studies.study import Method, OpenStudy, Plan, open_study
@@ -114,8 +116,18 @@ class Options:
         return Method(self.sampler, self.pruner, self.seed, self.worker)
 
 
-def prepare(options: Options) -> tuple[Plan, Space]:
-    """The plan that the options describe.
+class Prepared(NamedTuple):
+    """What options describe, with the data that were loaded to find out."""
+
+    plan: Plan
+    space: Space
+    dataset: Dataset
+    depth: Depth
+    """Of the plan's network."""
+
+
+def prepare(options: Options) -> Prepared:
+    """The plan that the options describe. Loads the data and builds the network, once.
 
     Raises:
         InvalidValueError: no such preset, or a change breaks a rule.
@@ -130,7 +142,7 @@ def prepare(options: Options) -> tuple[Plan, Space]:
     config = config.with_changes({"training.patience": None})
     dataset = load_data(config, options.machine)
     check_objectives(options.objectives, dataset)
-    Session.prepare(config, options.machine, dataset)  # what training would refuse
+    session = Session.prepare(config, options.machine, dataset)  # what training would refuse
     if len(options.objectives) > 1 and options.sampler == "cma-es":
         raise StudyError("sampler 'cma-es' takes one objective; use nsga2 or tpe for two")
     if options.space:
@@ -147,7 +159,8 @@ def prepare(options: Options) -> tuple[Plan, Space]:
             "threshold.theta_inf is fixed but threshold.theta_0 is searched, which may come to "
             "lie above it; --set both"
         )
-    return Plan(config.to_toml(), tuple(space.table()), options.objectives), space
+    plan = Plan(config.to_toml(), tuple(space.table()), options.objectives)
+    return Prepared(plan, space, dataset, Depth.of(session.module.network))
 
 
 Watcher = Callable[[optuna.Study, int, int], AbstractContextManager[Callable[[Event], None]]]
@@ -172,11 +185,11 @@ def run_study(options: Options, watcher: Watcher = unwatched) -> OpenStudy:
         time ran out or Ctrl-C was pressed.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    opened, plan, space = open_for_work(options)
+    opened, prepared = open_for_work(options)
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
-    with watcher(opened.study, options.trials, plan.base.training.epochs) as show:
+    with watcher(opened.study, options.trials, prepared.plan.base.training.epochs) as show:
         if options.workers == 1:
-            work_here(opened.study, plan, space, options, deadline, show)
+            work_here(opened.study, prepared, options, deadline, show)
         else:
             failed = _work_in_processes(options, deadline, show)
             if failed and len(finished(opened.study)) < options.trials:
@@ -184,11 +197,12 @@ def run_study(options: Options, watcher: Watcher = unwatched) -> OpenStudy:
     return opened
 
 
-def open_for_work(options: Options) -> tuple[OpenStudy, Plan, Space]:
+def open_for_work(options: Options) -> tuple[OpenStudy, Prepared]:
     """Create or open the study that the options describe."""
-    plan, space = prepare(options)
+    prepared = prepare(options)
+    plan = prepared.plan
     # Whatever can be refused is refused before the storage is touched.
-    published = _published(plan, space, options) if options.published else None
+    published = _published(prepared) if options.published else None
     storage = open_storage(options.storage, options.study_name, create=True)
     with alone(options.storage, options.study_name):  # others may begin it just now
         opened = open_study(
@@ -196,13 +210,12 @@ def open_for_work(options: Options) -> tuple[OpenStudy, Plan, Space]:
         )
         if published is not None and not opened.study.get_trials(deepcopy=False):
             opened.study.enqueue_trial(published, user_attrs={"published": True})
-    return opened, plan, space
+    return opened, prepared
 
 
 def work_here(
     study: optuna.Study,
-    plan: Plan,
-    space: Space,
+    prepared: Prepared,
     options: Options,
     deadline: float | None,
     show: Callable[[Event], None],
@@ -215,18 +228,32 @@ def work_here(
     def seen(number: int, epoch: int, value: float | None) -> None:
         show(Event("epoch", number, epoch, value))
 
-    objective = TrainingObjective(plan, space, options.machine, seen)
+    plan, space, dataset, depth = prepared
+    objective = TrainingObjective(plan, space, options.machine, seen, dataset, depth)
     worker = Worker(study, objective, options.trials, deadline, told)
 
     def stop() -> None:
         show(Event("stopping"))
         worker.stopping.set()
 
-    with _two_interrupts(stop):
+    with _two_interrupts(stop), _collected_less():
         try:
             worker.work()
         except SystemExit:  # what Lightning makes of the second Ctrl-C
             raise KeyboardInterrupt(STOPPED) from None
+
+
+@contextmanager
+def _collected_less() -> Iterator[None]:
+    """What is here by now stays: collections after each trial need not look at it.
+
+    At the end they do again: compiled libraries complain about objects that outlive them.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _fitting(space: Space, config: RunConfig) -> Space:
@@ -235,9 +262,10 @@ def _fitting(space: Space, config: RunConfig) -> Space:
     return space if convolutional else space.without("network.norm")
 
 
-def _published(plan: Plan, space: Space, options: Options) -> dict[str, Any]:
+def _published(prepared: Prepared) -> dict[str, Any]:
+    """The parameters that stand for the configuration itself: where the paper ended."""
     try:
-        return own_settings(plan.base, space, options.machine)
+        return prepared.space.parameters(prepared.plan.base, prepared.depth)
     except InvalidValueError as error:
         raise StudyError(
             f"the study cannot start from the preset's own settings: {error}; widen the space, "

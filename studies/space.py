@@ -37,6 +37,7 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.network import SpikingNetwork
 from bsnn_tha.nn.per_layer import of_output
 from bsnn_tha.suggest import did_you_mean, quoted
+from studies.optuna_internals import contains, suggest
 
 Per = Literal["network", "layer", "dense layer"]
 
@@ -283,7 +284,7 @@ class Space:
         """A trial's settings, as changes to a configuration."""
         settings: dict[str, Any] = {}
         for row in self.rows:
-            values = [trial._suggest(name, row.distribution) for name in row.names(depth)]
+            values = [suggest(trial, name, row.distribution) for name in row.names(depth)]
             settings[row.key] = row.to_settings(values, settings)
         return settings
 
@@ -302,7 +303,7 @@ class Space:
                     f"{row.key} is searched per {row.per}, but the preset has {len(values)} values"
                 )
             for name, value in zip(names, values, strict=True):
-                if not _contains(row.distribution, value):
+                if not contains(row.distribution, value):
                     raise InvalidValueError(
                         f"{name} must be {row.text} in this space, but the preset has {value}"
                     )
@@ -332,13 +333,6 @@ def config_value(config: RunConfig, key: str) -> Any:
             )
         value = getattr(value, name)
     return value
-
-
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
-    try:
-        return distribution._contains(distribution.to_internal_repr(value))
-    except (TypeError, ValueError):  # not a number, or none of the options
-        return False
 
 
 def _spread(value: Any, count: int) -> list[Any]:

@@ -27,11 +27,10 @@ from typing import Any, BinaryIO
 import optuna
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
-from optuna.storages.journal._storage import JournalOperation
 
 from bsnn_tha.run_folder import folder_name
 from studies.errors import StudyError
+from studies.optuna_internals import JournalLock, JournalOperation
 
 DEFAULT = "runs/studies"
 SUFFIX = ".journal"
@@ -248,7 +247,7 @@ def _proxy(url: str) -> BaseStorage:
     return proxy
 
 
-class _Lock(BaseJournalFileLock):
+class _Lock(JournalLock):
     """A lock of the operating system, released when its holder dies."""
 
     def __init__(self, path: Path) -> None:

@@ -34,6 +34,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.errors import StudyError, TrialFailedError
+from studies.optuna_internals import storage_of, trial_id
 
 HEARTBEAT = 20.0
 """Seconds between two signs of life."""
@@ -124,7 +125,7 @@ class Worker:
                 # Ctrl-C or a bug: the trial is tried again by whoever goes on.
                 stopped = not isinstance(error, Exception)
                 reason = "the worker was stopped" if stopped else f"{type(error).__name__}: {error}"
-                self._fail_and_retry(trial._trial_id, reason)
+                self._fail_and_retry(trial_id(trial), reason)
                 raise
         if any(value is None or math.isnan(value) for value in _sequence(values)):
             trial.set_user_attr("reason", "a score is not a number")
@@ -142,7 +143,7 @@ class Worker:
             return result
 
     def _frozen(self, trial: optuna.Trial) -> FrozenTrial:
-        return self.study._storage.get_trial(trial._trial_id)
+        return storage_of(self.study).get_trial(trial_id(trial))
 
     def _alive(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=_ALIVE)
@@ -192,14 +193,14 @@ class Worker:
                 since = now
             self._seen[trial.number] = (sign, since)
             if now - since > GRACE or _process_is_gone(trial.user_attrs.get("worker")):
-                self._fail_and_retry(trial._trial_id)
+                self._fail_and_retry(trial_id(trial))
 
-    def _fail_and_retry(self, trial_id: int, reason: str = "its worker died") -> None:
-        storage = self.study._storage
-        trial = storage.get_trial(trial_id)
+    def _fail_and_retry(self, dead: int, reason: str = "its worker died") -> None:
+        storage = storage_of(self.study)
+        trial = storage.get_trial(dead)
         try:
-            storage.set_trial_user_attr(trial_id, "reason", reason)
-            if not storage.set_trial_state_values(trial_id, TrialState.FAIL):
+            storage.set_trial_user_attr(dead, "reason", reason)
+            if not storage.set_trial_state_values(dead, TrialState.FAIL):
                 return
         except UpdateFinishedTrialError:
             return  # it was alive after all, or another worker was faster

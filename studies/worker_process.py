@@ -25,8 +25,8 @@ def main(text: str) -> int:
     keep_freed_memory()
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     try:
-        opened, plan, space = open_for_work(options)
-        work_here(opened.study, plan, space, options, deadline, _write)
+        opened, prepared = open_for_work(options)
+        work_here(opened.study, prepared, options, deadline, _write)
     except BsnnThaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

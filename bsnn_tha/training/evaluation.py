@@ -50,6 +50,7 @@ def evaluate(
     """
     folder = RunFolder.open(run)
     config = RunConfig.from_file(folder.config)
+    machine.make_ready()
     options = machine.trainer_options(together=False)
     dataset = load_data(config, machine)
     part = {"test": dataset.test, "validation": dataset.validation}.get(split)

@@ -48,11 +48,8 @@ class Machine:
         """True in the one process that writes files and talks to the user."""
         return getattr(rank_zero_only, "rank", 0) == 0
 
-    def trainer_options(self, together: bool = True) -> dict[str, Any]:
-        """Keywords for ``lightning.Trainer``; sets the number of threads.
-
-        Args:
-            together: on all devices and nodes; otherwise on one device.
+    def make_ready(self) -> None:
+        """Make this process compute as asked: takes the number of threads.
 
         Raises:
             InvalidValueError: an unknown or absent device, or a count below 1.
@@ -73,6 +70,13 @@ class Machine:
                 raise InvalidValueError(f"{name} must be at least 1, but got {count}")
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+
+    def trainer_options(self, together: bool = True) -> dict[str, Any]:
+        """Keywords for ``lightning.Trainer``.
+
+        Args:
+            together: on all devices and nodes; otherwise on one device.
+        """
         several = together and self.devices * self.nodes > 1
         return {
             "accelerator": self.device,

@@ -74,7 +74,7 @@ class Session:
             InvalidValueError: the configuration breaks a rule.
             DataError: data is missing or damaged.
         """
-        machine.trainer_options()  # refuses what this machine lacks
+        machine.make_ready()
         if dataset is None:
             dataset = load_data(config, machine)
         selecting = _selecting(config, dataset)

@@ -1,0 +1,49 @@
+"""What studies need of Optuna that it does not promise to keep: all of it, and nowhere else.
+
+Optuna's private names move between versions. ``setup.cfg`` bounds the version to those that the
+tests ran with; ``tests/test_optuna_internals.py`` says what has moved when that bound is raised.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage
+from optuna.storages.journal._file import BaseJournalFileLock as JournalLock
+from optuna.storages.journal._storage import JournalOperation
+from optuna.trial import FrozenTrial
+
+__all__ = ["JournalLock", "JournalOperation", "contains", "storage_of", "suggest", "trial_id"]
+
+
+def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    """A parameter drawn from a distribution that is an object already."""
+    return trial._suggest(name, distribution)
+
+
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a distribution can draw a value; False for what is no value of its kind.
+
+    Example:
+        >>> from optuna.distributions import CategoricalDistribution, FloatDistribution
+        >>> [contains(FloatDistribution(0, 1), value) for value in (0.5, 2.0, "many")]
+        [True, False, False]
+        >>> contains(CategoricalDistribution(["none", None]), None)
+        True
+    """
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except (TypeError, ValueError):  # not a number, or none of the options
+        return False
+
+
+def storage_of(study: optuna.Study) -> BaseStorage:
+    """Where a study is kept."""
+    return study._storage
+
+
+def trial_id(trial: optuna.Trial | FrozenTrial) -> int:
+    """A trial's number within its storage, which may hold several studies."""
+    return trial._trial_id
