@@ -95,7 +95,8 @@ def label_of(run: Path) -> str:
     Raises:
         RunError: no such run.
     """
-    config = RunConfig.from_file(RunFolder.open(run).config)
+    # Nothing is built from it here, so nothing that it names is run.
+    config = RunConfig.from_file(RunFolder.open(run).config, allow_code=True)
     weights = config.network.weights_in_words()
     if config.threshold.theta_inf is None:
         return f"{weights}, θ = {of_output(config.threshold.theta_0):g}"

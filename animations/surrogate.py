@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from animations.overview import SnapshotFrames, layer_title
 from animations.style import GREY, ORANGE, colour
 from bsnn_tha.equations.surrogate import SURROGATES, Surrogate
+from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.observe.recording import SnapshotLayer
 
 
@@ -34,6 +35,11 @@ class SurrogatePanel:
         self.snapshots, self.layer = snapshots, layer
         probe = snapshots.probe
         settings = probe.layers[layer - 1]
+        if probe.surrogate not in SURROGATES:
+            raise InvalidValueError(
+                f"the surrogate of this run is code of its own, {probe.surrogate!r}, which films "
+                f"do not run; this view draws {', '.join(SURROGATES)}"
+            )
         self._surrogate: Surrogate = SURROGATES[probe.surrogate](slope=settings.slope)
         self._clamped = probe.surrogate_centre == "clamped"
         self._theta_0 = settings.theta_0

@@ -59,7 +59,8 @@ def best_config(opened: OpenStudy) -> RunConfig:
     trials = best_trials(opened)
     if not trials:
         raise StudyError(f"study {opened.study.study_name!r} has no complete trial yet")
-    return RunConfig.from_toml(trials[0].user_attrs["config"]).with_changes(
+    # Read only: to train it may need to be allowed.
+    return RunConfig.from_toml(trials[0].user_attrs["config"], allow_code=True).with_changes(
         {"source": f"study {opened.study.study_name}, trial {trials[0].number}"}
     )
 
@@ -124,7 +125,7 @@ def _check_own(opened: OpenStudy, folder: Path) -> None:
     try:
         there = json.loads((folder / _IDENTITY).read_text(encoding="utf-8"))
     except FileNotFoundError:  # of a version that wrote none: the name has to do
-        source = RunConfig.from_file(folder / "best.toml").source
+        source = RunConfig.from_file(folder / "best.toml", allow_code=True).source
         there = own if source.startswith(f"study {own['study']}, trial ") else {}
     except (OSError, ValueError):
         there = {}
@@ -136,13 +137,20 @@ def _check_own(opened: OpenStudy, folder: Path) -> None:
 
 
 def retrain(
-    opened: OpenStudy, folder: Path, seeds: int, epochs: int | None, machine: Machine
+    opened: OpenStudy,
+    folder: Path,
+    seeds: int,
+    epochs: int | None,
+    machine: Machine,
+    allow_code: bool = False,
 ) -> TrialsResult:
     """Train the best configuration from several seeds.
 
-    Seeds start after the study's own, so that none was selected for.
+    Seeds start after the study's own, so that none was selected for. The study may be
+    anyone's: with ``allow_code`` it may name code outside this package.
     """
     config = best_config(opened)
+    config = RunConfig.from_toml(config.to_toml(), config.source, allow_code=allow_code)
     changes: dict[str, Any] = {"training.seed": config.training.seed + 1}
     if epochs is not None:
         changes["training.epochs"] = epochs

@@ -23,22 +23,15 @@ from optuna.pruners import (
     PatientPruner,
     SuccessiveHalvingPruner,
 )
-from optuna.samplers import (
-    BaseSampler,
-    CmaEsSampler,
-    GPSampler,
-    NSGAIISampler,
-    RandomSampler,
-    TPESampler,
-)
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.suggest import did_you_mean
 from studies.errors import StudyError
+from studies.samplers import SAMPLERS
 from studies.storage import shown
 
-SAMPLERS = ("tpe", "multivariate-tpe", "gp", "cma-es", "nsga2", "random")
 PRUNERS = ("halving", "hyperband", "median", "patient", "none")
 OBJECTIVES = {
     "accuracy": "maximize",
@@ -69,7 +62,8 @@ class Plan:
     @property
     def base(self) -> RunConfig:
         """The configuration that trials change."""
-        return RunConfig.from_toml(self.config, "the study's configuration")
+        # Read only: what is trained is the plan of whoever asks for it.
+        return RunConfig.from_toml(self.config, "the study's configuration", allow_code=True)
 
     @property
     def directions(self) -> list[Any]:
@@ -110,8 +104,7 @@ class Method:
     """How a study is searched; may change from one call to the next.
 
     Args:
-        sampler: one of :data:`SAMPLERS`. ``tpe`` has Optuna's defaults, as the
-            paper's studies had.
+        sampler: of :data:`~studies.samplers.SAMPLERS`, or ``module:Class``.
         pruner: one of :data:`PRUNERS`, by validation accuracy after each epoch.
         seed: of the sampler; None draws one.
         worker: which worker this is. Each draws its own numbers, and others
@@ -124,18 +117,14 @@ class Method:
     worker: int = 0
 
     def __post_init__(self) -> None:
-        for what, value, known in (
-            ("sampler", self.sampler, SAMPLERS),
-            ("pruner", self.pruner, PRUNERS),
-        ):
-            if value not in known:
-                raise StudyError(f"unknown {what} {value!r}{did_you_mean(value, known)}")
+        SAMPLERS.check_name(self.sampler)
+        if self.pruner not in PRUNERS:
+            raise StudyError(f"unknown pruner {self.pruner!r}{did_you_mean(self.pruner, PRUNERS)}")
         if self.seed is not None and self.seed < 0:
             raise StudyError(f"a sampler's seed must be at least 0, but got {self.seed}")
 
     def build_sampler(self, begun: int = 0) -> BaseSampler:
-        """Optuna's sampler. TPE takes running trials for bad ones (a constant
-        liar), so that workers do not all try the same; alone it is unchanged.
+        """Optuna's sampler.
 
         Args:
             begun: trials that the study has already.
@@ -147,23 +136,17 @@ class Method:
         if self.seed is not None:
             state = np.random.SeedSequence([self.seed, self.worker, begun]).generate_state(1)
             seed = int(state[0])
-        makers: dict[str, Any] = {
-            "tpe": lambda: TPESampler(seed=seed, constant_liar=True),
-            "multivariate-tpe": lambda: TPESampler(
-                seed=seed, multivariate=True, group=True, constant_liar=True
-            ),
-            "gp": lambda: GPSampler(seed=seed),
-            # Choices are drawn at random beside it, which is no news.
-            "cma-es": lambda: CmaEsSampler(seed=seed, warn_independent_sampling=False),
-            "nsga2": lambda: NSGAIISampler(seed=seed),
-            "random": lambda: RandomSampler(seed=seed),
-        }
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                sampler: BaseSampler = makers[self.sampler]()
+                sampler: BaseSampler = SAMPLERS.make(self.sampler, given={"seed": seed})
         except ImportError as error:
             raise StudyError(f"sampler {self.sampler!r} needs a package: {error}") from None
+        if not isinstance(sampler, BaseSampler):
+            raise StudyError(
+                f"sampler {self.sampler!r} must give an optuna.samplers.BaseSampler, but got "
+                f"{type(sampler).__name__}"
+            )
         return sampler
 
     def build_pruner(self, epochs: int) -> BasePruner:

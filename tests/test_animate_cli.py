@@ -488,6 +488,10 @@ REFUSED = {
         lambda runs: ["run", runs["annealed"], "--iteration=1"],
         "--view training has no use for --iteration",
     ),
+    "view": (
+        lambda runs: ["run", runs["annealed"], "--view=respones"],
+        "unknown view 'respones'; did you mean 'response'? Yours is given as module:Class",
+    ),
     "no_frames": (
         lambda runs: ["run", runs["annealed"], "--frames", "0"],
         "frames must be at least 1, but got 0",
@@ -605,7 +609,7 @@ def test_without_ffmpeg(arguments, runs, animate, tmp_path, monkeypatch):
     assert_refused(result, "need ffmpeg, which is not installed; install it with", tmp_path, {})
 
 
-@pytest.mark.parametrize("pace", ["--pace=fast", "--theme=sepia", "--view=brain", "--frames=many"])
+@pytest.mark.parametrize("pace", ["--pace=fast", "--theme=sepia", "--frames=many"])
 def test_misuse_is_explained(pace, runs, animate, tmp_path):
     status, output, errors = animate("run", runs["annealed"], pace)
     assert (status, output) == (2, "")

@@ -92,6 +92,10 @@ def test_a_preset_builds_its_network_and_loss(dataset, variant):
     assert type(config.build_loss(network)) is LOSSES[config.loss.name]
 
 
+def loss_of(dataset, config):
+    return config.build_loss(config.build_network(INPUT_SHAPES[dataset]))
+
+
 # The papers' tables, typed from PAPERS.md section 1
 
 NETWORK = "16Conv5-AP2-64Conv5-AP2-1024Dense10"
@@ -232,7 +236,7 @@ def test_what_the_static_presets_have_in_common(dataset, variant):
     assert config.network.norm == "per-step"
     assert config.network.weights == ("float" if variant == "flt32" else "binary")
     assert (config.data.num_steps, config.data.batch_size) == (100, 128)
-    assert (config.loss.correct_rate, config.loss.incorrect_rate) == (0.8, 0.2)
+    assert loss_of(dataset, config) == SpikeCountLoss(0.8, 0.2)
     sgd = (dataset, variant) == ("fashion-mnist", "tha")
     assert config.optimizer.name == ("sgd" if sgd else "adam")
     assert config.optimizer.betas == (0.9, 0.999)
@@ -309,11 +313,7 @@ def is_norm(module):
 def test_what_the_temporal_presets_have_in_common(dataset, variant):
     config = load_preset(dataset, variant)
     assert config.network.weights == ("float" if variant == "flt32" else "binary")
-    assert (config.loss.name, config.loss.correct_rate, config.loss.incorrect_rate) == (
-        "spike_count",
-        0.8,
-        0.2,
-    )
+    assert loss_of(dataset, config) == SpikeCountLoss(0.8, 0.2)
     assert (config.optimizer.name, config.optimizer.betas) == ("adam", (0.9, 0.999))
     assert (config.optimizer.schedule, config.optimizer.period) == ("cosine", 10)
     assert config.neuron.surrogate_centre == "clamped"
@@ -391,7 +391,7 @@ def test_temporal_coding_presets_are_table_3(variant):
     assert (optimizer.name, optimizer.lr, optimizer.momentum) == ("sgd", 1e-3, 0.9)
     assert optimizer.schedule == "none"
     assert (config.data.num_steps, config.data.batch_size) == (100, 1)
-    assert (config.loss.name, config.loss.reduction) == ("membrane", "mean")
+    assert loss_of("temporal-coding", config) == MembraneLoss("mean")
     assert config.training.epochs == 1
     assert config.training.record_output
 
@@ -441,7 +441,8 @@ def test_a_configuration_cannot_be_changed_in_place(digits):
         ("thresold.theta_0", "the configuration has no key 'thresold'; did you mean 'threshold'?"),
         ("neuron.beat", "neuron has no key 'beat'; did you mean 'beta'?"),
         ("training.grad_clp", "training has no key 'grad_clp'; did you mean 'grad_clip'?"),
-        ("loss.zzzzzz", "loss has no key 'zzzzzz'; known are beta, correct_rate, "),
+        ("loss.zzzzzz", "loss 'spike_count' has no setting 'zzzzzz'; known are correct_rate, "),
+        ("loss.corect_rate", "loss 'spike_count' has no setting 'corect_rate'; did you mean 'corr"),
     ],
 )
 def test_an_unknown_key_names_the_nearest(digits, key, message):
@@ -484,7 +485,7 @@ def test_weights_are_chosen_by_name(lines, quantizer, words):
 
 def test_weight_bits_need_their_quantizer():
     config = load_preset("digits", "tha").with_changes({"network.weight_bits": 4})
-    with pytest.raises(InvalidValueError, match="^weight_bits is for weights='sawb', but got"):
+    with pytest.raises(InvalidValueError, match="^weights 'binary' has no setting 'weight_bits'"):
         config.build_network((1, 8, 8))
 
 
@@ -505,9 +506,9 @@ WRONG = {
     "data.subset": [0],
     "data.options": [3],
     "network.notation": [3],
-    "network.weights": ["ternary", 3, True],
+    "network.weights": [3, True],
     "network.weight_bits": ["four", 2.5],
-    "network.norm": ["layer", True],
+    "network.norm": [True],
     "network.init": ["zeros"],
     "neuron.beta": ["x", ["x"], {"conv": "x"}],
     "neuron.slope": [math.nan, math.inf, [1.0, math.inf]],
@@ -515,8 +516,7 @@ WRONG = {
     "neuron.reset_mechanism": ["none at all"],
     "threshold.theta_0": ["high", math.nan],
     "threshold.theta_inf": ["x", math.inf, [1.0, math.nan, 2.0]],
-    "loss.name": ["hinge"],
-    "loss.reduction": ["median"],
+    "loss.name": [3],
     "loss.correct_rate": ["x", math.nan],
     "optimizer.name": ["adamw"],
     "optimizer.lr": [0.0, -1e-3, math.inf, math.nan, "fast"],
@@ -682,25 +682,15 @@ def test_every_surrogate_can_be_named(digits, name):
     assert type(network.layers[0].neuron.surrogate) is SURROGATES[name]
 
 
-def test_an_unknown_surrogate_names_the_nearest(digits):
-    config = digits.with_changes({"neuron.surrogate": "fast_sigmod"})
-    with pytest.raises(InvalidValueError) as refusal:
-        config.build_network((1, 8, 8))
-    text = "unknown surrogate 'fast_sigmod'; did you mean 'fast_sigmoid'?"
-    assert one_line(refusal) == text
-
-
-def built_loss(config):
-    return config.build_loss(config.build_network(INPUT_SHAPES["digits"]))
-
-
 def test_the_loss_takes_its_settings(digits):
     rates = {"loss.correct_rate": 0.7, "loss.incorrect_rate": 0.1}
-    assert built_loss(digits.with_changes(rates)) == SpikeCountLoss(0.7, 0.1)
+    assert loss_of("digits", digits.with_changes(rates)) == SpikeCountLoss(0.7, 0.1)
     membrane = {"loss.name": "membrane", "loss.reduction": "sum"}
-    assert built_loss(digits.with_changes(membrane)) == MembraneLoss("sum")
+    assert loss_of("digits", digits.with_changes(membrane)) == MembraneLoss("sum")
     with pytest.raises(InvalidValueError, match="correct_rate"):
-        built_loss(digits.with_changes({"loss.correct_rate": 1.5}))
+        loss_of("digits", digits.with_changes({"loss.correct_rate": 1.5}))
+    with pytest.raises(InvalidValueError, match=r"^loss\.reduction must be 'mean' or 'sum', but g"):
+        digits.with_changes(membrane | {"loss.reduction": "median"})
 
 
 # Names of data sets, variants and options
@@ -728,7 +718,7 @@ def test_an_unknown_data_set_names_the_nearest_or_all(function, known):
     for name, ending in (("mnits", "did you mean 'mnist'?"), ("imagenet", every)):
         with pytest.raises(InvalidValueError) as refusal:
             function(name)
-        assert one_line(refusal) == f"unknown data set {name!r}; {ending}"
+        assert one_line(refusal).startswith(f"unknown data set {name!r}; {ending}")
 
 
 def test_an_unknown_variant_names_what_there_is():

@@ -242,7 +242,7 @@ def test_cross_entropy_equals_the_loop(readout):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"readout": "spikes"}, "readout must be one of spike_rate, mean_membrane"),
+        ({"readout": "spikes"}, "unknown readout .spikes.; did you mean .spike_rate."),
         ({"temperature": 0.0}, "temperature must be above 0, but got temperature=0"),
         ({"temperature": float("nan")}, "temperature must be above 0"),
         ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),

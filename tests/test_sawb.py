@@ -186,7 +186,11 @@ def test_choice_by_name():
 @pytest.mark.parametrize(
     ("weights", "bits", "message"),
     [
-        ("ternary", None, "weights must be 'binary', 'float' or 'sawb', but got weights='ternary'"),
+        (
+            "ternary",
+            None,
+            "unknown weights 'ternary'; did you mean 'binary'? Yours is given as module:Class",
+        ),
         ("sawb", 9, "weight_bits must be a whole number from 2 to 8, but got weight_bits=9"),
         (
             "sawb",
@@ -197,8 +201,7 @@ def test_choice_by_name():
         (
             "float",
             4,
-            "weight_bits is for weights='sawb', but got weight_bits=4 with weights='float'; "
-            "leave it out",
+            "weights 'float' has no setting 'weight_bits'; it takes none",
         ),
     ],
 )

@@ -35,7 +35,7 @@ PER_NEURON = [name for name in ALL if name not in ("fixed", "annealed")]
 
 
 def rule_of(name, shape=(), **settings):
-    return make_rule(name, shape, theta_0=0.7, **{**ALL[name], **settings})
+    return make_rule(name, shape, theta_0=0.7, **ALL[name], rule_options=settings)
 
 
 def test_every_rule_is_tested():
@@ -75,7 +75,7 @@ def test_others_do_not_move_by_themselves(name):
 
 def test_tanh_is_ltmds_equation_8():
     """∂L/∂k = ∂L/∂M sech²(k), M = tanh(k), k = 0.5 at first."""
-    rule = make_rule("tanh", theta_0=math.tanh(0.5), scale=1.0)
+    rule = make_rule("tanh", theta_0=math.tanh(0.5), rule_options={"scale": 1.0})
     assert rule.k.item() == pytest.approx(0.5)
     rule().backward(torch.tensor(3.0))
     assert rule.k.grad.item() == pytest.approx(3.0 / math.cosh(0.5) ** 2)
@@ -85,7 +85,7 @@ def test_tanh_is_ltmds_equation_8():
 
 
 def test_tanh_keeps_its_bound_whatever_the_gradient():
-    rule = make_rule("tanh", theta_0=0.4, scale=1.0)
+    rule = make_rule("tanh", theta_0=0.4, rule_options={"scale": 1.0})
     optimizer = torch.optim.SGD(rule.parameters(), lr=1e3)
     for sign in (-1.0, 1.0):
         for _ in range(5):
@@ -244,7 +244,9 @@ def test_half_precision_leaves_schedules_exact():
 
 
 def test_one_iteration_advances_every_rule():
-    network = SpikingNetwork("4-3", (5,), beta=0.9, rule="learned", theta_0=1.0, minimum=0.5)
+    network = SpikingNetwork(
+        "4-3", (5,), beta=0.9, rule="learned", theta_0=1.0, rule_options={"minimum": 0.5}
+    )
     with torch.no_grad():
         for theta in network.thresholds():
             theta.fill_(0.1)
@@ -296,8 +298,14 @@ REFUSED = {
     "threshold rule 'annealed' needs theta_inf": ("annealed", {"alpha": 0.5}),
     "threshold rule 'fixed' has one threshold per layer": ("fixed", {"shape": (3,)}),
     "theta_0 must be a finite number above 0": ("learned", {"theta_0": 0.0}),
-    "minimum must be above 0 and at most theta_0=1": ("learned", {"minimum": 2.0}),
-    "scale must be greater than theta_0=1, but got scale=1": ("tanh", {"scale": 1.0}),
+    "minimum must be above 0 and at most theta_0=1": (
+        "learned",
+        {"rule_options": {"minimum": 2.0}},
+    ),
+    "scale must be greater than theta_0=1, but got scale=1": (
+        "tanh",
+        {"rule_options": {"scale": 1.0}},
+    ),
     "theta_inf must be greater than theta_0=1": (
         "annealed-learned",
         {"theta_inf": 0.5, "alpha": 0.5},
@@ -351,7 +359,13 @@ def test_a_rule_from_outside_the_package(tmp_path, monkeypatch):
     (tmp_path / "my_rules.py").write_text(documented_rule(), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     network = SpikingNetwork(
-        "4-3", (5,), beta=0.9, rule="my_rules:Rising", per="neuron", theta_0=1.0, period=[2, 4]
+        "4-3",
+        (5,),
+        beta=0.9,
+        rule="my_rules:Rising",
+        per="neuron",
+        theta_0=1.0,
+        rule_options={"period": [2, 4]},
     )
     for _ in range(4):
         anneal(network)

@@ -99,6 +99,7 @@ SOURCES = {
 
 def from_preset(name: str) -> Workload:
     """A network with the settings of its preset, variant ``tha``, at iteration 0."""
+    from bsnn_tha.losses import SpikeCountLoss
     from bsnn_tha.nn.notation import ConvSpec, parse_network
     from bsnn_tha.nn.per_layer import DENSE, kinds_of, per_layer
     from bsnn_tha.presets import load_preset
@@ -106,6 +107,7 @@ def from_preset(name: str) -> Workload:
     source = SOURCES[name]
     config = load_preset(source.preset, "tha")
     network, threshold, neuron = config.network, config.threshold, config.neuron
+    loss = SpikeCountLoss(**config.loss.options)
     if network.weights != "binary" or neuron.reset_mechanism != "subtract" or neuron.learn_beta:
         raise ValueError(f"the peers are configured for other neurons than those of {name}")
     parsed = parse_network(network.notation, source.input_shape)
@@ -153,8 +155,8 @@ def from_preset(name: str) -> Workload:
         slope=neuron.slope,
         lr=config.optimizer.lr,
         betas=config.optimizer.betas,
-        correct_rate=config.loss.correct_rate,
-        incorrect_rate=config.loss.incorrect_rate,
+        correct_rate=loss.correct_rate,
+        incorrect_rate=loss.incorrect_rate,
         settings=network.model_dump() | neuron.model_dump() | threshold.model_dump(),
     )
 

@@ -30,14 +30,6 @@ class Theme(StrEnum):
     DARK = "dark"
 
 
-class View(StrEnum):
-    """What of a run is shown."""
-
-    TRAINING = "training"
-    RESPONSE = "response"
-    SURROGATE = "surrogate"
-
-
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="The extension chooses: .gif, .html, .mp4 or .webm."),
@@ -113,12 +105,13 @@ def temporal_coding(
 def run(
     run: Annotated[Path, typer.Argument(help="Run folder, finished or still training.")],
     view: Annotated[
-        View,
+        str,
         typer.Option(
             help="training: membranes, thresholds, rates over iterations; response: input and "
-            "membranes over time steps; surrogate: the gradient and the membranes it meets."
+            "membranes over time steps; surrogate: the gradient and the membranes it meets; or "
+            "your own as module:function."
         ),
-    ] = View.TRAINING,
+    ] = "training",
     layer: Annotated[
         list[int] | None, typer.Option(help="From 1; repeatable. Default: up to three.")
     ] = None,
@@ -150,22 +143,24 @@ def run(
     bsnn-tha animate run runs/spoken-digits-tha-1 --view response --sample 2 -o word.html
     bsnn-tha animate run runs/mnist-tha-1 --view surrogate --layer 2 --theme dark
     """
-    from animations.runs import surrogate_film, training_film, window_film
+    from animations.views import check_view, draw
     from bsnn_tha.observe.recording import Recording
 
-    given = {"--pace": pace, "--neuron": neuron, "--sample": sample, "--iteration": iteration}
-    _check_options(view, [name for name, value in given.items() if value is not None])
-    sample, pace = sample or 0, pace or Pace.EVEN
-    path = output or run / f"{view}.gif"
+    settings = {"pace": pace, "neurons": neuron, "sample": sample, "iteration": iteration}
+    written = {"neurons": "--neuron"}
+    check_view(
+        view,
+        {
+            name: written.get(name, f"--{name}")
+            for name, value in settings.items()
+            if value is not None
+        },
+    )
+    path = output or run / f"{view.rpartition(':')[2]}.gif"
     _check_film(path, frames, fps, dpi)
     with one_line_at_ctrl_c():
         recording = Recording.open(run)
-        if view is View.RESPONSE:
-            film = window_film(recording, iteration, frames, layer, neuron, sample, theme)
-        elif view is View.SURROGATE:
-            film = surrogate_film(recording, frames, pace, layer, theme)
-        else:
-            film = training_film(recording, frames, pace, layer, neuron, sample, theme)
+        film = draw(view, recording, frames=frames, layers=layer, style=theme, **settings)
         _write(film, path, fps, dpi)
 
 
@@ -200,21 +195,6 @@ def figure(
     check_extension(path)
     with one_line_at_ctrl_c():
         print(f"written to {save_figure(draw_figure(name, runs), path)}")
-
-
-_UNUSED = {
-    View.TRAINING: {"--iteration"},
-    View.RESPONSE: {"--pace"},
-    View.SURROGATE: {"--neuron", "--sample", "--iteration"},
-}
-"""Options that a view has no use for."""
-
-
-def _check_options(view: View, given: list[str]) -> None:
-    from bsnn_tha.errors import InvalidValueError
-
-    if wrong := [name for name in given if name in _UNUSED[view]]:
-        raise InvalidValueError(f"--view {view} has no use for {', '.join(wrong)}; leave it out")
 
 
 def _check_film(path: Path, frames: int, fps: float | None, dpi: int) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bsnn_tha.cli.options import (
+    AllowCode,
     CacheRoot,
     DataRoot,
     Device,
@@ -23,6 +24,7 @@ def evaluate(
     ],
     checkpoint: Annotated[str, typer.Option(help="best, last or a path.")] = "best",
     split: Annotated[str, typer.Option(help="test or validation.")] = "test",
+    allow_code: AllowCode = False,
     data_root: DataRoot = None,
     cache_root: CacheRoot = None,
     device: Device = "auto",
@@ -39,7 +41,7 @@ def evaluate(
     from bsnn_tha.training.evaluation import evaluate as measure
     from bsnn_tha.training.trials import are_trials, evaluate_trials
 
-    options: Any = {"checkpoint": checkpoint, "split": split}
+    options: Any = {"checkpoint": checkpoint, "split": split, "allow_code": allow_code}
     options["machine"] = machine(data_root, cache_root, device, threads)
     with one_line_at_ctrl_c():
         if are_trials(run):

@@ -39,6 +39,14 @@ CacheRoot = Annotated[
         rich_help_panel="Machine",
     ),
 ]
+AllowCode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code",
+        help="Run code outside this package that a configuration names as module:Class. Look "
+        "at it first. Not needed for runs trained here, from this folder.",
+    ),
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option(

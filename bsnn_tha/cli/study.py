@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from bsnn_tha.cli.options import (
+    AllowCode,
     CacheRoot,
     DataRoot,
     Device,
@@ -19,6 +20,7 @@ from bsnn_tha.cli.options import (
     one_line_at_ctrl_c,
     settings,
 )
+from studies.samplers import SAMPLERS
 
 DEFAULT_STORAGE = "runs/studies"
 
@@ -58,7 +60,7 @@ def run(
     storage: Storage = DEFAULT_STORAGE,
     workers: Annotated[int, typer.Option(help="Local worker processes.")] = 1,
     sampler: Annotated[
-        str, typer.Option(help="tpe, multivariate-tpe, gp, cma-es, nsga2 or random.")
+        str, typer.Option(help=f"{', '.join(SAMPLERS)}, or your own as module:Class.")
     ] = "tpe",
     pruner: Annotated[
         str, typer.Option(help="halving, hyperband, median, patient or none.")
@@ -164,6 +166,7 @@ def report_(
     epochs: Annotated[
         int | None, typer.Option(help="Of the retraining. Default: the study's.")
     ] = None,
+    allow_code: AllowCode = False,
     data_root: DataRoot = None,
     cache_root: CacheRoot = None,
     device: Device = "auto",
@@ -188,7 +191,8 @@ def report_(
         print(report.text(opened))
         if retrain is not None:
             here = machine(data_root, cache_root, device, threads)
-            print(show.trials(report.retrain(opened, folder, retrain, epochs, here).summary))
+            trained = report.retrain(opened, folder, retrain, epochs, here, allow_code)
+            print(show.trials(trained.summary))
     print(f"written to {folder}")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bsnn_tha.cli.options import (
+    AllowCode,
     CacheRoot,
     DataRoot,
     Device,
@@ -81,6 +82,7 @@ def train(
         ),
     ] = None,
     set_: Sets = None,
+    allow_code: AllowCode = False,
     output: Annotated[
         Path | None,
         typer.Option(help="Run folder, new or empty. Default: runs/DATASET-VARIANT-N."),
@@ -124,9 +126,9 @@ def train(
                 "a resumed run keeps its configuration: with --resume only --epochs and the "
                 "options of the machine can be given"
             )
-        _resume(resume, epochs, here)
+        _resume(resume, epochs, here, allow_code)
         return
-    configured = _configuration(dataset, variant, config).with_changes(changes)
+    configured = _configuration(dataset, variant, config, allow_code).with_changes(changes)
     with one_line_at_ctrl_c():
         if seeds is None:
             from bsnn_tha.training.run import train as run
@@ -138,17 +140,17 @@ def train(
             _show_trials(train_trials(configured, seeds, output=output, machine=here))
 
 
-def _resume(path: Path, epochs: int | None, machine: Machine) -> None:
+def _resume(path: Path, epochs: int | None, machine: Machine, allow_code: bool) -> None:
     from bsnn_tha.training.run import resume
     from bsnn_tha.training.trials import are_trials, resume_trials
 
     with one_line_at_ctrl_c():
         if not are_trials(path):
-            _show_run(resume(path, epochs=epochs, machine=machine))
+            _show_run(resume(path, epochs=epochs, machine=machine, allow_code=allow_code))
         elif epochs is not None:
             raise InvalidValueError("trials cannot be made longer; resume them without --epochs")
         else:
-            _show_trials(resume_trials(path, machine=machine))
+            _show_trials(resume_trials(path, machine=machine, allow_code=allow_code))
 
 
 def _show_run(result: RunResult) -> None:
@@ -167,9 +169,12 @@ def _show_trials(result: TrialsResult) -> None:
         print(f"written to {result.path}")
 
 
-def _configuration(dataset: str | None, variant: str | None, path: Path | None) -> RunConfig:
+def _configuration(
+    dataset: str | None, variant: str | None, path: Path | None, allow_code: bool
+) -> RunConfig:
     from bsnn_tha.config import RunConfig
     from bsnn_tha.presets import load_preset
+    from bsnn_tha.training.allowed import names_allowed
 
     if path is None:
         return load_preset(dataset or DEFAULT_DATASET, variant or DEFAULT_VARIANT)
@@ -178,4 +183,4 @@ def _configuration(dataset: str | None, variant: str | None, path: Path | None) 
             "give --config or a data set and variant, not both, but got "
             f"--config {path} and {' '.join(filter(None, (dataset, variant)))}"
         )
-    return RunConfig.from_file(path)
+    return RunConfig.from_file(path, allow_code=allow_code or names_allowed(path.parent))

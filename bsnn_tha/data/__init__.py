@@ -1,42 +1,44 @@
-"""Data sets by name.
+"""Data sets by name, or of one's own: ``module:function``.
 
 A loader is a function whose keywords are what a configuration may set for its
-data set; :func:`load_dataset` fills in the ones every run has (``root``,
-``cache``, ``seed``, ``validation``, ``num_steps``) where the loader asks for
-them.
+data set (``data.options``); :func:`load_dataset` fills in the ones every run has
+(``root``, ``cache``, ``seed``, ``validation``, ``num_steps``) where the loader asks
+for them. It returns a :class:`~bsnn_tha.data.dataset.Dataset`.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import operator
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, validate_call
+from pydantic import ConfigDict, ValidationError, validate_call
 
+from bsnn_tha.choices import Axis, parameters
 from bsnn_tha.data.dataset import Dataset
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.suggest import broken_rule, did_you_mean
 
-LOADERS: dict[str, str] = {
-    "digits": "bsnn_tha.data.images:load_digits",
-    "mnist": "bsnn_tha.data.images:load_mnist",
-    "fashion-mnist": "bsnn_tha.data.images:load_fashion_mnist",
-    "cifar10": "bsnn_tha.data.cifar:load_cifar10",
-    "temporal-coding": "bsnn_tha.data.temporal_coding:load_temporal_coding",
-    "dvs-gesture": "bsnn_tha.data.events:DVS_GESTURE.load",
-    "shd": "bsnn_tha.data.events:SHD.load",
-    "nmnist": "bsnn_tha.data.events:NMNIST.load",
-    "dvs-cifar10": "bsnn_tha.data.events:DVS_CIFAR10.load",
-    "n-caltech101": "bsnn_tha.data.events:N_CALTECH101.load",
-    "n-cars": "bsnn_tha.data.events:N_CARS.load",
-    "spoken-digits": "bsnn_tha.data.events:SPOKEN_DIGITS.load",
-    "saccade-digits": "bsnn_tha.data.events:SACCADE_DIGITS.load",
-}
+LOADERS: Axis[Dataset] = Axis(
+    "data set",
+    {
+        "digits": "bsnn_tha.data.images:load_digits",
+        "mnist": "bsnn_tha.data.images:load_mnist",
+        "fashion-mnist": "bsnn_tha.data.images:load_fashion_mnist",
+        "cifar10": "bsnn_tha.data.cifar:load_cifar10",
+        "temporal-coding": "bsnn_tha.data.temporal_coding:load_temporal_coding",
+        "dvs-gesture": "bsnn_tha.data.events:DVS_GESTURE.load",
+        "shd": "bsnn_tha.data.events:SHD.load",
+        "nmnist": "bsnn_tha.data.events:NMNIST.load",
+        "dvs-cifar10": "bsnn_tha.data.events:DVS_CIFAR10.load",
+        "n-caltech101": "bsnn_tha.data.events:N_CALTECH101.load",
+        "n-cars": "bsnn_tha.data.events:N_CARS.load",
+        "spoken-digits": "bsnn_tha.data.events:SPOKEN_DIGITS.load",
+        "saccade-digits": "bsnn_tha.data.events:SACCADE_DIGITS.load",
+    },
+)
 """``module:function`` per data set; imported when used."""
+
+_STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
 def load_dataset(
@@ -52,7 +54,7 @@ def load_dataset(
     """Load a data set by its name on the command line.
 
     Args:
-        name: a key of :data:`LOADERS`.
+        name: of :data:`LOADERS`, or ``module:function``.
         root: folder that holds the data files, for sets that have any.
         cache: folder for what is made from them, for sets that need it.
         seed: of the validation split, or of generated data.
@@ -64,7 +66,7 @@ def load_dataset(
         InvalidValueError: unknown name or option; the message names the nearest.
         DataError: a file is missing, damaged or cannot be downloaded.
     """
-    loader = _loader(name)
+    loader = LOADERS.find(name)
     common = {
         "root": root,
         "cache": cache,
@@ -72,7 +74,7 @@ def load_dataset(
         "validation": validation,
         "num_steps": num_steps,
     }
-    accepted = inspect.signature(loader).parameters
+    accepted = parameters(loader)
     own = [key for key in accepted if key not in common]
     for key in options or {}:
         if key not in own:
@@ -82,17 +84,16 @@ def load_dataset(
     arguments = {key: value for key, value in common.items() if key in accepted}
     try:
         # The loader's annotations are the rules for its options.
-        return validate_call(config={"strict": True})(loader)(**arguments, **(options or {}))
+        loaded = validate_call(config=_STRICT)(loader)(**arguments, **(options or {}))
     except ValidationError as error:
         problem = error.errors()[0]
         key = f"data.options.{problem['loc'][0]}"
         if problem["type"].startswith("missing"):
             raise InvalidValueError(f"{name} needs {key}; add it to the configuration") from None
         raise InvalidValueError(broken_rule(key, problem)) from None
-
-
-def _loader(name: str) -> Callable[..., Dataset]:
-    if name not in LOADERS:
-        raise InvalidValueError(f"unknown data set {name!r}{did_you_mean(name, LOADERS)}")
-    module, _, function = LOADERS[name].partition(":")
-    return operator.attrgetter(function)(importlib.import_module(module))
+    if not isinstance(loaded, Dataset):
+        raise InvalidValueError(
+            f"data set {name!r} must give a bsnn_tha.data.dataset.Dataset, but got "
+            f"{type(loaded).__name__}"
+        )
+    return loaded

@@ -1,31 +1,29 @@
-"""What weights are computed with: a quantizer by its name in a configuration.
+"""What weights are computed with: a quantizer by its name, or one of one's own.
 
 A quantizer maps full-precision (latent) weights to the few values that the
 forward pass sees, and brings the gradient that reaches them:
 
-==========  ==================================================  =========================
-``weights``  values                                             home
-==========  ==================================================  =========================
-``binary``  −1 and +1                                           :mod:`~bsnn_tha.equations.binarize`
-``sawb``    2^bits equally spaced ones, as far as the clip α*   :mod:`~bsnn_tha.equations.sawb`
-``float``   the latent weights themselves: no quantizer
-==========  ==================================================  =========================
+================  ===========================================  =================================
+``weights``       values                                       home
+================  ===========================================  =================================
+``binary``        −1 and +1                                    :mod:`bsnn_tha.equations.binarize`
+``sawb``          2^bits equally spaced ones, as far as the    :mod:`bsnn_tha.equations.sawb`
+                  clip α*
+``float``         the latent weights themselves
+``module:Class``  yours: see :class:`Quantizer`
+================  ===========================================  =================================
 """
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, get_args
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from torch import Tensor
 
+from bsnn_tha.choices import Axis
 from bsnn_tha.equations.binarize import Binary
 from bsnn_tha.equations.sawb import SAWB
-from bsnn_tha.errors import InvalidValueError
-
-Weights = Literal["binary", "float", "sawb"]
-
-SAWB_BITS = 4
-"""As in LT-SNN's Table 4, where nothing else is asked for."""
 
 
 class Quantizer(Protocol):
@@ -41,33 +39,33 @@ class Quantizer(Protocol):
         ...
 
 
-def choose_quantizer(weights: Weights, weight_bits: int | None = None) -> Quantizer | None:
+QUANTIZERS: Axis[Quantizer] = Axis("weights", {"binary": Binary, "sawb": SAWB, "float": None})
+
+
+def choose_quantizer(
+    weights: str | Quantizer,
+    weight_bits: int | None = None,
+    weight_options: Mapping[str, Any] | None = None,
+) -> Quantizer | None:
     """The quantizer of a configuration; None for full precision.
 
     Args:
-        weights: ``"binary"``, ``"float"`` or ``"sawb"``.
-        weight_bits: 2 to 8, for ``"sawb"`` only; 4 if None.
+        weights: a name from the table above, or a quantizer, which is returned.
+        weight_bits: for a quantizer that has ``bits`` to choose.
+        weight_options: its other arguments.
 
     Raises:
-        InvalidValueError: another name, or bits that it cannot have.
+        InvalidValueError: another name, or a setting that it does not have.
 
     Example:
         >>> choose_quantizer("sawb", 2)
         SAWB(bits=2)
         >>> choose_quantizer("binary", 2)
         Traceback (most recent call last):
-        bsnn_tha.errors.InvalidValueError: weight_bits is for weights='sawb', but got \
-weight_bits=2 with weights='binary'; leave it out
+        bsnn_tha.errors.InvalidValueError: weights 'binary' has no setting 'weight_bits'; it takes \
+none
     """
-    if weights not in get_args(Weights):
-        raise InvalidValueError(
-            f"weights must be 'binary', 'float' or 'sawb', but got weights={weights!r}"
-        )
-    if weights == "sawb":
-        return SAWB(SAWB_BITS if weight_bits is None else weight_bits)
+    settings = dict(weight_options or {})
     if weight_bits is not None:
-        raise InvalidValueError(
-            f"weight_bits is for weights='sawb', but got weight_bits={weight_bits} "
-            f"with weights={weights!r}; leave it out"
-        )
-    return Binary() if weights == "binary" else None
+        settings["bits"] = weight_bits
+    return QUANTIZERS.chosen(weights, settings, written={"bits": "weight_bits"})

@@ -109,7 +109,7 @@ class SAWB:
     """SAWB as a quantizer (:mod:`bsnn_tha.equations.quantizers`).
 
     Args:
-        bits: of one weight, 2 to 8.
+        bits: of one weight, 2 to 8; 4 in LT-SNN's Table 4.
 
     Example:
         >>> weight = torch.tensor([-3.0, -1.0, 0.5, 3.0], requires_grad=True)
@@ -121,7 +121,7 @@ class SAWB:
         tensor([0., 1., 1., 0.])
     """
 
-    bits: int
+    bits: int = 4
 
     def __post_init__(self) -> None:
         if self.bits not in COEFFICIENTS:

@@ -15,13 +15,14 @@ picklable as the function it wraps; snnTorch's own are closures and are not.)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bsnn_tha.choices import Axis
 from bsnn_tha.errors import InvalidValueError
 
 Surrogate = Callable[[Tensor, Tensor], Tensor]
@@ -216,12 +217,47 @@ class FromSnnTorch:
         return derivative
 
 
-SURROGATES: dict[str, type] = {
-    "fast_sigmoid": FastSigmoid,
-    "sigmoid": Sigmoid,
-    "arctan": ArcTan,
-    "exponential": Exponential,
-    "rectangle": Rectangle,
-    "triangle": Triangle,
-}
+SURROGATES: Axis[Surrogate] = Axis(
+    "surrogate",
+    {
+        "fast_sigmoid": FastSigmoid,
+        "sigmoid": Sigmoid,
+        "arctan": ArcTan,
+        "exponential": Exponential,
+        "rectangle": Rectangle,
+        "triangle": Triangle,
+    },
+)
 """Shapes by name; each takes ``slope`` and ``scale``."""
+
+
+def choose_surrogate(
+    surrogate: str | Surrogate,
+    slope: float | None = None,
+    surrogate_scale: float | None = None,
+    surrogate_options: Mapping[str, Any] | None = None,
+) -> Surrogate:
+    """The shape that a configuration names.
+
+    Args:
+        surrogate: a name in :data:`SURROGATES`, ``module:Class`` or a class of one's own; or
+            a shape, which is returned.
+        slope, surrogate_scale: k and s, for a shape that has them; its own if None.
+        surrogate_options: other arguments of a shape of one's own.
+
+    Raises:
+        InvalidValueError: another name, or a setting that it does not have.
+
+    Example:
+        >>> choose_surrogate("triangle", slope=2.0)
+        Triangle(slope=2.0, scale=1.0)
+        >>> choose_surrogate(Triangle(), slope=2.0)
+        Traceback (most recent call last):
+        bsnn_tha.errors.InvalidValueError: surrogate Triangle(slope=1.0, scale=1.0) has its own \
+settings; leave out slope
+    """
+    settings = dict(surrogate_options or {})
+    for name, value in (("slope", slope), ("scale", surrogate_scale)):
+        if value is not None:
+            settings[name] = value
+    return SURROGATES.chosen(surrogate, settings, {"scale": "surrogate_scale"})

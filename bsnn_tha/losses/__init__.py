@@ -3,8 +3,24 @@
 The functions take tensors and serve any training loop. The frozen dataclasses
 beside them are what a configuration builds: called with the network's window
 and the targets, each returns a scalar, and says by which scores it classifies.
+
+=================  ==================================  =================================
+``loss.name``      loss                                from
+=================  ==================================  =================================
+``spike_count``    :class:`SpikeCountLoss`             THA, Eq. 30
+``membrane``       :class:`MembraneLoss`               THA, Eq. 29
+``mean_membrane``  :class:`MeanMembraneLoss`           LTMD
+``cross_entropy``  :class:`CrossEntropyLoss`, with a   ours
+                   readout of
+                   :mod:`~bsnn_tha.losses.readouts`
+``tet``            :class:`TemporalEfficientLoss`      LT-SNN, Eq. 12
+``module:Class``   yours: see :class:`Loss`
+=================  ==================================  =================================
+
+The other keys of a configuration's ``[loss]`` are the loss's own arguments.
 """
 
+from bsnn_tha.choices import Axis
 from bsnn_tha.losses.cross_entropy import CrossEntropyLoss
 from bsnn_tha.losses.divergence import symmetric_divergence
 from bsnn_tha.losses.loss import Loss
@@ -14,6 +30,7 @@ from bsnn_tha.losses.spike_count import SpikeCountLoss, spike_count_loss
 from bsnn_tha.losses.temporal_efficient import TemporalEfficientLoss, mean_threshold, tet_loss
 
 __all__ = [
+    "LOSSES",
     "CrossEntropyLoss",
     "Loss",
     "MeanMembraneLoss",
@@ -26,3 +43,15 @@ __all__ = [
     "symmetric_divergence",
     "tet_loss",
 ]
+
+LOSSES: Axis[Loss] = Axis(
+    "loss",
+    {
+        "spike_count": SpikeCountLoss,
+        "membrane": MembraneLoss,
+        "mean_membrane": MeanMembraneLoss,
+        "cross_entropy": CrossEntropyLoss,
+        "tet": TemporalEfficientLoss,
+    },
+)
+"""By name; one that has ``mean_threshold`` among its arguments gets Ω of the network."""

@@ -18,7 +18,8 @@ class CrossEntropyLoss:
     r"""Cross-entropy of softmax(scores / temperature) with the classes.
 
     Args:
-        readout: which scores, a name of :data:`bsnn_tha.losses.readouts.READOUTS`.
+        readout: which scores: a name of :data:`bsnn_tha.losses.readouts.READOUTS`,
+            ``module:function``, or a function of the window.
             The membranes are those of an output layer that does not fire, where
             its threshold is out of reach.
         temperature: τ > 0. Scores of 1-bit weights are sums of many ±1 and need a
@@ -41,15 +42,12 @@ class CrossEntropyLoss:
 
     classifies: ClassVar[bool] = True
 
-    readout: Readout = "mean_membrane"
+    readout: str | Readout = "mean_membrane"
     temperature: float = 1.0
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.readout not in READOUTS:
-            raise InvalidValueError(
-                f"readout must be one of {', '.join(READOUTS)}, but got {self.readout!r}"
-            )
+        READOUTS.find(self.readout)
         if not self.temperature > 0:
             raise InvalidValueError(
                 f"temperature must be above 0, but got temperature={self.temperature:g}"
@@ -72,4 +70,5 @@ class CrossEntropyLoss:
 
     def scores(self, window: NetworkWindow) -> Tensor:
         """What the readout gives, ``[batch, classes]``."""
-        return READOUTS[self.readout](window)
+        scores: Tensor = READOUTS.find(self.readout)(window)
+        return scores

@@ -1,17 +1,21 @@
-"""What is read off the output neurons' window as scores of the classes, ``[batch, classes]``."""
+"""What is read off the output neurons' window as scores of the classes, ``[batch, classes]``.
+
+A readout is a function of the window; one of one's own is named ``module:function``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from bsnn_tha.choices import Axis
 from bsnn_tha.equations.counts import spike_rates
 from bsnn_tha.nn.network import NetworkWindow
 
-Readout = Literal["spike_rate", "mean_membrane", "softmax_membrane"]
+Readout: TypeAlias = Callable[[NetworkWindow], Tensor]
 
 
 def spike_rate(window: NetworkWindow) -> Tensor:
@@ -29,11 +33,15 @@ def softmax_membrane(window: NetworkWindow) -> Tensor:
     return _wide(window.recorded_membranes()).softmax(-1).sum(0)
 
 
-READOUTS: dict[Readout, Callable[[NetworkWindow], Tensor]] = {
-    "spike_rate": spike_rate,
-    "mean_membrane": mean_membrane,
-    "softmax_membrane": softmax_membrane,
-}
+READOUTS: Axis[Readout] = Axis(
+    "readout",
+    {
+        "spike_rate": spike_rate,
+        "mean_membrane": mean_membrane,
+        "softmax_membrane": softmax_membrane,
+    },
+    wanted="a function of the network's window",
+)
 
 
 def _wide(values: Tensor) -> Tensor:

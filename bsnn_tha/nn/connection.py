@@ -6,6 +6,7 @@ None of it has a memory: the time steps of a window are one large batch to it.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from bsnn_tha.equations.quantizers import Quantizer
 from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.sparse_linear import flattened, sparse_linear
-from bsnn_tha.nn.norms.batch_norm import BatchNorm, Norm, make_norm
+from bsnn_tha.nn.norms import NormChoice, make_norm
 from bsnn_tha.nn.notation import ConvSpec, DenseSpec, LayerSpec
 from bsnn_tha.nn.weights.derived import weight_of
 from bsnn_tha.nn.weights.init import WeightInit, check_init, initialise
@@ -30,8 +31,9 @@ class Connection(nn.Module):
         spec: the weights in the papers' notation.
         input_shape: of one sample at one time step.
         quantizer: of the weights; None for full precision.
-        norm: of a convolution's current; ``"none"`` for fully connected layers.
+        norm: of a convolution's current; fully connected layers have none.
         norm_scale: α V_th, for ``norm="tdbn"``.
+        norm_options: the norm's other arguments.
         init: what the weights start from (:mod:`bsnn_tha.nn.weights.init`); in full precision
             ``glorot`` is ``pytorch``.
 
@@ -46,18 +48,19 @@ class Connection(nn.Module):
         input_shape: tuple[int, ...],
         *,
         quantizer: Quantizer | None,
-        norm: Norm,
+        norm: NormChoice,
         norm_scale: float,
+        norm_options: Mapping[str, Any] | None = None,
         init: WeightInit,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.input_shape = input_shape
         self.synapse: nn.Conv2d | nn.Linear
-        self.norm: BatchNorm | None = None
+        self.norm: nn.Module | None = None
         if isinstance(spec, ConvSpec):
             self.synapse = _convolution(spec, input_shape[0], quantizer, init)
-            self.norm = make_norm(norm, spec.channels, norm_scale)
+            self.norm = make_norm(norm, spec.channels, norm_scale, norm_options)
         else:
             self.synapse = _fully_connected(spec, input_shape, quantizer, init)
 

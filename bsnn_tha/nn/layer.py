@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.dropout import SeededDropout
 from bsnn_tha.nn.moderate_dropout import ModerateDropout
 from bsnn_tha.nn.neurons.neuron import WindowNeuron
-from bsnn_tha.nn.norms.batch_norm import Norm
+from bsnn_tha.nn.norms import NormChoice
 from bsnn_tha.nn.notation import LayerPlan, Shortcut
 from bsnn_tha.nn.one_pass import one_pass
 from bsnn_tha.nn.recompute import uncounted
@@ -47,7 +47,7 @@ class SpikingLayer(Connection):
         plan: the layer in the papers' notation, and what it reads.
         neuron: the neurons.
         quantizer: of the weights; None for full precision.
-        norm: of a convolution's current.
+        norm, norm_options: of a convolution's current.
         dropout: probability to drop a fully connected layer's current.
         moderate_dropout: mean probability to drop a fully connected layer's neurons
             (:mod:`bsnn_tha.nn.moderate_dropout`).
@@ -64,7 +64,8 @@ class SpikingLayer(Connection):
         neuron: WindowNeuron,
         *,
         quantizer: Quantizer | None,
-        norm: Norm,
+        norm: NormChoice,
+        norm_options: Mapping[str, Any] | None = None,
         dropout: float,
         moderate_dropout: float,
         init: WeightInit,
@@ -76,6 +77,7 @@ class SpikingLayer(Connection):
             "quantizer": quantizer,
             "norm": norm,
             "norm_scale": scale,
+            "norm_options": norm_options,
             "init": init,
         }
         super().__init__(plan.spec, plan.input_shape, **settings)

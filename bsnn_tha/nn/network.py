@@ -17,20 +17,21 @@ training step: see ``chunk_steps`` of :class:`SpikingNetwork`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from bsnn_tha.equations.lif import LIFWindow
-from bsnn_tha.equations.quantizers import Weights, choose_quantizer
+from bsnn_tha.equations.quantizers import Quantizer, choose_quantizer
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.inputs import signal
+from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.layer import LayerInput, SpikingLayer
-from bsnn_tha.nn.neurons import make_neuron
-from bsnn_tha.nn.norms.batch_norm import BatchNormPerStep, Norm, ThresholdDependentBatchNorm
+from bsnn_tha.nn.neurons import NeuronSettings, make_neuron
+from bsnn_tha.nn.norms import NormChoice
 from bsnn_tha.nn.notation import ConvSpec, LayerPlan, parse_network
-from bsnn_tha.nn.per_layer import DEFAULT, DENSE, OUTPUT, kinds_of, per_layer
+from bsnn_tha.nn.per_layer import DEFAULT, DENSE, OUTPUT, EachLayer, Kinds, kinds_of, per_layer
 from bsnn_tha.nn.recompute import recompute_in_backward
 from bsnn_tha.nn.thresholds import ThresholdRule
 from bsnn_tha.nn.weights.init import WeightInit
@@ -62,19 +63,21 @@ class SpikingNetwork(nn.Module):
             are in :mod:`bsnn_tha.nn.named`.
         input_shape: of one sample at one time step, ``(channels, height,
             width)`` or ``(features,)``.
-        weights: ``"binary"`` (−1 and +1), ``"sawb"`` (a few bits) or ``"float"``;
-            see :mod:`bsnn_tha.equations.quantizers`.
+        weights: ``"binary"`` (−1 and +1), ``"sawb"`` (a few bits), ``"float"`` or a
+            quantizer of one's own; see :mod:`bsnn_tha.equations.quantizers`.
         weight_bits: 2 to 8, for ``weights="sawb"``; 4 if None.
-        norm: batch norm after each convolution, ``"per-step"``, ``"tdbn"`` or
-            ``"none"``; see :mod:`bsnn_tha.nn.norms.batch_norm`.
+        weight_options: other arguments of a quantizer given by name.
+        norm: after each convolution, ``"per-step"``, ``"tdbn"``, ``"none"`` or one of one's
+            own; see :mod:`bsnn_tha.nn.norms`.
+        norm_options: arguments of the norm, e.g. ``momentum``.
         dropout: probability in [0, 1) for fully connected layers; a list has one per
             fully connected layer.
         moderate_dropout: mean probability in [0, 1) to drop a neuron of a hidden fully
             connected layer, the less the higher its potential (LTMD, Eq. 13).
         init: ``"glorot"``, ``"pytorch"`` or ``"kaiming"``; see
             :mod:`bsnn_tha.nn.weights.init`. In full precision ``"glorot"`` is ``"pytorch"``.
-        **neuron: settings of the neurons and of their threshold rule, as
-            :func:`~bsnn_tha.nn.neurons.make_neuron` takes them.
+        **neuron: settings of the neurons and of their threshold rule, listed in
+            :class:`~bsnn_tha.nn.neurons.NeuronSettings`.
 
     ``dropout``, ``init`` and every setting of the neurons is a single value, a list with
     one value per layer, or a table by kind of layer, ``{"default": 0, "dense": 3}``: see
@@ -110,13 +113,15 @@ class SpikingNetwork(nn.Module):
         notation: str,
         input_shape: Sequence[int],
         *,
-        weights: Weights = "binary",
+        weights: str | Quantizer = "binary",
         weight_bits: int | None = None,
-        norm: Norm = "per-step",
-        dropout: float | Sequence[float] | Mapping[str, float] = 0.0,
+        weight_options: Mapping[str, Any] | None = None,
+        norm: NormChoice = "per-step",
+        norm_options: Mapping[str, Any] | None = None,
+        dropout: EachLayer[float] = 0.0,
         moderate_dropout: float = 0.0,
-        init: WeightInit | Sequence[WeightInit] | Mapping[str, WeightInit] = "glorot",
-        **neuron: Any,
+        init: EachLayer[WeightInit] = "glorot",
+        **neuron: Unpack[NeuronSettings],
     ) -> None:
         super().__init__()
         self.notation = notation
@@ -127,13 +132,14 @@ class SpikingNetwork(nn.Module):
         drop = iter(
             per_layer("dropout", dropout, dense, "fully connected layer", (OUTPUT, DENSE, DEFAULT))
         )
-        settings = {name: per_layer(name, value, kinds) for name, value in neuron.items()}
+        settings = {name: _by_layer(name, value, kinds) for name, value in neuron.items()}
         inits = per_layer("init", init, kinds)
-        quantizer = choose_quantizer(weights, weight_bits)
+        quantizer = choose_quantizer(weights, weight_bits, weight_options)
         if not 0 <= moderate_dropout < 1:
             raise InvalidValueError(
                 f"moderate_dropout must be in [0, 1), but got moderate_dropout={moderate_dropout:g}"
             )
+        _check_used(plans, norm, dropout, moderate_dropout)
         self.layers = nn.ModuleList()
         for index, plan in enumerate(plans):
             convolves, hidden = isinstance(plan.spec, ConvSpec), index < len(plans) - 1
@@ -148,6 +154,7 @@ class SpikingNetwork(nn.Module):
                 ),
                 quantizer=quantizer,
                 norm=norm,
+                norm_options=norm_options,
                 dropout=rate,
                 moderate_dropout=moderate_dropout if hidden and not convolves else 0.0,
                 init=inits[index],
@@ -311,8 +318,10 @@ class SpikingNetwork(nn.Module):
         # wrong gradients if changed in place before the backward pass. Running
         # statistics change with every training batch and are not read in it.
         watched: list[Tensor] = [*self.parameters()]
+        connections = [m for m in self.modules() if isinstance(m, Connection)]
+        norms = {module for c in connections if c.norm is not None for module in c.norm.modules()}
         for module in self.modules():
-            if not (isinstance(module, BatchNormPerStep) and module.training):
+            if not (module in norms and module.training):
                 watched += module.buffers(recurse=False)
         return recompute_in_backward(run, input, *membranes, *watched)
 
@@ -326,12 +335,13 @@ class SpikingNetwork(nn.Module):
             )
 
     def _check_statistics(self, chunk_steps: int) -> None:
-        norms = (m for m in self.modules() if isinstance(m, ThresholdDependentBatchNorm))
-        if any(norm.training for norm in norms):
-            raise InvalidValueError(
-                "training with norm='tdbn' needs the whole window, whose statistics it takes, "
-                f"but got chunk_steps={chunk_steps}; leave it out, or choose norm='per-step'"
-            )
+        for module in self.modules():
+            if module.training and getattr(module, "needs_whole_window", False):
+                raise InvalidValueError(
+                    f"training with {type(module).__name__} needs the whole window, whose "
+                    f"statistics it takes, but got chunk_steps={chunk_steps}; leave it out, or "
+                    "choose norm='per-step'"
+                )
 
     def taken(self, input: Tensor, num_steps: int | None) -> Tensor:
         """The input as the first layer reads it (:mod:`bsnn_tha.inputs`).
@@ -356,6 +366,34 @@ class SpikingNetwork(nn.Module):
         if num_steps is None and input.shape[0] == 0:
             raise InvalidValueError("input must have at least one time step, but got none")
         return input
+
+
+def _by_layer(name: str, value: Any, kinds: Sequence[Kinds]) -> list[Any]:
+    """A setting of neurons for each layer; of options, each of them."""
+    if value is None or not name.endswith("_options"):
+        return per_layer(name, value, kinds)
+    columns = {key: per_layer(f"{name}.{key}", each, kinds) for key, each in value.items()}
+    return [{key: column[i] for key, column in columns.items()} for i in range(len(kinds))]
+
+
+def _check_used(
+    plans: Sequence[LayerPlan], norm: NormChoice, dropout: Any, moderate_dropout: float
+) -> None:
+    """Raise where a setting is for layers that the network does not have."""
+    dense = [not isinstance(plan.spec, ConvSpec) for plan in plans]
+    for setting, for_what, used in (
+        (f"norm={norm!r}", "convolutions", norm in ("per-step", "none") or not all(dense)),
+        (f"dropout={dropout!r}", "fully connected layers", not dropout or any(dense)),
+        (
+            f"moderate_dropout={moderate_dropout:g}",
+            "hidden fully connected layers",
+            not moderate_dropout or any(dense[:-1]),
+        ),
+    ):
+        if not used:
+            raise InvalidValueError(
+                f"{setting} is for {for_what}, of which this network has none; leave it out"
+            )
 
 
 def _last_readers(plans: Sequence[LayerPlan]) -> list[int]:

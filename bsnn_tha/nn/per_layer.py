@@ -28,6 +28,9 @@ S = TypeVar("S")
 PerLayer: TypeAlias = T | list[T] | dict[str, T]
 """How a configuration may write a setting of layers."""
 
+EachLayer: TypeAlias = T | Sequence[T] | Mapping[str, T]
+"""How Python may give one."""
+
 OUTPUT, DENSE, CONV, DEFAULT = "output", "dense", "conv", "default"
 
 Kinds = tuple[str, ...]

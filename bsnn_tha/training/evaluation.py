@@ -16,6 +16,7 @@ from bsnn_tha.data.root import cache_root, data_root
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.observe.metrics import Activity
 from bsnn_tha.run_folder import RunFolder
+from bsnn_tha.training.allowed import run_config
 from bsnn_tha.training.callbacks.monitor import ActivityMonitor
 from bsnn_tha.training.checkpoint import load_weights
 from bsnn_tha.training.loaders import evaluation_batches
@@ -32,6 +33,7 @@ def evaluate(
     checkpoint: str | Path = "best",
     split: str = "test",
     machine: Machine = THIS_MACHINE,
+    allow_code: bool = False,
 ) -> dict[str, Any]:
     """Measure a trained network of a run folder. Writes nothing.
 
@@ -40,6 +42,8 @@ def evaluate(
         checkpoint: ``"best"``, ``"last"`` or the path of a checkpoint.
         split: ``"test"`` or ``"validation"``.
         machine: data root, device and threads.
+        allow_code: whether a run that was not trained here may name code outside this
+            package (:mod:`bsnn_tha.training.allowed`).
 
     Returns:
         ``{"loss", "accuracy", "groups", "layers"}`` as in the run's summary.
@@ -49,7 +53,7 @@ def evaluate(
         InvalidValueError: the data set has no such split.
     """
     folder = RunFolder.open(run)
-    config = RunConfig.from_file(folder.config)
+    config = run_config(folder, allow_code)
     machine.make_ready()
     options = machine.trainer_options(together=False)
     dataset = load_data(config, machine)

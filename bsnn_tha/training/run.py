@@ -17,6 +17,7 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.observe.metrics import Activity
 from bsnn_tha.run_folder import RunFolder, replace_atomically
+from bsnn_tha.training.allowed import remember, run_config
 from bsnn_tha.training.callbacks.monitor import Columns, EpochTable
 from bsnn_tha.training.callbacks.output import OutputRecorder
 from bsnn_tha.training.callbacks.progress import progress
@@ -76,7 +77,7 @@ def train(
     """
     session = Session.prepare(config, machine)
     # All that can be refused has been: only now is a file made.
-    name = f"{config.data.name}-{config.variant}"
+    name = f"{config.data.label}-{config.variant}"
     if not machine.leads:
         folder = RunFolder(output or parent)  # never written by this process
     else:
@@ -90,6 +91,7 @@ def resume(
     epochs: int | None = None,
     machine: Machine = THIS_MACHINE,
     verbose: bool = True,
+    allow_code: bool = False,
 ) -> RunResult:
     """Go on with a run that was stopped, from its last finished epoch.
 
@@ -100,6 +102,8 @@ def resume(
         epochs: a new, higher ``training.epochs``.
         machine: data root, devices and threads.
         verbose: show progress.
+        allow_code: whether a run that was not trained here may name code outside this
+            package (:mod:`bsnn_tha.training.allowed`).
 
     Raises:
         RunError: no such run, none of its checkpoints can be read, or another
@@ -107,7 +111,7 @@ def resume(
         InvalidValueError: fewer epochs than the run was configured for.
     """
     folder = RunFolder.open(run)
-    config = RunConfig.from_file(folder.config)
+    config = run_config(folder, allow_code)
     if epochs is not None:
         if epochs < config.training.epochs:
             raise InvalidValueError(
@@ -138,6 +142,7 @@ def _keep(session: Session, folder: RunFolder, checkpoint: Path | None, verbose:
             folder.last.unlink(missing_ok=True)
         with replace_atomically(folder.config) as temporary:
             temporary.write_text(session.config.to_toml(), encoding="utf-8")
+        remember(folder.path, session.config)
         earlier = uses_of_test_set(read_summary(folder))
         summary = _fit(session, folder, checkpoint, verbose)
         if session.dataset.test is not None:

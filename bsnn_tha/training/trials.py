@@ -24,6 +24,7 @@ import tomli_w
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.run_folder import RunFolder, replace_atomically
+from bsnn_tha.training.allowed import names_allowed, remember
 from bsnn_tha.training.callbacks.progress import say
 from bsnn_tha.training.evaluation import evaluate
 from bsnn_tha.training.machine import THIS_MACHINE, Machine
@@ -71,7 +72,7 @@ def train_trials(
     Session.prepare(
         config.with_changes({"training.seed": config.training.seed + count - 1}), machine
     )
-    name = f"{config.data.name}-{config.variant}"
+    name = f"{config.data.label}-{config.variant}"
     if not machine.leads:
         path = output or parent / name  # never written by this process
         return _train_all(path, config, count, machine, verbose)
@@ -79,6 +80,7 @@ def train_trials(
     with replace_atomically(_plan(folder.path)) as temporary:
         plan = {"trials": count, "config": tomllib.loads(config.to_toml())}
         temporary.write_text(tomli_w.dumps(plan), encoding="utf-8")
+    remember(folder.path, config)
     return _train_all(folder.path, config, count, machine, verbose)
 
 
@@ -88,7 +90,11 @@ def are_trials(path: Path) -> bool:
 
 
 def resume_trials(
-    path: Path, *, machine: Machine = THIS_MACHINE, verbose: bool = True
+    path: Path,
+    *,
+    machine: Machine = THIS_MACHINE,
+    verbose: bool = True,
+    allow_code: bool = False,
 ) -> TrialsResult:
     """Go on with trials that were stopped: with the one that was, and those to come.
 
@@ -96,12 +102,14 @@ def resume_trials(
         path: the folder of all trials.
         machine: data root, devices and threads.
         verbose: show progress.
+        allow_code: as for :func:`~bsnn_tha.training.run.resume`.
 
     Raises:
         RunError: the folder is not one of trials.
     """
-    count, config = _read_plan(path)
-    return _train_all(path, config, count, machine, verbose)
+    count, config = _read_plan(path, allow_code)
+    remember(path, config)
+    return _train_all(path, config, count, machine, verbose, allow_code)
 
 
 def evaluate_trials(
@@ -110,12 +118,14 @@ def evaluate_trials(
     checkpoint: str | Path = "best",
     split: str = "test",
     machine: Machine = THIS_MACHINE,
+    allow_code: bool = False,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Measure the network of every trial. Writes nothing.
 
     Args:
         path: the folder of all trials.
-        checkpoint, split, machine: as for :func:`~bsnn_tha.training.evaluation.evaluate`.
+        checkpoint, split, machine, allow_code: as for
+            :func:`~bsnn_tha.training.evaluation.evaluate`.
 
     Returns:
         What :func:`~bsnn_tha.training.evaluation.evaluate` gives for each seed, in their
@@ -124,7 +134,7 @@ def evaluate_trials(
     Raises:
         RunError: the folder is not one of trials, or a trial has no checkpoint.
     """
-    count, config = _read_plan(path)
+    count, config = _read_plan(path, allow_code)
     seeds = range(config.training.seed, config.training.seed + count)
     if missing := [seed for seed in seeds if not RunFolder(_trial(path, seed)).last.exists()]:
         raise RunError(
@@ -132,17 +142,25 @@ def evaluate_trials(
             f"finish its trials with bsnn-tha train --resume {path}"
         )
     results = [
-        evaluate(_trial(path, seed), checkpoint=checkpoint, split=split, machine=machine)
+        evaluate(
+            _trial(path, seed),
+            checkpoint=checkpoint,
+            split=split,
+            machine=machine,
+            allow_code=allow_code,
+        )
         for seed in seeds
     ]
     return results, _accuracies(list(seeds), results)
 
 
-def _read_plan(path: Path) -> tuple[int, RunConfig]:
+def _read_plan(path: Path, allow_code: bool = False) -> tuple[int, RunConfig]:
     """How many trials, and the first one's configuration."""
     try:
         plan = tomllib.loads(_plan(path).read_text(encoding="utf-8-sig"))
-        return int(plan["trials"]), RunConfig.from_dict(plan["config"])
+        count, tables = int(plan["trials"]), plan["config"]
+        allowed = allow_code or names_allowed(path)
+        return count, RunConfig.from_dict(tables, str(_plan(path)), allow_code=allowed)
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{path} is not a folder of trials: {error}") from None
 
@@ -152,7 +170,12 @@ def _trial(path: Path, seed: int) -> Path:
 
 
 def _train_all(
-    path: Path, config: RunConfig, count: int, machine: Machine, verbose: bool
+    path: Path,
+    config: RunConfig,
+    count: int,
+    machine: Machine,
+    verbose: bool,
+    allow_code: bool = False,
 ) -> TrialsResult:
     """Train the trials that are not finished."""
     first = config.training.seed
@@ -161,7 +184,7 @@ def _train_all(
         if verbose and machine.leads:
             say(f"\ntrial {seed - first + 1}/{count}, seed {seed}")
         try:
-            result = _train_one(_trial(path, seed), config, seed, machine, verbose)
+            result = _train_one(_trial(path, seed), config, seed, machine, verbose, allow_code)
         except KeyboardInterrupt:  # which says how that trial alone goes on
             raise KeyboardInterrupt(
                 f"interrupted; go on with this trial and those to come with "
@@ -177,10 +200,15 @@ def _train_all(
 
 
 def _train_one(
-    path: Path, config: RunConfig, seed: int, machine: Machine, verbose: bool
+    path: Path,
+    config: RunConfig,
+    seed: int,
+    machine: Machine,
+    verbose: bool,
+    allow_code: bool,
 ) -> RunResult:
     if RunFolder(path).config.exists():
-        return resume(path, machine=machine, verbose=verbose)
+        return resume(path, machine=machine, verbose=verbose, allow_code=allow_code)
     own = config.with_changes({"training.seed": seed})
     return train(own, output=path, machine=machine, verbose=verbose)
 

@@ -186,7 +186,7 @@ def _forward(
 
 def _loss_weight(config: RunConfig) -> float:
     """What the mean squared error is multiplied by: T where the loss is Eq. 29's sum."""
-    return float(config.data.num_steps) if config.loss.reduction == "sum" else 1.0
+    return float(config.data.num_steps) if config.loss.options["reduction"] == "sum" else 1.0
 
 
 def _learning_rate(config: RunConfig, iteration: int, iterations: int) -> float:

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from bsnn_tha.equations.anneal import check_threshold
 from bsnn_tha.equations.bounds import held_decay
 from bsnn_tha.equations.lif import RESETS, LIFWindow, Reset, fire, integrate
-from bsnn_tha.equations.surrogate import SURROGATES, FromSnnTorch, Surrogate
+from bsnn_tha.equations.surrogate import FromSnnTorch, Surrogate, choose_surrogate
 from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif import BACKENDS, Backend, lif_sequence
 from bsnn_tha.nn.neurons.kept_state import KeepsState
 from bsnn_tha.nn.thresholds import Fixed, Learned, ThresholdRule, as_rule
-from bsnn_tha.suggest import did_you_mean, quoted
+from bsnn_tha.suggest import quoted
 
 SurrogateCentre = Literal["clamped", "moving"]
 Emission = Literal["spikes", "membrane"]
@@ -392,17 +392,4 @@ def _choose_surrogate(
                 f"surrogate={surrogate!r}, slope={slope}, surrogate_scale={scale}"
             )
         return FromSnnTorch(spike_grad)
-    if not isinstance(surrogate, str):
-        if slope is not None or scale is not None:
-            raise InvalidValueError(
-                "a surrogate given as a shape has its own slope and scale, but got "
-                f"slope={slope}, surrogate_scale={scale}"
-            )
-        return surrogate
-    if surrogate not in SURROGATES:
-        raise InvalidValueError(
-            f"unknown surrogate {surrogate!r}{did_you_mean(surrogate, SURROGATES)}"
-        )
-    given = {"slope": slope, "scale": scale}
-    given = {key: value for key, value in given.items() if value is not None}
-    return SURROGATES[surrogate](**given)
+    return choose_surrogate(surrogate, slope, scale)

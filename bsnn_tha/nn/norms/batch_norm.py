@@ -21,7 +21,7 @@ in evaluation, and they are left as they were.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,26 +30,6 @@ from torch.nn import functional as F
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.batch_norm import batch_norm_steps, takes
 from bsnn_tha.nn.recompute import recomputing
-
-Norm = Literal["per-step", "tdbn", "none"]
-
-
-def make_norm(kind: Norm, num_features: int, scale: float) -> BatchNorm | None:
-    """The normalisation that a configuration names; None for none.
-
-    Args:
-        kind: ``"per-step"``, ``"tdbn"`` or ``"none"``.
-        num_features: channels C.
-        scale: α V_th, for ``"tdbn"``.
-
-    Raises:
-        InvalidValueError: there is no such kind.
-    """
-    if kind not in get_args(Norm):
-        raise InvalidValueError(f"norm must be 'per-step', 'tdbn' or 'none', but got norm={kind!r}")
-    if kind == "tdbn":
-        return ThresholdDependentBatchNorm(num_features, scale)
-    return BatchNormPerStep(num_features) if kind == "per-step" else None
 
 
 class BatchNormPerStep(nn.BatchNorm2d):
@@ -73,6 +53,7 @@ class BatchNormPerStep(nn.BatchNorm2d):
         torch.Size([8, 16, 12, 12])
     """
 
+    needs_whole_window: ClassVar[bool] = False
     momentum: float
     running_mean: Tensor
     running_var: Tensor
@@ -188,6 +169,7 @@ class ThresholdDependentBatchNorm(nn.BatchNorm2d):
         0.5
     """
 
+    needs_whole_window: ClassVar[bool] = True
     momentum: float
     running_mean: Tensor
     running_var: Tensor

@@ -13,26 +13,22 @@ name                   rule                                                  pap
 =====================  ====================================================  ==============
 
 ``[threshold] rule = ...`` of a configuration takes these names, and the rule's
-own arguments beside it. How to write one is shown in ``docs/thresholds``.
+own arguments beside it. How to write one is shown in ``docs/extending.md``.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from bsnn_tha.choices import Axis, parameters
 from bsnn_tha.equations.anneal import check_threshold
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.thresholds.annealed import Annealed
 from bsnn_tha.nn.thresholds.learned import AnnealedLearned, Learned, Tanh
 from bsnn_tha.nn.thresholds.rule import Fixed, ThresholdRule
-from bsnn_tha.suggest import did_you_mean
 
 __all__ = [
     "RULES",
@@ -40,20 +36,31 @@ __all__ = [
     "AnnealedLearned",
     "Fixed",
     "Learned",
+    "RuleChoice",
     "Tanh",
     "ThresholdRule",
     "as_rule",
-    "find_rule",
     "make_rule",
 ]
 
-RULES: dict[str, type[ThresholdRule]] = {
-    "fixed": Fixed,
-    "annealed": Annealed,
-    "learned": Learned,
-    "tanh": Tanh,
-    "annealed-learned": AnnealedLearned,
-}
+RuleChoice = str | Callable[..., ThresholdRule]
+"""A name of the table above, or what makes a rule from its arguments: a class or a function."""
+
+RULES: Axis[ThresholdRule] = Axis(
+    "threshold rule",
+    {
+        "fixed": Fixed,
+        "annealed": Annealed,
+        "learned": Learned,
+        "tanh": Tanh,
+        "annealed-learned": AnnealedLearned,
+    },
+    # A function may make one as well.
+    fits=lambda found: (
+        issubclass(found, ThresholdRule) if isinstance(found, type) else callable(found)
+    ),
+    wanted="a class derived from bsnn_tha.ThresholdRule",
+)
 
 
 def as_rule(threshold: ThresholdRule | float | Tensor, learn: bool = False) -> ThresholdRule:
@@ -83,14 +90,26 @@ def as_rule(threshold: ThresholdRule | float | Tensor, learn: bool = False) -> T
     return threshold
 
 
-def make_rule(name: str | None, shape: Sequence[int] = (), **settings: Any) -> ThresholdRule:
+def make_rule(
+    rule: RuleChoice | None,
+    shape: Sequence[int] = (),
+    *,
+    theta_0: float | None = None,
+    theta_inf: float | None = None,
+    alpha: float | None = None,
+    rule_options: Mapping[str, Any] | None = None,
+) -> ThresholdRule:
     """A rule from its name and arguments, as a configuration gives them.
 
     Args:
-        name: of :data:`RULES`, or ``module:Class``. None is ``annealed`` if
+        rule: of :data:`RULES`, or ``module:Class``, or a class. None is ``annealed`` if
             ``theta_inf`` or ``alpha`` is given, else ``fixed``.
         shape: of the neurons for one threshold each, ``()`` for a shared one.
-        **settings: the rule's arguments; those that are None count as left out.
+        theta_0: initial threshold θ0.
+        theta_inf, alpha: final threshold θ∞ and α, for a rule with a schedule.
+        rule_options: other arguments of the rule, e.g. ``minimum`` of ``learned``.
+
+    Arguments that are None count as left out.
 
     Raises:
         InvalidValueError: no such rule, an argument it does not have or
@@ -100,64 +119,19 @@ def make_rule(name: str | None, shape: Sequence[int] = (), **settings: Any) -> T
     Example:
         >>> make_rule("learned", shape=(2,), theta_0=1.0)().shape
         torch.Size([2])
-        >>> make_rule("learned", theta_0=1.0, minimal=0.5)
+        >>> make_rule("learned", theta_0=1.0, rule_options={"minimal": 0.5})
         Traceback (most recent call last):
         bsnn_tha.errors.InvalidValueError: threshold rule 'learned' has no setting 'minimal'; did \
 you mean 'minimum'?
     """
+    settings = {"theta_0": theta_0, "theta_inf": theta_inf, "alpha": alpha, **(rule_options or {})}
     settings = {key: value for key, value in settings.items() if value is not None}
-    if name is None:
-        name = "annealed" if {"theta_inf", "alpha"} & settings.keys() else "fixed"
-    rule = find_rule(name)
-    parameters = dict(inspect.signature(rule).parameters)
-    per_neuron = parameters.pop("shape", None) is not None
-    if shape:
-        if not per_neuron:
-            raise InvalidValueError(
-                f"threshold rule {name!r} has one threshold per layer; "
-                "leave out threshold.per or choose another rule"
-            )
-        settings["shape"] = tuple(shape)
-    for key in settings:
-        if key != "shape" and key not in parameters:
-            raise InvalidValueError(
-                f"threshold rule {name!r} has no setting {key!r}{did_you_mean(key, parameters)}"
-            )
-    for key, parameter in parameters.items():
-        if parameter.default is parameter.empty and key not in settings:
-            raise InvalidValueError(f"threshold rule {name!r} needs {key}; set threshold.{key}")
-    return rule(**settings)
-
-
-def find_rule(name: str) -> type[ThresholdRule]:
-    """The class a name stands for.
-
-    Args:
-        name: of :data:`RULES`, or ``module:Class`` of a module that can be
-            imported, from the working directory among others.
-
-    Raises:
-        InvalidValueError: nothing of that name, or it is no threshold rule.
-    """
-    if ":" not in name:
-        if name not in RULES:
-            raise InvalidValueError(
-                f"unknown threshold rule {name!r}{did_you_mean(name, RULES)}; "
-                "yours is given as module:Class"
-            )
-        return RULES[name]
-    module, _, attribute = name.partition(":")
-    # As `python -m` does and an installed command does not.
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-    try:
-        rule = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InvalidValueError(f"threshold rule {name!r} cannot be imported: {error}") from None
-    if not (isinstance(rule, type) and issubclass(rule, ThresholdRule)):
+    if rule is None:
+        rule = "annealed" if {"theta_inf", "alpha"} & settings.keys() else "fixed"
+    if shape and "shape" not in parameters(RULES.find(rule)):
         raise InvalidValueError(
-            f"threshold rule {name!r} must be a class derived from bsnn_tha.ThresholdRule, "
-            f"but got {rule!r}"
+            f"threshold rule {rule!r} has one threshold per layer; "
+            "leave out threshold.per or choose another rule"
         )
-    return rule
+    made: ThresholdRule = RULES.make(rule, settings, given={"shape": tuple(shape)})
+    return made

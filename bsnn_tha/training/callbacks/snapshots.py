@@ -178,7 +178,8 @@ class Snapshots(Callback):
     def _probe(self, probe: ProbeSamples, module: SpikingModule) -> dict[str, Any]:
         """Content of ``probe.npz``, but for the plan."""
         layers, neuron, data = spiking_layers(module), module.config.neuron, self.dataset
-        slopes = neuron.slope if isinstance(neuron.slope, list) else [neuron.slope] * len(layers)
+        # A surrogate of one's own may have none.
+        slopes = [getattr(layer.neuron.surrogate, "slope", np.nan) for layer in layers]
         arrays: dict[str, Any] = {
             "inputs": _compact(probe.inputs.numpy(), data.static),
             "static": data.static,

@@ -1,0 +1,48 @@
+"""How a study chooses what to try next: Optuna's samplers by name, or one of one's own.
+
+Each is imported when it is used, by a function of the seed: ``module:Class`` of one's own is an
+``optuna.samplers.BaseSampler`` that gets ``seed`` if it takes one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bsnn_tha.choices import Axis
+
+SAMPLERS: Axis[Any] = Axis(
+    "sampler",
+    {
+        "tpe": "studies.samplers:tpe",
+        "multivariate-tpe": "studies.samplers:multivariate_tpe",
+        "gp": "optuna.samplers:GPSampler",
+        "cma-es": "studies.samplers:cma_es",
+        "nsga2": "optuna.samplers:NSGAIISampler",
+        "random": "optuna.samplers:RandomSampler",
+    },
+)
+
+
+def tpe(seed: int | None) -> Any:
+    """Optuna's defaults, as the paper's studies had.
+
+    It takes running trials for bad ones (a constant liar), so that workers do not all try the
+    same; alone it is unchanged.
+    """
+    from optuna.samplers import TPESampler
+
+    return TPESampler(seed=seed, constant_liar=True)
+
+
+def multivariate_tpe(seed: int | None) -> Any:
+    """As :func:`tpe`, for parameters that depend on each other."""
+    from optuna.samplers import TPESampler
+
+    return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
+def cma_es(seed: int | None) -> Any:
+    """CMA-ES; choices are drawn at random beside it, which is no news."""
+    from optuna.samplers import CmaEsSampler
+
+    return CmaEsSampler(seed=seed, warn_independent_sampling=False)
