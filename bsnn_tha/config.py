@@ -27,6 +27,7 @@ from bsnn_tha.equations.quantizers import QUANTIZERS, Quantizer, choose_quantize
 from bsnn_tha.equations.surrogate import SURROGATES
 from bsnn_tha.equations.threshold_gradient import Window
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.functional.routes import Route
 from bsnn_tha.losses import LOSSES, Loss, mean_threshold
 from bsnn_tha.losses.readouts import READOUTS
 from bsnn_tha.nn.network import SpikingNetwork
@@ -101,6 +102,7 @@ class NetworkSection(Section):
     dropout: PerLayer[float] = 0.0
     moderate_dropout: float = 0.0
     init: PerLayer[WeightInit] = "glorot"
+    route: Route = "auto"
 
     def quantizer(self) -> Quantizer | None:
         """What the weights are computed with; None for full precision."""

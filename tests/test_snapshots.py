@@ -133,8 +133,10 @@ def test_training_is_the_same_to_the_last_bit(changes, tmp_path):
     assert len(Recording.open(watched.path)) >= 6  # every iteration
 
 
-def test_training_on_events_is_the_same_to_the_last_bit(events, tmp_path):
+@pytest.mark.parametrize("notation", ["6-20", "700Dense1000Dense20"])
+def test_training_on_events_is_the_same_to_the_last_bit(notation, events, tmp_path):
     machine, config = events
+    config = config.with_changes({"network.notation": notation})
     watched, plain = (
         run(config.with_changes({"snapshots.count": count}), tmp_path / f"{count}", **machine)
         for count in (100, 0)

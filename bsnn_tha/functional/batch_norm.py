@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bsnn_tha.functional.transforms import transformed
+from bsnn_tha.functional.routes import note, plain
 
 
 def takes(window: Tensor) -> bool:
@@ -30,7 +30,7 @@ def takes(window: Tensor) -> bool:
         window.device.type == "cpu"
         and window.dtype in (torch.float32, torch.float64, torch.bfloat16)
         and type(window) is Tensor
-        and not transformed()
+        and not plain()
         and window.shape[1] * window.shape[3] * window.shape[4] > 1
         and _compiled_loops() is not None
     )
@@ -58,6 +58,7 @@ def batch_norm_steps(
         >>> bool(result[0, :, 0].mean().abs() < 1e-5)
         True
     """
+    note("batch_norm_steps")
     steps, batch, channels, height, width = input.shape
     rows = input.permute(0, 1, 3, 4, 2).reshape(steps, -1, channels)
     output, mean, variance = _batch_norm(rows, weight, bias, eps)

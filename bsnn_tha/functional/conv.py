@@ -16,6 +16,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsnn_tha.functional.routes import note, plain
 from bsnn_tha.functional.sparse_conv import sparse_conv2d
 from bsnn_tha.functional.spike_conv import spike_conv2d
 
@@ -47,6 +48,10 @@ def conv_avg_pool2d(
         >>> torch.equal(conv_avg_pool2d(spikes, signs, 2), two_steps)
         True
     """
+    if plain():
+        note("conv2d")
+        unpooled = F.conv2d(input, weight, padding=padding, groups=groups)
+        return unpooled if pool == 1 else F.avg_pool2d(unpooled, pool)
     maps = sparse_conv2d(input, weight, pool, padding) if groups == 1 else None
     if maps is not None:
         return maps
@@ -61,5 +66,6 @@ def _conv2d(
     input: Tensor, weight: Tensor, stride: int, scale: int, padding: int, groups: int
 ) -> Tensor:
     if padding or groups > 1:
+        note("conv2d")
         return F.conv2d(input, weight, stride=stride, padding=padding, groups=groups)
     return spike_conv2d(input, weight, stride=stride, scale=scale)

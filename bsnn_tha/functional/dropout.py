@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsnn_tha.equations.dropout import kept
+from bsnn_tha.functional.routes import plain
 from bsnn_tha.functional.transforms import transformed
 
 
@@ -57,7 +58,17 @@ def dropout(input: Tensor, probability: float, seed: Tensor | None = None) -> Te
     own = input.device.type == "cpu" and input.dtype != torch.float16 and not transformed()
     if not own or not 0 < probability < 1:
         return F.dropout(input, probability)
-    return _drop(input, probability, draw_seed() if seed is None else seed)
+    seed = draw_seed() if seed is None else seed
+    return _masked(input, probability, seed) if plain() else _drop(input, probability, seed)
+
+
+def _masked(input: Tensor, probability: float, seed: Tensor) -> Tensor:
+    """The same in tensor operations."""
+    # As nn.Dropout rounds: the mask is divided first.
+    columns = input.shape[-1] if input.dim() else 1
+    mask = kept(input.numel() // max(columns, 1), columns, probability, int(seed))
+    wide = torch.float64 if input.dtype == torch.float64 else torch.float32
+    return (mask.to(wide).div_(1 - probability).view(input.shape) * input).to(input.dtype)
 
 
 @torch.library.custom_op("bsnn_tha::dropout", mutates_args=())
@@ -65,11 +76,7 @@ def _drop(input: Tensor, probability: float, seed: Tensor) -> Tensor:
     masks = _compiled_masks()
     if masks is not None:
         return masks.drop(input, probability, int(seed))
-    # As nn.Dropout rounds: the mask is divided first.
-    columns = input.shape[-1] if input.dim() else 1
-    mask = kept(input.numel() // max(columns, 1), columns, probability, int(seed))
-    wide = torch.float64 if input.dtype == torch.float64 else torch.float32
-    return (mask.to(wide).div_(1 - probability).view(input.shape) * input).to(input.dtype)
+    return _masked(input, probability, seed)
 
 
 @_drop.register_fake

@@ -34,6 +34,7 @@ from bsnn_tha.equations.surrogate import Surrogate
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif_operator import BACKENDS, Backend, LIFScan, described, lif
+from bsnn_tha.functional.routes import note, plain
 from bsnn_tha.functional.transforms import transformed
 from bsnn_tha.inputs import signal
 
@@ -124,12 +125,13 @@ def lif_sequence(
         raise InvalidValueError(
             f"backend must be one of {', '.join(BACKENDS)}, but got {backend!r}"
         )
-    if transformed():
-        if backend not in ("auto", "reference"):
+    if plain():
+        if transformed() and backend not in ("auto", "reference"):
             raise InvalidValueError(
                 f"backend={backend!r} takes no part in torch.func's transforms; choose "
                 "'auto' or 'reference'"
             )
+        note("lif_sequence_reference")
         window = lif_sequence_reference(
             current, beta, threshold, centre, surrogate, reset, membrane, threshold_gradient
         )

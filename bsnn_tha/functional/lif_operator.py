@@ -33,6 +33,7 @@ from bsnn_tha.equations.lif import Reset
 from bsnn_tha.equations.surrogate import SURROGATES, Surrogate
 from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.functional.routes import note
 from bsnn_tha.kernels import lif_tensors
 
 logger = logging.getLogger(__name__)
@@ -352,6 +353,7 @@ def _forward(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     scans = choose(backend, current)
+    note(scans.__name__.removeprefix("bsnn_tha.kernels."))
     order = time_first(memory_order(current))
     spikes, membranes, last = scans.forward(current, start, beta, threshold, reset, order, keep)
     # An operator's results share no memory, and lie as its fake version says.

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from bsnn_tha.functional import spike_conv
 from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.lif_operator import memory_order
-from bsnn_tha.functional.transforms import transformed
+from bsnn_tha.functional.routes import Refused, note, plain
 
 # Share of inputs that spike up to which it is faster than convolutions, both ways together.
 _SPARSE = 0.15
@@ -50,55 +50,63 @@ class Listed(NamedTuple):
     """Lists of spikes."""
 
 
-def listed(input: Tensor, weight: Tensor, pool: int, padding: int) -> Listed | None:
-    """What the loops read of a sparse convolution.
+def listed(
+    input: Tensor, weight: Tensor, pool: int, padding: int, must_pay: bool = True
+) -> Listed | Refused:
+    """What the loops read of a sparse convolution, or why convolutions are the way.
 
     Args:
         input: ``[time, batch, in, height, width]`` in any order of memory.
         weight: ``[out, in, k, k]``.
         pool, padding: as in :func:`~bsnn_tha.functional.conv.conv_avg_pool2d`.
-
-    Returns:
-        None where convolutions are the way: an input with other values or too many spikes,
-        weights that are no whole numbers, pooling by other than powers of two, gradients that
-        the library is faster at, other dtypes, a GPU, no numba, too little to do, or while a
-        network is compiled.
+        must_pay: refuse what is too little to do, has too many spikes, or has gradients that
+            the library is faster at.
     """
-    if (
-        not may_pay(input, *weight.shape[::2])
-        or any(its.device.type != "cpu" for its in (input, weight))
-        or any(type(its) not in (Tensor, torch.nn.Parameter) for its in (input, weight))
-        or weight.dtype not in (torch.float32, torch.float64)
-        or pool & (pool - 1)
-    ):
-        return None
+    given = input, weight
+    outputs, _, kernel, _ = weight.shape
+    if obstacle := _obstacle(input, outputs, kernel, must_pay):
+        return obstacle
+    if any(its.device.type != "cpu" for its in given):
+        return Refused("it needs tensors on the CPU")
+    if any(type(its) not in (Tensor, torch.nn.Parameter) for its in given):
+        return Refused("it needs plain tensors")
+    if weight.dtype not in (torch.float32, torch.float64):
+        return Refused("it needs weights in float32 or float64")
+    if pool & (pool - 1):
+        return Refused("it pools by other than a power of two")
     loops = _compiled_loops()
     if loops is None:
-        return None
+        return Refused("numba does not work here")
     geometry = loops.Geometry(*input.shape[2:], *weight.shape[::2], pool, padding)
-    if torch.is_grad_enabled() and not _pays_backward(input, weight, geometry):
-        return None
+    if must_pay and torch.is_grad_enabled() and not _pays_backward(input, weight, geometry):
+        return Refused("the library is faster at its gradients")
     weights = loops.weights_of(weight, geometry) if geometry.fits() else None
     if weights is None:
-        return None
+        return Refused("its weights are no small whole numbers")
     # Each step's channels, rows and columns as they lie in memory, which is not copied.
     order = [dim - 2 for dim in memory_order(input) if dim > 1]
     lying = input.detach().permute(0, 1, *(dim + 2 for dim in order)).flatten(2)
-    events = loops.listed(lying, weights, int(_SPARSE * input.numel()))
+    share = _SPARSE if must_pay else 1.0
+    events = loops.listed(lying, weights, int(share * input.numel()))
     if events is None:
-        return None
+        return Refused("its input is not few whole numbers")
     return Listed(loops, geometry, loops.Taps.of(geometry, tuple(order)), weights.values, events)
 
 
 def may_pay(input: Tensor, outputs: int, kernel: int) -> bool:
-    """False where :func:`listed` returns None whatever the values."""
-    return (
-        input.dtype in (torch.float32, torch.float64, torch.bfloat16)
-        and input.numel() * outputs * kernel**2 >= _SMALL
-        # What is decided here depends on values, which compilers and transforms do not see.
-        and not torch.compiler.is_compiling()
-        and not transformed()
-    )
+    """False where :func:`listed` refuses whatever the values."""
+    return _obstacle(input, outputs, kernel, must_pay=True) is None
+
+
+def _obstacle(input: Tensor, outputs: int, kernel: int, must_pay: bool) -> Refused | None:
+    if input.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        return Refused("it needs an input in float32, float64 or bfloat16")
+    # What is decided here depends on values, which compilers and transforms do not see.
+    if torch.compiler.is_compiling() or plain():
+        return Refused("something is at work that takes PyTorch's own operations only")
+    if must_pay and input.numel() * outputs * kernel**2 < _SMALL:
+        return Refused("it is too little to do")
+    return None
 
 
 def _pays_backward(input: Tensor, weight: Tensor, geometry: Any) -> bool:
@@ -128,7 +136,10 @@ def sparse_conv2d(input: Tensor, weight: Tensor, pool: int = 1, padding: int = 0
         True
     """
     found = listed(input.unsqueeze(0), weight, pool, padding)
-    return None if found is None else SparseConv.apply(input, weight, found, result_dtype(weight))
+    if isinstance(found, Refused):
+        return None
+    note("sparse_conv")
+    return SparseConv.apply(input, weight, found, result_dtype(weight))
 
 
 class SparseConv(Function):

@@ -23,6 +23,7 @@ from torch.autograd.function import once_differentiable
 from bsnn_tha.equations.lif import LIFWindow, Reset
 from bsnn_tha.equations.surrogate import Surrogate
 from bsnn_tha.functional.autocast import result_dtype
+from bsnn_tha.functional.routes import Refused, note
 from bsnn_tha.functional.sparse_conv import Listed, input_gradient, listed
 from bsnn_tha.kernels.curves import Curve, curve_of, differentiates
 
@@ -64,24 +65,46 @@ def sparse_conv_lif(
         >>> sparse_conv_lif(0.5 * spikes, weight, one, one, one, FastSigmoid()) is None
         True
     """
+    window = attempt(
+        input, weight, beta, threshold, centre, surrogate, reset, membrane, pool, padding
+    )
+    return None if isinstance(window, Refused) else window
+
+
+def attempt(
+    input: Tensor,
+    weight: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    centre: Tensor,
+    surrogate: Surrogate,
+    reset: Reset = "subtract",
+    membrane: Tensor | None = None,
+    pool: int = 1,
+    padding: int = 0,
+    must_pay: bool = True,
+) -> LIFWindow | Refused:
+    """:func:`sparse_conv_lif`, or why not; unless it ``must_pay``, however small or dense it is."""
     constants = beta, threshold, centre
     given = [tensor for tensor in (membrane, *constants) if tensor is not None]
-    if (
-        any(tensor.device.type != "cpu" for tensor in given)
-        or any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in given)
-        or any(tensor.numel() != 1 for tensor in constants)
-        or beta.requires_grad
-        or threshold.requires_grad
-        or not differentiates(surrogate)
-    ):
-        return None
-    found = listed(input, weight, pool, padding)
-    if found is None:
-        return None
+    if any(tensor.device.type != "cpu" for tensor in given):
+        return Refused("it needs tensors on the CPU")
+    if any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in given):
+        return Refused("it needs plain tensors")
+    if any(tensor.numel() != 1 for tensor in constants):
+        return Refused("β, θ and the centre must be one number")
+    if beta.requires_grad or threshold.requires_grad:
+        return Refused("β or θ is learned")
+    if not differentiates(surrogate):
+        return Refused("its surrogate is not compiled")
+    found = listed(input, weight, pool, padding, must_pay)
+    if isinstance(found, Refused):
+        return found
     geometry = found.geometry
     if membrane is None:
         shape = input.shape[1], geometry.rows, geometry.columns, geometry.outputs
         membrane = weight.new_zeros(shape).permute(0, 3, 1, 2)
+    note("sparse_conv_lif")
     layer = _loops().Layer(geometry, found.taps, *(float(its) for its in constants), reset)
     spikes, last = SparseConvLIF.apply(
         input, weight, membrane.to(weight.dtype), found, layer, curve_of(surrogate),

@@ -30,7 +30,7 @@ from bsnn_tha.equations.surrogate import ArcTan, FastSigmoid, Surrogate
 from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.dropout import draw_seed
 from bsnn_tha.functional.lif_operator import described
-from bsnn_tha.functional.transforms import transformed
+from bsnn_tha.functional.routes import Refused, note, plain
 
 # Share of inputs that spike up to which adding rows up is faster than matrix products.
 _SPARSE = 0.1
@@ -80,32 +80,65 @@ def sparse_lif(
         >>> sparse_lif(0.5 * spikes, weight, None, one, one, one, FastSigmoid()) is None
         True
     """
+    window = attempt(
+        input, weight, bias, beta, threshold, centre, surrogate, reset, membrane, probability, seed
+    )
+    return None if isinstance(window, Refused) else window
+
+
+def attempt(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    beta: Tensor,
+    threshold: Tensor,
+    centre: Tensor,
+    surrogate: Surrogate,
+    reset: Reset = "subtract",
+    membrane: Tensor | None = None,
+    probability: float = 0.0,
+    seed: Tensor | None = None,
+    must_pay: bool = True,
+) -> LIFWindow | Refused:
+    """:func:`sparse_lif`, or why not; unless it ``must_pay``, however small or dense it is."""
     batch, outputs = input.shape[1], len(weight)
     start = input.new_zeros(batch, outputs, dtype=weight.dtype) if membrane is None else membrane
     constants = beta, threshold, centre
     given = [tensor for tensor in (input, weight, bias, start, *constants) if tensor is not None]
+    if obstacle := _obstacle(input, outputs, must_pay):
+        return obstacle
+    if any(tensor.device.type != "cpu" for tensor in given):
+        return Refused("it needs tensors on the CPU")
+    if any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in given):
+        return Refused("it needs plain tensors")
+    if any(tensor.numel() != 1 and tensor.shape != (outputs,) for tensor in constants):
+        return Refused("β, θ and the centre must be one number, or one for each neuron")
+    if beta.requires_grad or threshold.requires_grad:
+        return Refused("β or θ is learned")
+    if weight.dtype not in (torch.float32, torch.float64):
+        return Refused("it needs weights in float32 or float64")
+    # A derived class may compute something else: it has no description.
     if (
-        not may_pay(input, outputs)
-        or any(tensor.device.type != "cpu" for tensor in given)
-        or any(tensor.numel() != 1 and tensor.shape != (outputs,) for tensor in constants)
-        or beta.requires_grad
-        or threshold.requires_grad
-        or weight.dtype not in (torch.float32, torch.float64)
-        or any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in given)
-        or not (isinstance(surrogate, FastSigmoid | ArcTan) and surrogate.scale == 1)
-        or described(surrogate) is None  # a derived class, which may compute something else
-        or not 0 <= probability < 1
+        not isinstance(surrogate, FastSigmoid | ArcTan)
+        or described(surrogate) is None
+        or surrogate.scale != 1
     ):
-        return None
+        return Refused("its surrogate must be fast_sigmoid or arctan, of scale 1")
+    if not 0 <= probability < 1:
+        return Refused("dropout must be in [0, 1)")
     loops = _compiled_loops()
     if loops is None:
-        return None
+        return Refused("numba does not work here")
     signs = loops.signs_of(weight)
-    events = None if signs is None else loops.listed(input, int(_SPARSE * input.numel()))
+    if signs is None:
+        return Refused("its weights are not all ±1 or 0")
+    share = _SPARSE if must_pay else 1.0
+    events = loops.listed(input, int(share * input.numel()))
     if events is None:
-        return None
+        return Refused("its input is not few whole numbers")
     if probability and seed is None:
         seed = draw_seed()
+    note("sparse_lif")
     layer = _Layer(constants, surrogate, reset, probability)
     spikes, last = SparseLIF.apply(
         input, weight, bias, start.to(weight.dtype), layer, signs, events, seed,
@@ -116,14 +149,18 @@ def sparse_lif(
 
 def may_pay(input: Tensor, outputs: int) -> bool:
     """False where :func:`sparse_lif` returns None whatever the input's values and the weights."""
-    return (
-        input.dtype in (torch.float32, torch.float64, torch.bfloat16)
-        and outputs >= _FEWEST_NEURONS
-        and input.numel() * outputs >= _SMALL
-        # What is decided here depends on values, which compilers and transforms do not see.
-        and not torch.compiler.is_compiling()
-        and not transformed()
-    )
+    return _obstacle(input, outputs, must_pay=True) is None
+
+
+def _obstacle(input: Tensor, outputs: int, must_pay: bool) -> Refused | None:
+    if input.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        return Refused("it needs an input in float32, float64 or bfloat16")
+    # What is decided here depends on values, which compilers and transforms do not see.
+    if torch.compiler.is_compiling() or plain():
+        return Refused("something is at work that takes PyTorch's own operations only")
+    if must_pay and (outputs < _FEWEST_NEURONS or input.numel() * outputs < _SMALL):
+        return Refused("it is too little to do")
+    return None
 
 
 class SparseLIF(Function):

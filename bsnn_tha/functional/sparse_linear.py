@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bsnn_tha.functional.transforms import transformed
+from bsnn_tha.functional.routes import note, plain
 
 # Non-zero share up to which skipping zeros is at least 1.5 times as fast, both ways.
 _SPARSE = 0.05
@@ -56,8 +56,9 @@ def sparse_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
         or input.dtype not in (torch.float32, torch.float64)
         or weight.dtype != input.dtype
         or torch.is_autocast_enabled("cpu")
-        or transformed()
+        or plain()
     ):
+        note("linear")
         return F.linear(input, weight, bias)
     return _linear(input, weight, bias)
 
@@ -81,7 +82,7 @@ def flattened(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         >>> torch.allclose(rows @ columns.t(), maps.flatten(1) @ weight.t(), atol=1e-4)
         True
     """
-    if input.dim() != 4 or transformed():
+    if input.dim() != 4 or plain():
         return input.flatten(1), weight
     last = input.is_contiguous(memory_format=torch.channels_last)
     if not last or input.is_contiguous() or len(input) <= len(weight):
@@ -96,6 +97,7 @@ def flattened(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 @torch.library.custom_op("bsnn_tha::sparse_linear", mutates_args=())
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     loops = _loops(input, len(weight))
+    note("linear" if loops is None else "sparse_linear")
     return F.linear(input, weight, bias) if loops is None else loops.forward(input, weight, bias)
 
 

@@ -29,7 +29,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from bsnn_tha.functional.autocast import result_dtype
-from bsnn_tha.functional.transforms import transformed
+from bsnn_tha.functional.routes import note, plain
 from bsnn_tha.kernels.cpu.threads import share
 
 # Multiplications below which the library's own convolution is taken. With two threads it is
@@ -69,7 +69,7 @@ def spike_conv2d(input: Tensor, weight: Tensor, stride: int = 1, scale: int = 1)
     outputs, _, kernel, _ = weight.shape
     if (
         torch.compiler.is_compiling()
-        or transformed()
+        or plain()
         or any(tensor.device.type != "cpu" for tensor in (input, weight))
         or any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in (input, weight))
         or input.dtype not in (torch.float32, torch.bfloat16)
@@ -85,13 +85,15 @@ def spike_conv2d(input: Tensor, weight: Tensor, stride: int = 1, scale: int = 1)
     signs = (weight.detach() * scale).to(torch.int8)
     if maps is None or not torch.equal(signs.float(), weight.detach() * scale):
         return _plain(input, weight, stride)
+    note("spike_conv")
     return SpikeConv.apply(input, weight, maps, signs, stride, scale, result_dtype(input))
 
 
 def _plain(input: Tensor, weight: Tensor, stride: int) -> Tensor:
     """``conv2d``, in the layout that what comes next is fastest in."""
+    note("conv2d")
     maps = F.conv2d(input, weight, stride=stride)
-    if maps.device.type != "cpu" or transformed():
+    if maps.device.type != "cpu" or plain():
         return maps
     return maps.contiguous(memory_format=torch.channels_last)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,15 +12,19 @@ from torch import Tensor, nn
 
 from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.equations.quantizers import Quantizer
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.functional.routes import Refused, Route, noted, running
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.dropout import SeededDropout
 from bsnn_tha.nn.moderate_dropout import ModerateDropout
 from bsnn_tha.nn.neurons.neuron import WindowNeuron
 from bsnn_tha.nn.norms import NormChoice
 from bsnn_tha.nn.notation import LayerPlan, Shortcut
-from bsnn_tha.nn.one_pass import one_pass
-from bsnn_tha.nn.recompute import uncounted
+from bsnn_tha.nn.one_pass import membranes_beside, one_pass
+from bsnn_tha.nn.recompute import recomputing
 from bsnn_tha.nn.weights.init import WeightInit
+
+logger = logging.getLogger(__name__)
 
 
 class LayerInput(NamedTuple):
@@ -52,6 +57,7 @@ class SpikingLayer(Connection):
         moderate_dropout: mean probability to drop a fully connected layer's neurons
             (:mod:`bsnn_tha.nn.moderate_dropout`).
         init: what the weights start from (:mod:`bsnn_tha.nn.weights.init`).
+        route: how windows are computed (:mod:`bsnn_tha.functional.routes`).
 
     Attributes:
         reads: indices of the layers whose spikes it takes; empty for the first.
@@ -69,6 +75,7 @@ class SpikingLayer(Connection):
         dropout: float,
         moderate_dropout: float,
         init: WeightInit,
+        route: Route = "auto",
     ) -> None:
         threshold = neuron.threshold.detach().mean().item()
         # Zheng et al. (2021): two currents that are added share the variance.
@@ -84,14 +91,15 @@ class SpikingLayer(Connection):
         self.output_shape = plan.output_shape
         self.reads = plan.reads
         self.show_membranes = False
-        """Whether forward hooks see the membranes even if nobody records them.
-
-        It changes nothing else: a layer in one pass stays that, and shows membranes that are
-        computed beside it."""
+        """Whether forward hooks see the membranes even if nobody records them. The window itself
+        is computed as it would be otherwise, to the last bit."""
         self.shortcut = _Shortcut(plan.shortcut, settings) if plan.shortcut else None
         self.dropout: nn.Module = SeededDropout(dropout) if dropout else nn.Identity()
         self.moderate_dropout = ModerateDropout(moderate_dropout) if moderate_dropout else None
         self.neuron = neuron
+        self.route: Route = route
+        self.ways: dict[str, list[str]] = {}
+        """Every way that windows were computed, in ``training`` and in ``evaluation``."""
 
     def forward(
         self,
@@ -111,31 +119,55 @@ class SpikingLayer(Connection):
             record: also return the membranes of every step.
             skipped: spikes that the shortcut reads, for a layer that has one.
         """
+        call = input, num_steps, membrane, record, skipped
+        if torch.compiler.is_compiling():
+            return self._window(*call)
+        with running(self.route):
+            window = self._window(*call)
+            if not recomputing():
+                self._take_down(noted())
+        return window
+
+    def _take_down(self, way: str) -> None:
+        mode = "training" if self.training else "evaluation"
+        ways = self.ways.setdefault(mode, [])
+        if way not in ways:
+            ways.append(way)
+            logger.info("the layer of %s neurons in %s: %s", self.output_shape, mode, way)
+
+    def _window(
+        self,
+        input: Tensor,
+        num_steps: int | None,
+        membrane: Tensor | None,
+        record: bool,
+        skipped: Tensor | None,
+    ) -> LIFWindow:
         moderating = self.moderate_dropout is not None and self.training
         record = record or moderating or self.neuron.emits == "membrane"
-        if num_steps is None and not record and self.shortcut is None:
-            before = torch.get_rng_state() if self.show_membranes else None
-            window = one_pass(self, self.dropout, self.neuron, input, membrane)
-            if window is not None and before is not None:
-                return window._replace(membranes=self._watched(input, membrane, before))
-            if window is not None:
-                return window
+        shown = self.show_membranes
+        if self.route in ("auto", "one_pass"):
+            generator = torch.get_rng_state() if shown else None
+            parts = self, self.dropout, self.neuron, input, membrane
+            if num_steps is not None:
+                window: LIFWindow | Refused = Refused("its input is constant")
+            elif record:
+                window = Refused("its membranes are wanted")
+            elif self.shortcut is not None:
+                window = Refused("its neurons have a shortcut")
+            else:
+                window = one_pass(*parts, must_pay=self.route == "auto")
+            if not isinstance(window, Refused):
+                if generator is None:
+                    return window
+                return window._replace(membranes=membranes_beside(*parts, generator))
+            if self.route == "one_pass":
+                raise InvalidValueError(
+                    f"route='one_pass' cannot take the layer {self.spec}: {window}; "
+                    "choose route='auto' or 'parts'"
+                )
         current = self.dropout(self.drive(input, num_steps, skipped))
-        return self.neuron.window(current, membrane, record or self.show_membranes)
-
-    @torch.no_grad()
-    def _watched(self, input: Tensor, membrane: Tensor | None, before: Tensor) -> Tensor:
-        """Membranes of a window that one pass ran without keeping them, module by module.
-
-        Args:
-            input, membrane: as in :meth:`forward`.
-            before: state of PyTorch's generator before the pass, which drew a mask.
-        """
-        with torch.random.fork_rng([]), uncounted():
-            torch.set_rng_state(before)
-            window = self.neuron.window(self.dropout(self.drive(input)), membrane, True)
-        assert window.membranes is not None
-        return window.membranes
+        return self.neuron.window(current, membrane, record or shown)
 
     def handed_on(self, window: LIFWindow) -> Tensor:
         """What later layers read of a window: spikes, or membranes if the neurons emit those.

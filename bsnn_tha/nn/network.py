@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.equations.quantizers import Quantizer, choose_quantizer
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.functional.routes import ROUTES, Route
 from bsnn_tha.inputs import signal
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.layer import LayerInput, SpikingLayer
@@ -76,6 +77,8 @@ class SpikingNetwork(nn.Module):
             connected layer, the less the higher its potential (LTMD, Eq. 13).
         init: ``"glorot"``, ``"pytorch"`` or ``"kaiming"``; see
             :mod:`bsnn_tha.nn.weights.init`. In full precision ``"glorot"`` is ``"pytorch"``.
+        route: ``"auto"``, ``"one_pass"``, ``"parts"`` or ``"reference"``, how windows are
+            computed: :mod:`bsnn_tha.functional.routes`.
         **neuron: settings of the neurons and of their threshold rule, listed in
             :class:`~bsnn_tha.nn.neurons.NeuronSettings`.
 
@@ -121,6 +124,7 @@ class SpikingNetwork(nn.Module):
         dropout: EachLayer[float] = 0.0,
         moderate_dropout: float = 0.0,
         init: EachLayer[WeightInit] = "glorot",
+        route: Route = "auto",
         **neuron: Unpack[NeuronSettings],
     ) -> None:
         super().__init__()
@@ -140,6 +144,8 @@ class SpikingNetwork(nn.Module):
                 f"moderate_dropout must be in [0, 1), but got moderate_dropout={moderate_dropout:g}"
             )
         _check_used(plans, norm, dropout, moderate_dropout)
+        if route not in ROUTES:
+            raise InvalidValueError(f"route must be one of {', '.join(ROUTES)}, but got {route!r}")
         self.layers = nn.ModuleList()
         for index, plan in enumerate(plans):
             convolves, hidden = isinstance(plan.spec, ConvSpec), index < len(plans) - 1
@@ -158,10 +164,23 @@ class SpikingNetwork(nn.Module):
                 dropout=rate,
                 moderate_dropout=moderate_dropout if hidden and not convolves else 0.0,
                 init=inits[index],
+                route=route,
             )
             self.layers.append(layer)
         self.output_shape = plans[-1].output_shape
         self._last_reader = _last_readers(plans)
+
+    def routes(self) -> list[dict[str, list[str]]]:
+        """Every way that each layer has computed windows, in training and in evaluation.
+
+        Example:
+            >>> import torch
+            >>> network = SpikingNetwork("3-2", (4,), beta=0.9, route="reference")
+            >>> _ = network.eval()(torch.ones(5, 1, 4))
+            >>> network.routes()[0]
+            {'evaluation': ['linear + lif_sequence_reference']}
+        """
+        return [dict(layer.ways) for layer in self.layers if isinstance(layer, SpikingLayer)]
 
     def thresholds(self) -> list[Tensor]:
         """θ of every layer now, input side first; ``[]`` or one per neuron."""

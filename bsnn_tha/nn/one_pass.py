@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from bsnn_tha.equations.bounds import held_decay
 from bsnn_tha.equations.lif import LIFWindow
-from bsnn_tha.functional import sparse_conv, sparse_lif
-from bsnn_tha.functional.sparse_conv_lif import sparse_conv_lif
+from bsnn_tha.functional import sparse_conv, sparse_conv_lif, sparse_lif
+from bsnn_tha.functional.routes import Refused
+from bsnn_tha.functional.sparse_linear import flattened, sparse_linear
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.dropout import SeededDropout
 from bsnn_tha.nn.neurons.leaky import AnnealedLeaky, Leaky
@@ -22,7 +24,8 @@ def one_pass(
     neuron: WindowNeuron,
     input: Tensor,
     membrane: Tensor | None,
-) -> LIFWindow | None:
+    must_pay: bool,
+) -> LIFWindow | Refused:
     """A layer's window by :mod:`~bsnn_tha.functional.sparse_lif` or ``sparse_conv_lif``.
 
     Masks are the ones that ``dropout`` itself would draw from the same state of
@@ -32,20 +35,59 @@ def one_pass(
         connection, dropout, neuron: of the layer.
         input: ``[time, batch, ...]``.
         membrane: ``[batch, ...]`` or None.
+        must_pay: refuse where the parts one by one are as fast.
 
     Returns:
-        None, and nothing is drawn, where the modules must be called one by one.
+        Why not, and nothing is drawn, where the modules must be called one by one.
     """
-    if not (
-        # Not isinstance: a derived class may compute something else.
-        type(neuron) in (Leaky, AnnealedLeaky)
-        and neuron.backend in ("auto", "numba")
-        and not (neuron.init_hidden or neuron.graded or neuron.surrogate_disable)
-    ):
-        return None
+    # Not isinstance: a derived class may compute something else.
+    if type(neuron) not in (Leaky, AnnealedLeaky):
+        return Refused(f"{type(neuron).__name__} neurons go their own way")
+    if neuron.backend not in ("auto", "numba"):
+        return Refused(f"its neurons have backend={neuron.backend!r}")
+    if neuron.init_hidden:
+        return Refused("its neurons keep their own state")
     if isinstance(connection.synapse, nn.Linear):
-        return _fully_connected(connection.synapse, dropout, neuron, input, membrane)
-    return _convolution(connection, dropout, neuron, input, membrane)
+        return _fully_connected(connection.synapse, dropout, neuron, input, membrane, must_pay)
+    return _convolution(connection, dropout, neuron, input, membrane, must_pay)
+
+
+def membranes_beside(
+    connection: Connection,
+    dropout: nn.Module,
+    neuron: WindowNeuron,
+    input: Tensor,
+    membrane: Tensor | None,
+    generator: Tensor,
+) -> Tensor:
+    """The membranes of a window that :func:`one_pass` ran, which does not write them.
+
+    They are computed once more, beside it and for whoever watches: without gradients, and
+    the generator's state is left alone. They are those that fired, to the last bit.
+
+    Args:
+        connection, dropout, neuron, input, membrane: as there.
+        generator: the state of PyTorch's generator before the window was run.
+
+    Returns:
+        ``[time, batch, ...]``.
+    """
+    with torch.no_grad(), torch.random.fork_rng([]), torch.autocast("cpu", enabled=False):
+        torch.set_rng_state(generator)
+        weight = weight_of(connection.synapse)
+        samples = input.to(weight.dtype).flatten(0, 1)
+        if isinstance(connection.synapse, nn.Linear):
+            # A bias is added as in one pass: after whole numbers, whose sum is exact.
+            current = sparse_linear(*flattened(samples, weight))
+            if connection.synapse.bias is not None:
+                current = current + connection.synapse.bias
+        else:
+            current = connection.current(samples)
+        # Not called as a module: hooks count, and this must not be counted.
+        current = dropout.forward(current.unflatten(0, input.shape[:2]))
+        membranes = neuron.window(current, membrane, record=True).membranes
+    assert membranes is not None
+    return membranes
 
 
 def _fully_connected(
@@ -54,17 +96,17 @@ def _fully_connected(
     neuron: Leaky,
     input: Tensor,
     membrane: Tensor | None,
-) -> LIFWindow | None:
-    if not (
-        type(dropout) in (nn.Identity, SeededDropout)
-        # Asked first: the weights are binarized at each access.
-        and sparse_lif.may_pay(input, synapse.out_features)
-    ):
-        return None
+    must_pay: bool,
+) -> LIFWindow | Refused:
+    if type(dropout) not in (nn.Identity, SeededDropout):
+        return Refused(f"{type(dropout).__name__} comes between weights and neurons")
+    # Asked first: the weights are binarized at each access.
+    if must_pay and not sparse_lif.may_pay(input, synapse.out_features):
+        return Refused("it is too little to do")
     probability = 0.0
     if isinstance(dropout, SeededDropout) and dropout.training:
         probability = dropout.p
-    return sparse_lif.sparse_lif(
+    return sparse_lif.attempt(
         input.flatten(2),
         weight_of(synapse),
         synapse.bias,
@@ -75,6 +117,7 @@ def _fully_connected(
         neuron._reset_mechanism,
         membrane,
         probability,
+        must_pay=must_pay,
     )
 
 
@@ -84,19 +127,19 @@ def _convolution(
     neuron: Leaky,
     input: Tensor,
     membrane: Tensor | None,
-) -> LIFWindow | None:
+    must_pay: bool,
+) -> LIFWindow | Refused:
     spec, synapse = connection.spec, connection.synapse
     assert isinstance(spec, ConvSpec) and isinstance(synapse, nn.Conv2d)
-    if not (
-        type(dropout) is nn.Identity
-        and connection.norm is None
-        and spec.stride == 1
-        and not spec.depthwise
-        and (spec.pool == 1 or spec.pooling == "average")
-        and sparse_conv.may_pay(input, spec.channels, spec.kernel)
-    ):
-        return None
-    return sparse_conv_lif(
+    between = connection.norm or dropout
+    if type(between) is not nn.Identity:
+        return Refused(f"{type(between).__name__} comes between weights and neurons")
+    if spec.stride != 1 or spec.depthwise or (spec.pool > 1 and spec.pooling != "average"):
+        return Refused("its convolution has a stride, groups or another pooling than the average")
+    # Asked first: the weights are binarized at each access.
+    if must_pay and not sparse_conv.may_pay(input, spec.channels, spec.kernel):
+        return Refused("it is too little to do")
+    return sparse_conv_lif.attempt(
         input,
         weight_of(synapse),
         held_decay(neuron.beta),
@@ -107,4 +150,5 @@ def _convolution(
         membrane,
         spec.pool,
         spec.padding,
+        must_pay,
     )

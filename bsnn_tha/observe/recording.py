@@ -88,6 +88,7 @@ from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.errors import DataError, InvalidValueError, RunError
 from bsnn_tha.nn.layer import LayerInput, SpikingLayer
 from bsnn_tha.nn.network import SpikingNetwork
+from bsnn_tha.nn.recompute import uncounted
 from bsnn_tha.run_folder import RunFolder
 
 Parsed = TypeVar("Parsed")
@@ -176,7 +177,7 @@ def record(
         )
         return window
 
-    with torch.no_grad(), _unchanged(network, input.device), _showing(layers):
+    with torch.no_grad(), uncounted(), _unchanged(network, input.device), _showing(layers):
         network.walk(input, num_steps, run)
     return traces
 

@@ -60,6 +60,7 @@ def of_training(
         "layers": fitted.layers,
         "layers_of": "the last training epoch",
         "workload": fitted.workload,
+        "routes": session.module.network.routes(),
         "footprint_bytes": footprint(session.module.network),
         "weight_bits": weight_bits(session.module.network)._asdict(),
         # Where it trained: by now Lightning has taken the network to the CPU.
@@ -94,6 +95,7 @@ def with_test(
         "layers": measured.layers,
         "layers_of": f"the test set, {checkpoint}",
         "workload": measured.workload,
+        "routes": session.module.network.routes(),
     }
 
 

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.batch_norm import batch_norm_steps, takes
+from bsnn_tha.functional.routes import note
 from bsnn_tha.nn.recompute import recomputing
 
 
@@ -84,6 +85,7 @@ class BatchNormPerStep(nn.BatchNorm2d):
         return self._window(input)
 
     def _constant(self, input: Tensor, repeats: int) -> Tensor:
+        note("batch_norm")
         # Run again for the backward pass, the step has been counted: momentum 0
         # leaves the running statistics as they are.
         update = not recomputing()
@@ -123,6 +125,7 @@ class BatchNormPerStep(nn.BatchNorm2d):
 
     def _library(self, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The window, and mean and unbiased variance of each step, ``[time, C]``."""
+        note("batch_norm")
         steps, batch, channels, *space = input.shape
         # Every (step, channel) pair is a channel of its own to one library
         # call; with momentum 1 it hands back the statistics themselves.

@@ -1,0 +1,88 @@
+"""How layers are computed: each route forced on the sizes of the papers, and what is said of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bsnn_tha import InvalidValueError, SpikingNetwork
+from bsnn_tha.functional.routes import ROUTES
+from bsnn_tha.presets import load_preset
+
+# The papers' layers; a few time steps of a few samples.
+LAYERS = {
+    "shd": (("shd", "tha"), (3, 4, 700), 0.024),
+    "mnist": (("mnist", "tha"), (3, 4, 1, 28, 28), 0.2),
+    "dvs-gesture": (("dvs-gesture", "tha"), (3, 4, 2, 32, 32), 0.05),
+}
+
+
+def step(preset: tuple[str, str], route: str, input: torch.Tensor, **changes: object):
+    """Output spikes and gradients of a training step, and the ways its layers went."""
+    torch.manual_seed(1)
+    config = load_preset(*preset).with_changes({"network.route": route, **changes})
+    network = config.build_network(tuple(input.shape[2:]))
+    window = network(input)
+    # Few output neurons fire so early: the last membranes learn as well.
+    output = window.spikes.sum(0) + window.state[-1]
+    (output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
+    gradients = [p.grad.clone() for p in network.parameters()]
+    return window.spikes.detach(), window.state, gradients, network.routes()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_route_is_the_reference_on_the_sizes_of_the_papers(name):
+    preset, shape, share = LAYERS[name]
+    torch.manual_seed(0)
+    input = (torch.rand(shape) < share).float()
+    convolves = name != "shd"
+    # Behind batch norm nothing goes in one pass: without it.
+    changes = {"network.norm": "none"} if convolves else {}
+    spikes, state, gradients, ways = step(preset, "reference", input, **changes)
+    plain = "conv2d" if convolves else "linear"
+    assert ways[0] == {"training": [f"{plain} + lif_sequence_reference"]}
+    for route in ("one_pass", "parts", "auto"):
+        got = step(preset, route, input, **changes)
+        assert torch.equal(got[0], spikes), route
+        for its, wanted in zip(got[1], state, strict=True):
+            torch.testing.assert_close(its, wanted, rtol=1e-5, atol=1e-5)
+        for its, wanted in zip(got[2], gradients, strict=True):
+            torch.testing.assert_close(its, wanted, rtol=1e-3, atol=1e-4)
+        fused = "sparse_conv_lif" if convolves else "sparse_lif"
+        if route == "one_pass":
+            assert got[3][0] == {"training": [fused]}
+        if route == "parts":
+            assert fused not in got[3][0]["training"][0]
+
+
+def test_behind_batch_norm_the_reference_is_plain_as_well():
+    preset, shape, share = LAYERS["mnist"]
+    torch.manual_seed(0)
+    input = (torch.rand(shape) < share).float()
+    ways = {route: step(preset, route, input)[3][1]["training"] for route in ("reference", "auto")}
+    assert ways == {
+        "reference": ["conv2d + batch_norm + lif_sequence_reference"],
+        "auto": ["sparse_conv + batch_norm_steps + cpu.lif"],
+    }
+
+
+def test_the_reference_drops_by_the_same_masks():
+    input = torch.ones(4, 2, 80)
+    found = []
+    for route in ("reference", "parts"):
+        torch.manual_seed(2)
+        network = SpikingNetwork("80Dense40Dense3", (80,), beta=0.9, dropout=0.5, route=route)
+        found.append(network(input).spikes)
+    assert torch.equal(*found)
+
+
+def test_a_route_that_cannot_be_taken_says_why():
+    network = SpikingNetwork("5Dense3", (5,), beta=0.9, route="one_pass")
+    with pytest.raises(InvalidValueError, match="its input is constant"):
+        network(torch.ones(2, 5), num_steps=3)
+    with pytest.raises(InvalidValueError, match="its input is not few whole numbers"):
+        network(0.5 * torch.ones(3, 2, 5))
+    assert network((torch.rand(3, 2, 5) < 0.5).float()).spikes.shape == (3, 2, 3)
+    with pytest.raises(InvalidValueError, match=r"route must be one of .* but got 'fast'"):
+        SpikingNetwork("5Dense3", (5,), beta=0.9, route="fast")
+    assert ROUTES == ("auto", "one_pass", "parts", "reference")
