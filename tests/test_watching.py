@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bsnn_tha import SpikingNetwork
 from bsnn_tha.losses import SpikeCountLoss
 from bsnn_tha.observe.recording import evaluating, record
 from bsnn_tha.presets import load_preset
@@ -101,6 +102,19 @@ def test_a_shown_membrane_is_the_one_that_fired():
     crossed = window.membranes >= network.layers[0].neuron.threshold
     assert window.spikes.any()
     assert torch.equal(crossed, window.spikes.bool())
+
+
+@pytest.mark.parametrize("route", ["one_pass", "parts"])
+@pytest.mark.parametrize(("notation", "shape"), [("9Dense4", (9,)), ("4C3-AP2", (2, 8, 8))])
+def test_hooks_on_the_weights_see_each_window(route, notation, shape):
+    network = SpikingNetwork(notation, shape, beta=0.9, norm="none", route=route)
+    synapse, seen = network.layers[0].synapse, []
+    synapse.register_forward_hook(lambda module, given, output: seen.append((*given, output)))
+    input = (torch.rand(3, 2, *shape) < 0.5).float()
+    network(input)
+    ((given, output),) = seen
+    assert torch.equal(given, input.flatten(0, 1))
+    assert torch.equal(output, synapse.to_float()(given))
 
 
 def test_snapshots_change_no_bit_on_recordings(shared_data, tmp_path):

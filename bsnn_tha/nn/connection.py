@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -85,6 +86,11 @@ class Connection(nn.Module):
 
     def current(self, input: Tensor) -> Tensor:
         """The weights' current before normalisation, ``[samples, *output_shape]``."""
+        self.show_synapse(input)
+        return self.unshown_current(input)
+
+    def unshown_current(self, input: Tensor) -> Tensor:
+        """:meth:`current` without a call of the weights as a module."""
         spec, synapse = self.spec, self.synapse
         if isinstance(spec, DenseSpec):
             maps = input.mean((2, 3)) if spec.of_means else input
@@ -97,6 +103,21 @@ class Connection(nn.Module):
         )
         pool = F.avg_pool2d if spec.pooling == "average" else F.max_pool2d
         return maps if spec.pool == 1 else pool(maps, spec.pool)
+
+    def show_synapse(self, input: Tensor) -> None:
+        """Call the weights as a module, for hooks on it, which the ways here would not meet.
+
+        A hook sees what the module gives for ``input``, ``[samples, *input_shape]``, computed
+        beside what the layer computes; what it returns changes nothing.
+        """
+        synapse = self.synapse
+        if torch.compiler.is_compiling() or not (
+            synapse._forward_hooks or synapse._forward_pre_hooks
+        ):
+            return
+        if isinstance(self.spec, DenseSpec):
+            input = (input.mean((2, 3)) if self.spec.of_means else input).flatten(1)
+        synapse(input)
 
 
 def _convolution(

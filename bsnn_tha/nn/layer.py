@@ -158,6 +158,7 @@ class SpikingLayer(Connection):
             else:
                 window = one_pass(*parts, must_pay=self.route == "auto")
             if not isinstance(window, Refused):
+                self.show_synapse(input.flatten(0, 1))
                 if generator is None:
                     return window
                 return window._replace(membranes=membranes_beside(*parts, generator))

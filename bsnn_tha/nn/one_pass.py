@@ -45,6 +45,8 @@ def one_pass(
         return Refused(f"{type(neuron).__name__} neurons go their own way")
     if neuron.backend not in ("auto", "numba"):
         return Refused(f"its neurons have backend={neuron.backend!r}")
+    if connection.synapse._forward_pre_hooks:
+        return Refused("hooks before its weights may compute them")
     if neuron.init_hidden:
         return Refused("its neurons keep their own state")
     if isinstance(connection.synapse, nn.Linear):
@@ -82,7 +84,7 @@ def membranes_beside(
             if connection.synapse.bias is not None:
                 current = current + connection.synapse.bias
         else:
-            current = connection.current(samples)
+            current = connection.unshown_current(samples)
         # Not called as a module: hooks count, and this must not be counted.
         current = dropout.forward(current.unflatten(0, input.shape[:2]))
         membranes = neuron.window(current, membrane, record=True).membranes
