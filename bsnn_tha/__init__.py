@@ -10,12 +10,8 @@ Only torch and snntorch are imported here; data sets, training and the command
 line live in submodules and bring their own dependencies when used.
 """
 
-import os
-
-# OpenMP reads it when PyTorch is loaded: PyTorch's idle threads would spin for milliseconds on the
-# cores that the compiled loops want. Whoever has set it, or imported torch first, keeps theirs.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
+# Before torch is loaded.
+from bsnn_tha import idle_threads  # noqa: F401  # isort: skip
 from bsnn_tha.equations.anneal import threshold_at
 from bsnn_tha.equations.binarize import binarize
 from bsnn_tha.equations.sawb import SAWB

@@ -411,6 +411,7 @@ class RunConfig(Section):
             dropout=network.dropout,
             moderate_dropout=network.moderate_dropout,
             init=network.init,
+            route=network.route,
             model=neuron.model,
             model_options=neuron.model_options,
             beta=neuron.beta,

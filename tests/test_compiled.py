@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import bsnn_tha
 
 PACKAGE = Path(bsnn_tha.__file__).parent
@@ -27,7 +29,8 @@ def test_a_changed_helper_leaves_no_stale_loop(tmp_path):
         shutil.copytree(
             PACKAGE / room, package / room, ignore=shutil.ignore_patterns("__pycache__")
         )
-    shutil.copy(PACKAGE / "errors.py", package)
+    for file in ("errors.py", "idle_threads.py"):
+        shutil.copy(PACKAGE / file, package)
     (package / "__init__.py").touch()  # without the rest of the package, which takes longer
     environment = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
 
@@ -49,3 +52,35 @@ def test_a_changed_helper_leaves_no_stale_loop(tmp_path):
     helper.write_text(text.replace(same, "    return lambda value: value + value\n"))
     assert run() == [7.0, 0, 1]
     assert run() == [7.0, 1, 0]
+
+
+LATE = """
+import {first}
+import {then}
+from bsnn_tha.kernels.cpu import compiled
+torch.set_num_threads(2)
+def make():
+    def loop(first, last):
+        pass
+    return loop
+for _ in range(2):
+    compiled.run(make, (), (), 2, 2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "decided"),
+    [("bsnn_tha", {}), ("torch", {}), ("torch", {"OMP_WAIT_POLICY": "active"})],
+)
+def test_idle_threads_that_spin_are_mentioned_once(first, decided):
+    then = {"torch": "bsnn_tha", "bsnn_tha": "torch"}[first]
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    result = subprocess.run(
+        [sys.executable, "-c", LATE.format(first=first, then=then)],
+        env=environment | decided,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    late = first == "torch" and not decided
+    assert result.stderr.count("import bsnn_tha first, or set OMP_WAIT_POLICY=passive") == late

@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,10 @@ import numba
 import numba.extending
 import torch
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
+
+from bsnn_tha import idle_threads
+
+logger = logging.getLogger(__name__)
 
 # Typed by numba without the compiler's own first argument, which callers do not give.
 intrinsic: Any = numba.extending.intrinsic
@@ -81,6 +86,8 @@ def _share(loop: Any, arguments: tuple[Any, ...], blocks: int, most_threads: int
     if threads <= 1:
         loop(*arguments, 0, blocks)
         return
+    if idle_threads.SPIN:
+        _say_that_threads_spin()
     # More pieces than threads: a core may be busy with something else.
     pieces = min(blocks, 4 * threads)
     bounds = [blocks * piece // pieces for piece in range(pieces + 1)]
@@ -141,6 +148,14 @@ class _Kept(FunctionCache):
     """numba's cache of a function, with the stamp of all sources."""
 
     _impl_class = _KeptResult
+
+
+@functools.cache
+def _say_that_threads_spin() -> None:
+    logger.warning(
+        "torch was imported before bsnn_tha: its idle threads spin on the cores that compiled "
+        "loops want; import bsnn_tha first, or set OMP_WAIT_POLICY=passive"
+    )
 
 
 @functools.cache
