@@ -185,22 +185,25 @@ class LossSection(Section):
 
 
 class OptimizerSection(Section):
-    """``[optimizer]``: Adam or SGD, and the schedule of the learning rate.
+    """``[optimizer]``: Adam, AdamW or SGD, and the schedule of the learning rate.
 
-    ``schedule`` is ``"cosine"`` (Eq. 28, with ``period``), ``"steps"`` or ``"none"``.
-    ``steps`` is a table: after so many epochs, this rate. ``threshold_lr`` is for learned
-    thresholds; without it they share ``lr``, and with it they keep their proportion to it.
-    ``weight_decay`` times each parameter is added to its gradient.
+    ``schedule`` is ``"cosine"`` (Eq. 28, with ``period``), ``"cosine-to-zero"`` and
+    ``"one-cycle"``, which rise over the first ``warmup`` share of the training and end at zero
+    with it, ``"steps"`` or ``"none"``. ``steps`` is a table: after so many epochs, this rate.
+    ``threshold_lr`` is for learned thresholds; without it they share ``lr``, and with it they
+    keep their proportion to it. ``weight_decay`` times each parameter is added to its gradient,
+    or, with AdamW, taken off the parameter itself.
     """
 
-    name: Literal["adam", "sgd"] = "adam"
+    name: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = Field(gt=0, le=1e37)
     threshold_lr: float | None = Field(None, ge=0, le=1e37)
     betas: tuple[Share, Share] = Field((0.9, 0.999), strict=False)
     momentum: Share = 0.0
     weight_decay: float = Field(0.0, ge=0)
-    schedule: Literal["cosine", "steps", "none"] = "cosine"
+    schedule: Literal["cosine", "cosine-to-zero", "one-cycle", "steps", "none"] = "cosine"
     period: float = Field(10.0, gt=0)
+    warmup: Share = 0.05
     steps: dict[str, float] | None = None
 
 
@@ -454,9 +457,12 @@ _USES: tuple[tuple[str, str, Callable[[RunConfig], bool]], ...] = (
     ("data.validation", "training.protocol = 'validation'",
      lambda c: c.training.protocol == "validation"),
     ("optimizer.momentum", "optimizer.name = 'sgd'", lambda c: c.optimizer.name == "sgd"),
-    ("optimizer.betas", "optimizer.name = 'adam'", lambda c: c.optimizer.name == "adam"),
+    ("optimizer.betas", "optimizer.name = 'adam' or 'adamw'",
+     lambda c: c.optimizer.name in ("adam", "adamw")),
     ("optimizer.period", "optimizer.schedule = 'cosine'",
      lambda c: c.optimizer.schedule == "cosine"),
+    ("optimizer.warmup", "optimizer.schedule = 'cosine-to-zero' or 'one-cycle'",
+     lambda c: c.optimizer.schedule in ("cosine-to-zero", "one-cycle")),
     ("snapshots.samples", "snapshots.count above 0", lambda c: c.snapshots.count > 0),
     ("snapshots.neurons", "snapshots.count above 0", lambda c: c.snapshots.count > 0),
 )  # fmt: skip

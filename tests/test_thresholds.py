@@ -21,7 +21,7 @@ from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.thresholds import RULES, make_rule
 from bsnn_tha.training.callbacks import anneal
-from bsnn_tha.training.module import parameter_groups
+from bsnn_tha.training.optimizers import parameter_groups
 
 ALL = {
     "fixed": {},

@@ -13,6 +13,8 @@ from bsnn_tha.nn.per_layer import in_words
 from bsnn_tha.words import percent
 
 WIDTH = 100
+HIGH = 0.5
+"""Share of the highest learning rate at which a run should not end without a word."""
 
 
 def summary(values: dict[str, Any]) -> str:
@@ -24,6 +26,11 @@ def summary(values: dict[str, Any]) -> str:
         lines.extend(_groups(values["test"]))
     if "validation" in values:
         lines.append(f"best validation accuracy {values['validation']['best_accuracy']:.2%}")
+    if values.get("learning_rate_share", 0) > HIGH:
+        lines.append(
+            f"the learning rate ended at {values['learning_rate_share']:.0%} of its highest, where "
+            "binary weights still flip; optimizer.schedule = cosine-to-zero ends at 0"
+        )
     if "timing" in values:
         lines.append(_timing(values["timing"]))
     lines.append(values["data"])

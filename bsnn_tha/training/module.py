@@ -14,8 +14,8 @@ from bsnn_tha.data.event_batch import EventBatch
 from bsnn_tha.errors import InvalidValueError, TrainingError
 from bsnn_tha.losses import Loss, symmetric_divergence
 from bsnn_tha.nn.network import NetworkWindow, SpikingNetwork
-from bsnn_tha.nn.thresholds import ThresholdRule
 from bsnn_tha.observe.metrics import SampleMean
+from bsnn_tha.training.optimizers import make_optimizer
 from bsnn_tha.training.schedule import schedule_of
 
 Batch = tuple[Tensor, Tensor]
@@ -49,33 +49,6 @@ def _check_task(config: RunConfig, dataset: Dataset, loss: Loss, network: Spikin
         )
 
 
-def parameter_groups(
-    network: nn.Module, lr: float, threshold_lr: float | None
-) -> list[dict[str, Any]]:
-    """Learned thresholds apart from all else, for an optimizer.
-
-    Args:
-        network: any, with threshold rules inside.
-        lr: learning rate of the weights.
-        threshold_lr: of the thresholds' parameters; None for the same.
-
-    Example:
-        >>> from bsnn_tha import SpikingNetwork
-        >>> network = SpikingNetwork("4-2", (3,), beta=0.9, rule="learned", theta_0=1.0)
-        >>> groups = parameter_groups(network, 1e-3, 1e-2)
-        >>> [(len(group["params"]), group["lr"]) for group in groups]
-        [(4, 0.001), (2, 0.01)]
-    """
-    rules = [m for m in network.modules() if isinstance(m, ThresholdRule)]
-    thresholds = [parameter for rule in rules for parameter in rule.parameters()]
-    learned = {id(parameter) for parameter in thresholds}
-    rest = [parameter for parameter in network.parameters() if id(parameter) not in learned]
-    groups = [{"params": rest, "lr": lr}]
-    if thresholds:
-        groups.append({"params": thresholds, "lr": lr if threshold_lr is None else threshold_lr})
-    return groups
-
-
 class SpikingModule(LightningModule):
     """A network, its loss and its optimizer, put together from a configuration.
 
@@ -95,7 +68,7 @@ class SpikingModule(LightningModule):
         self.augment = config.build_augmentation()
         self.augment.check(dataset.input_shape, dataset.static)
         _check_task(config, dataset, self.loss, self.network)
-        self.schedule = schedule_of(config.optimizer)
+        self.schedule = schedule_of(config.optimizer, config.training.epochs)
         self.num_steps = config.data.num_steps if dataset.static else None
         self.classifies = dataset.num_classes is not None
         # Lightning's own means round the numbers of samples of several processes.
@@ -202,27 +175,7 @@ class SpikingModule(LightningModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        settings = self.config.optimizer
-        groups = parameter_groups(self.network, settings.lr, settings.threshold_lr)
-        if settings.name == "adam":
-            # One pass over the parameters rather than ten.
-            optimizer: torch.optim.Optimizer = torch.optim.Adam(
-                groups,
-                lr=settings.lr,
-                betas=settings.betas,
-                weight_decay=settings.weight_decay,
-                fused=True,
-            )
-            # It offers to undo a gradient scaler's factor, for which Lightning refuses to clip
-            # gradients in mixed precision. The scaler can do that itself.
-            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-        else:
-            optimizer = torch.optim.SGD(
-                groups,
-                lr=settings.lr,
-                momentum=settings.momentum,
-                weight_decay=settings.weight_decay,
-            )
+        optimizer = make_optimizer(self.network, self.config.optimizer)
         share = self.schedule
         if share is None:
             return optimizer

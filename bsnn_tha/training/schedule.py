@@ -13,15 +13,19 @@ Schedule = Callable[[int, float], float]
 """Share of the initial learning rate after so many iterations, of so many in an epoch."""
 
 
-def schedule_of(settings: OptimizerSection) -> Schedule | None:
+def schedule_of(settings: OptimizerSection, epochs: int) -> Schedule | None:
     """The schedule that ``[optimizer]`` names; None if the learning rate stays.
+
+    Args:
+        settings: the optimizer's.
+        epochs: of the whole training, where some schedules end.
 
     Raises:
         InvalidValueError: steps without their schedule, or the schedule without steps, or
             steps that are no epochs and rates.
 
     Example:
-        >>> share = schedule_of(OptimizerSection(lr=0.4, schedule="steps", steps={"5": 0.1}))
+        >>> share = schedule_of(OptimizerSection(lr=0.4, schedule="steps", steps={"5": 0.1}), 10)
         >>> share(49, 10), share(50, 10)
         (1.0, 0.25)
     """
@@ -32,6 +36,9 @@ def schedule_of(settings: OptimizerSection) -> Schedule | None:
         )
     if settings.steps:
         return step_factor(settings.lr, settings.steps)
+    if settings.schedule in ("cosine-to-zero", "one-cycle"):
+        factor = to_zero_factor if settings.schedule == "cosine-to-zero" else one_cycle_factor
+        return lambda iteration, in_epoch: factor(iteration, epochs * in_epoch, settings.warmup)
     if settings.schedule == "cosine":
         return lambda iteration, in_epoch: cosine_factor(iteration, settings.period * in_epoch)
     return None
@@ -76,3 +83,44 @@ def cosine_factor(iteration: int, period: float) -> float:
         [1.0, 0.5, 0.0, 0.5, 1.0]
     """
     return 0.5 * (1 + math.cos(math.pi * iteration / period))
+
+
+def to_zero_factor(iteration: int, iterations: float, warmup: float) -> float:
+    """Share of the highest learning rate: a linear rise, then half a cosine down to zero.
+
+    Binary weights keep flipping their signs while the rate is high; what is measured is the
+    network that is left when it has reached zero.
+
+    Args:
+        iteration: γ ≥ 0.
+        iterations: of the whole training.
+        warmup: share of the training, in [0, 1), in which the rate rises.
+
+    Example:
+        >>> [round(to_zero_factor(step, 100, 0.1), 3) for step in (0, 4, 9, 10, 55, 100)]
+        [0.1, 0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    rise = warmup * iterations
+    if iteration < rise:
+        return min(1.0, (iteration + 1) / rise)
+    done = min(1.0, (iteration - rise) / (iterations - rise))
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def one_cycle_factor(iteration: int, iterations: float, warmup: float) -> float:
+    """Share of the highest learning rate: from 1/25 of it up and down to zero, by cosines.
+
+    Smith and Topin (2018), with the library's first rate and without cycling momentum.
+
+    Args:
+        iteration, iterations, warmup: as of :func:`to_zero_factor`.
+
+    Example:
+        >>> [round(one_cycle_factor(step, 100, 0.3), 3) for step in (0, 15, 30, 65, 100)]
+        [0.04, 0.52, 1.0, 0.5, 0.0]
+    """
+    rise = warmup * iterations
+    if iteration < rise:
+        low = 1 / 25
+        return low + (1 - low) * 0.5 * (1 - math.cos(math.pi * iteration / rise))
+    return to_zero_factor(iteration, iterations, warmup)

@@ -66,6 +66,9 @@ def of_training(
         # Where it trained: by now Lightning has taken the network to the CPU.
         "machine": machine_facts(trainer.strategy.root_device) | {"processes": trainer.world_size},
     }
+    if session.module.schedule is not None and epochs:
+        share = session.module.schedule(trainer.global_step, trainer.global_step / epochs)
+        summary["learning_rate_share"] = round(share, 4)
     if epochs < planned and (reason := _patience_ended(session, trainer.early_stopping_callbacks)):
         summary["stopped"] = reason
     if recorder and (timing := recorder.timing()):
