@@ -312,10 +312,7 @@ class RunConfig(Section):
         for key, name in _code_in(values):
             if allow_code is False or (allow_code is not True and name not in allow_code):
                 raise InvalidValueError(_not_allowed(where, key, name))
-        try:
-            config = cls.model_validate(_with_loss_defaults(in_todays_keys(values)))
-        except ValidationError as error:
-            raise InvalidValueError(_one_line(cls, error)) from None
+        config = _validated(values)
         _check_choices(config)
         return config
 
@@ -371,9 +368,9 @@ class RunConfig(Section):
         None removes an optional value. The copy is validated as a whole.
         """
         values = self.model_dump(exclude_none=True, mode="json")
-        if "loss.name" in changes:  # what was filled in for the loss before goes with it
-            defaults = _loss_defaults(self.loss.name).items()
-            values["loss"] = {k: v for k, v in values["loss"].items() if (k, v) not in defaults}
+        if changes.get("loss.name", self.loss.name) != self.loss.name:
+            for key in self.loss.options:  # they go with the loss that had them
+                del values["loss"][key]
         for key, value in changes.items():
             *tables, leaf = key.split(".")
             table = values
@@ -387,6 +384,12 @@ class RunConfig(Section):
                 table.pop(leaf, None)
             else:
                 table[leaf] = value
+        # What a choice had goes with it, where the changes make another.
+        changed = _validated(values)
+        for setting, _, used in _USES:
+            if used(self) and setting not in changes and not used(changed):
+                section, name = setting.split(".")
+                values[section].pop(name, None)
         # This configuration was allowed to name what it names, and who changes it knows.
         return RunConfig.from_dict(values, allow_code=True)
 
@@ -496,6 +499,14 @@ def _with_loss_defaults(values: dict[str, Any]) -> dict[str, Any]:
     given = {k: v for k, v in loss.items() if k in own or (k, v) not in of_others}
     filled = {k: v for k, v in own.items() if v is not Parameter.empty}
     return {**values, "loss": filled | given}
+
+
+def _validated(values: dict[str, Any]) -> RunConfig:
+    """The configuration, its types and keys checked, but not what goes with what."""
+    try:
+        return RunConfig.model_validate(_with_loss_defaults(in_todays_keys(values)))
+    except ValidationError as error:
+        raise InvalidValueError(_one_line(RunConfig, error)) from None
 
 
 def _code_in(values: Any) -> Iterator[tuple[str, str]]:

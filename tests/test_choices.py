@@ -157,6 +157,13 @@ def test_another_loss_does_not_inherit_what_was_filled_in():
     assert config.with_changes({"loss.name": "spike_count"}) == load_preset("digits")
 
 
+def test_what_a_choice_had_goes_with_it():
+    config = tiny(**{"loss.correct_rate": 0.7})
+    assert config.optimizer.period == 2.0
+    changed = config.with_changes({"optimizer.schedule": "none", "loss.name": "mean_membrane"})
+    assert changed.optimizer.period == 10.0 and changed.loss.options == {}
+
+
 # Code in configurations
 
 EVIL = """import pathlib
