@@ -457,8 +457,6 @@ class RunConfig(Section):
 
 # Arguments that no table of their own checks: what they are for, and whether it is there.
 _USES: tuple[tuple[str, str, Callable[[RunConfig], bool]], ...] = (
-    ("data.validation", "training.protocol = 'validation'",
-     lambda c: c.training.protocol == "validation"),
     ("optimizer.momentum", "optimizer.name = 'sgd'", lambda c: c.optimizer.name == "sgd"),
     ("optimizer.betas", "optimizer.name = 'adam' or 'adamw'",
      lambda c: c.optimizer.name in ("adam", "adamw")),

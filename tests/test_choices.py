@@ -97,10 +97,6 @@ UNUSED = {
         "optimizer.schedule": "none",
         "optimizer.period": 3.0,
     },
-    "data.validation is for training.protocol": {
-        "training.protocol": "paper",
-        "data.validation": 0.2,
-    },
     "snapshots.neurons is for snapshots.count": {"snapshots.count": 0, "snapshots.neurons": 3},
     "loss 'spike_count' has no setting 'beta'": {"loss.beta": 0.3},
     "loss 'mean_membrane' has no setting 'correct_rate'": {

@@ -51,7 +51,8 @@ FIXED = {"threshold.theta_inf": None, "threshold.alpha": None}
 
 def tiny(**changes):
     changes = {key.replace("__", "."): value for key, value in changes.items()}
-    return load_preset("digits", "tha").with_changes(SETTINGS | changes)
+    # Settings first: what another choice has no use for goes with the one that had it.
+    return load_preset("digits", "tha").with_changes(SETTINGS).with_changes(changes)
 
 
 def tiny_network():
