@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import logging
+
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from bsnn_tha import InvalidValueError, SpikingNetwork
+from bsnn_tha.cli import app
 from bsnn_tha.functional.routes import ROUTES
 from bsnn_tha.presets import load_preset
 
@@ -86,3 +91,29 @@ def test_a_route_that_cannot_be_taken_says_why():
     with pytest.raises(InvalidValueError, match=r"route must be one of .* but got 'fast'"):
         SpikingNetwork("5Dense3", (5,), beta=0.9, route="fast")
     assert ROUTES == ("auto", "one_pass", "parts", "reference")
+
+
+def test_the_routes_are_said_once(caplog):
+    caplog.set_level(logging.DEBUG, "bsnn_tha.nn.layer")
+    network = SpikingNetwork("5Dense3", (5,), beta=0.9, route="reference")
+    for _ in range(2):
+        network(torch.ones(3, 2, 5))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the layer of 3 neurons in training: linear + lif_sequence_reference"
+    ]
+
+
+def test_the_command_line_takes_a_route_and_says_what_was_taken(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "bsnn_tha")  # as the command line begins, and put back
+    caplog.handler.setLevel(logging.DEBUG)
+    changes = ["network.route=reference", "data.subset=32", "training.epochs=1"]
+    given = [word for change in changes for word in ("--set", change)]
+    output = tmp_path / "run"
+    command = ["--verbose", "train", "digits", *given, "--output", str(output)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    summary = json.loads((output / "summary.json").read_text())
+    for ways in summary["routes"]:
+        assert all(way.endswith("lif_sequence_reference") for way in ways["training"])
+    said = [text for text in caplog.messages if text.endswith("lif_sequence_reference")]
+    assert len(said) == 2 * len(summary["routes"])  # in training and in evaluation, once each

@@ -39,8 +39,13 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Also say by which route each layer is computed.")
+    ] = False,
 ) -> None:
     """Binarized spiking neural networks with threshold annealing."""
+    if verbose:
+        logging.getLogger("bsnn_tha").setLevel(logging.DEBUG)
 
 
 app.command("train")(train.train)

@@ -133,7 +133,8 @@ class SpikingLayer(Connection):
         ways = self.ways.setdefault(mode, [])
         if way not in ways:
             ways.append(way)
-            logger.info("the layer of %s neurons in %s: %s", self.output_shape, mode, way)
+            shape = " × ".join(map(str, self.output_shape))
+            logger.debug("the layer of %s neurons in %s: %s", shape, mode, way)
 
     def _window(
         self,
