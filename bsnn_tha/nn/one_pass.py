@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bsnn_tha.equations.bounds import held_decay
 from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.functional import sparse_conv, sparse_conv_lif, sparse_lif
-from bsnn_tha.functional.routes import Refused
+from bsnn_tha.functional.routes import Refused, running
 from bsnn_tha.functional.sparse_linear import flattened, sparse_linear
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.dropout import SeededDropout
@@ -74,7 +74,12 @@ def membranes_beside(
     Returns:
         ``[time, batch, ...]``.
     """
-    with torch.no_grad(), torch.random.fork_rng([]), torch.autocast("cpu", enabled=False):
+    with (
+        torch.no_grad(),
+        torch.random.fork_rng([]),
+        torch.autocast("cpu", enabled=False),
+        running("parts"),  # its notes are none of the layer's
+    ):
         torch.set_rng_state(generator)
         weight = weight_of(connection.synapse)
         samples = input.to(weight.dtype).flatten(0, 1)
