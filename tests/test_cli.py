@@ -395,7 +395,7 @@ RESUME = {
     "absent": (lambda folder: ["train", "--resume", folder / "absent"], "is not a run folder"),
 }
 MORE_REFUSED = RESUME | {
-    "unknown_variant": (lambda _: ["train", "mnist", "--variant", "thaa"], "known are bsnn,"),
+    "unknown_variant": (lambda _: ["train", "mnist", "--variant", "thaa"], "known are best, bsnn,"),
     "alpha_0": (setting("threshold.alpha=0"), "alpha must be in (0, 1], but got alpha=0"),
     "alpha_1.5": (setting("threshold.alpha=1.5"), "alpha must be in (0, 1], but got alpha=1.5"),
     "beta_1.1": (setting("neuron.beta=1.1"), "beta must be in [0, 1], but got beta=1.1"),
