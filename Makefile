@@ -1,6 +1,6 @@
 # make demo   create an environment, install, train on the bundled digits
 # make test   create an environment, install, lint, check types, run the tests
-# make test-slow   results of the README, trained again (over ten minutes)
+# make test-slow   tests that train for minutes (over ten in all)
 # make fuzz   property tests with new random examples
 # make bench  speed and memory beside other libraries (half an hour; BENCH="--check": compare)
 # make clean  remove the environment

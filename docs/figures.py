@@ -109,13 +109,32 @@ def comparisons() -> Iterator[tuple[str, str]]:
             yield f"{name}.mean", _tenths(row["mean"])
 
 
+def runs() -> Iterator[tuple[str, str]]:
+    """``runs.NAME.accuracy`` and ``.GROUP`` (test, %), ``.epochs``, ``.bits`` of binary weights.
+
+    Of several seeds ``.best``, ``.mean`` and ``.std`` of the test accuracy, %.
+    """
+    for path in sorted((DOCS / "runs").glob("*/summary.json")):
+        name = f"runs.{path.parent.name}"
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        yield f"{name}.accuracy", f"{100 * summary['test']['accuracy']:.2f}"
+        for group, accuracy in summary["test"].get("groups", {}).items():
+            yield f"{name}.{group.replace(' ', '-')}", f"{100 * accuracy:.2f}"
+        yield f"{name}.epochs", str(summary["epochs"])
+        yield f"{name}.bits", f"{summary['weight_bits']['quantized']:,}"
+    for path in sorted((DOCS / "runs").glob("*/trials.json")):
+        accuracy = json.loads(path.read_text(encoding="utf-8"))["accuracy"]
+        for part in ("best", "mean", "std"):
+            yield f"runs.{path.parent.name}.{part}", f"{100 * accuracy[part]:.2f}"
+
+
 def _tenths(figure: str) -> str:
     return str(Decimal(figure).quantize(Decimal("0.1"), ROUND_HALF_UP))
 
 
 def all_figures() -> dict[str, str]:
     """Every figure by its name."""
-    return dict([*temporal_coding(), *peers(), *studies(), *comparisons()])
+    return dict([*temporal_coding(), *peers(), *studies(), *comparisons(), *runs()])
 
 
 def rewritten(text: str, figures: dict[str, str]) -> str:
