@@ -88,7 +88,9 @@ from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.errors import DataError, InvalidValueError, RunError
 from bsnn_tha.nn.layer import LayerInput, SpikingLayer
 from bsnn_tha.nn.network import SpikingNetwork
+from bsnn_tha.nn.neurons.neuron import WindowNeuron
 from bsnn_tha.nn.recompute import uncounted
+from bsnn_tha.observe.modules import watch_steps
 from bsnn_tha.run_folder import RunFolder
 
 Parsed = TypeVar("Parsed")
@@ -115,7 +117,7 @@ class LayerTrace(NamedTuple):
 
 
 def record(
-    network: SpikingNetwork,
+    network: nn.Module,
     input: Tensor,
     num_steps: int | None = None,
     neurons: int | Sequence[int] | Sequence[Sequence[int] | np.ndarray] = 8,
@@ -124,12 +126,14 @@ def record(
 
     The network runs in the mode it is in (see :func:`evaluating`) and comes out
     as it went in: running statistics, kept membranes, random numbers and
-    gradients are untouched, and forward hooks on its layers do not run.
+    gradients are untouched, and forward hooks on a SpikingNetwork's layers do not run.
 
     Args:
-        network: any, trained or not.
-        input: ``[time, samples, *input_shape]``; or, with ``num_steps``, still
-            images ``[samples, *input_shape]``. On the network's device.
+        network: any, trained or not: a :class:`~bsnn_tha.SpikingNetwork`, or another
+            model with neurons of this package, e.g. an ``nn.Sequential`` of layers with
+            ``init_hidden=True`` (:func:`~bsnn_tha.observe.modules.watch_steps`).
+        input: ``[time, samples, *input_shape]``, or ``[time, features]`` of one sample;
+            with ``num_steps`` still images, without time. On the network's device.
         num_steps: for how many time steps a still image is seen.
         neurons: how many of each layer, spread by :func:`spread`; or the flat
             indices of those to record, the same in every layer; or a sequence
@@ -139,8 +143,8 @@ def record(
         One trace per layer, input side first.
 
     Raises:
-        InvalidValueError: a neuron that a layer does not have, or an input of
-            another shape.
+        InvalidValueError: a neuron that a layer does not have, an input of
+            another shape, or a model without neurons that can be seen.
 
     Example:
         >>> network = SpikingNetwork("8C3-AP2-10", (1, 8, 8), beta=0.9, theta_0=1.0)
@@ -151,7 +155,29 @@ def record(
         >>> record(network, torch.rand(2, 1, 8, 8), 5, neurons=[[3], [0, 10]])
         Traceback (most recent call last):
         bsnn_tha.errors.InvalidValueError: neurons of layer 2 must be from 0 to 9, but got 10
+
+        >>> from bsnn_tha import BinaryLinear, Leaky
+        >>> model = nn.Sequential(BinaryLinear(4, 6), Leaky(0.9, 1.0, init_hidden=True))
+        >>> record(model, torch.rand(5, 4), neurons=3)[0].spikes.shape  # one sample
+        (5, 1, 3)
     """
+    with torch.no_grad(), uncounted(), _unchanged(network, input):
+        if isinstance(network, SpikingNetwork):
+            return _traces_of_network(network, input, num_steps, neurons)
+        seen = watch_steps(network, input, num_steps)
+        shapes = [tuple(layer.spikes.shape[2:]) for layer in seen]
+        return [
+            _trace(layer.neuron, layer.membranes, layer.spikes, indices)
+            for layer, indices in zip(seen, _choose(neurons, shapes), strict=True)
+        ]
+
+
+def _traces_of_network(
+    network: SpikingNetwork, input: Tensor, num_steps: int | None, neurons: Any
+) -> list[LayerTrace]:
+    # Of images, [time, C, H, W] would be what somebody gives who forgot num_steps.
+    if isinstance(input, Tensor) and num_steps is None and input.dim() == 2:
+        input = input.unsqueeze(1)
     input = network.taken(input, num_steps)
     layers = [layer for layer in network.layers if isinstance(layer, SpikingLayer)]
     chosen = _choose(neurons, [layer.output_shape for layer in layers])
@@ -160,26 +186,29 @@ def record(
     def run(layer: SpikingLayer, given: LayerInput) -> LIFWindow:
         # Not called as a module: hooks count, and this pass must not be counted.
         window = layer.forward(given.input, given.num_steps, None, False, given.skipped)
-        indices = chosen[len(traces)]
-        kept = torch.from_numpy(indices).to(given.input.device)
         assert window.membranes is not None
-        membranes, spikes = (
-            tensor.flatten(2).index_select(2, kept) for tensor in (window.membranes, window.spikes)
-        )
-        traces.append(
-            LayerTrace(
-                membranes.float().cpu().numpy(),
-                spikes.to(torch.uint8).cpu().numpy(),
-                indices,
-                _value(layer.neuron.threshold, kept),
-                _value(layer.neuron.centre, kept),
-            )
-        )
+        indices = chosen[len(traces)]
+        traces.append(_trace(layer.neuron, window.membranes, window.spikes, indices))
         return window
 
-    with torch.no_grad(), uncounted(), _unchanged(network, input.device), _showing(layers):
+    with _showing(layers):
         network.walk(input, num_steps, run)
     return traces
+
+
+def _trace(
+    neuron: WindowNeuron, membranes: Tensor, spikes: Tensor, indices: np.ndarray
+) -> LayerTrace:
+    """Of some neurons of a layer, whose tensors are ``[time, samples, *neurons]``."""
+    kept = torch.from_numpy(indices).to(spikes.device)
+    membranes, spikes = (t.flatten(2).index_select(2, kept) for t in (membranes, spikes))
+    return LayerTrace(
+        membranes.float().cpu().numpy(),
+        spikes.to(torch.uint8).cpu().numpy(),
+        indices,
+        _value(neuron.threshold, kept),
+        _value(neuron.centre, kept),
+    )
 
 
 @contextlib.contextmanager
@@ -233,11 +262,12 @@ def spread(size: int, count: int) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _unchanged(network: nn.Module, device: torch.device) -> Iterator[None]:
+def _unchanged(network: nn.Module, input: Tensor) -> Iterator[None]:
     """A forward pass meets copies of all buffers, and its random numbers are undone."""
     # Not restored afterwards: a backward pass to come would take note of the writes.
     originals = [(module, dict(module._buffers)) for module in network.modules()]
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    on_gpu = isinstance(input, Tensor) and input.is_cuda
+    with torch.random.fork_rng([input.device] if on_gpu else []):
         try:
             for module, buffers in originals:
                 for name, buffer in buffers.items():

@@ -1,0 +1,78 @@
+"""What the neurons of any model do: seen by hooks, in the order in which they are called."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.inputs import signal
+from bsnn_tha.nn.neurons.kept_state import reset
+from bsnn_tha.nn.neurons.neuron import WindowNeuron
+
+
+class Seen(NamedTuple):
+    """A module of neurons over a window."""
+
+    neuron: WindowNeuron
+    spikes: Tensor
+    """``[time, samples, *neurons]``."""
+    membranes: Tensor
+    """Likewise."""
+
+
+def watch_steps(model: nn.Module, input: Tensor, num_steps: int | None = None) -> list[Seen]:
+    """Run a model from cleared states and see its neurons, step by step.
+
+    Where all neurons keep their states (``init_hidden=True``) the model is called for
+    each time step; otherwise once, with all of ``input``, and goes through time itself.
+
+    Args:
+        model: e.g. an ``nn.Sequential``, with neurons of this package.
+        input: ``[time, samples, ...]``, or ``[time, features]`` of one sample; with
+            ``num_steps`` the same without time.
+        num_steps: for how many time steps a still input is seen.
+
+    Raises:
+        InvalidValueError: no neurons, or none that were called as modules.
+    """
+    neurons = [module for module in model.modules() if isinstance(module, WindowNeuron)]
+    if not neurons:
+        raise InvalidValueError(
+            f"what is recorded must have neurons of bsnn_tha, but {type(model).__name__} has none"
+        )
+    parameter = next(model.parameters(), None)
+    input = signal("input", input, None if parameter is None else parameter.dtype)
+    seen: dict[WindowNeuron, list[tuple[Tensor, Tensor]]] = {}
+
+    def see(neuron: WindowNeuron, given: Any, output: Any) -> None:
+        spikes = output[0] if isinstance(output, tuple) else output
+        membrane = neuron.mem if neuron.init_hidden else output[-1]
+        seen.setdefault(neuron, []).append((spikes.detach(), membrane.detach()))
+
+    handles = [neuron.register_forward_hook(see) for neuron in neurons]
+    try:
+        reset(model)
+        if all(neuron.init_hidden for neuron in neurons):
+            for step in input if num_steps is None else [input] * num_steps:
+                model(step)
+        else:
+            model(input)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not seen:
+        raise InvalidValueError(
+            "neurons are seen where they are called as modules, but the model called none; "
+            "build them with init_hidden=True, or record a bsnn_tha.SpikingNetwork"
+        )
+    return [Seen(neuron, *_stacked(steps)) for neuron, steps in seen.items()]
+
+
+def _stacked(steps: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    spikes, membranes = (torch.stack(values) for values in zip(*steps, strict=True))
+    if spikes.dim() == 2:  # one sample, without an axis of samples
+        spikes, membranes = spikes.unsqueeze(1), membranes.unsqueeze(1)
+    return spikes, membranes
