@@ -55,3 +55,29 @@ torch.as_tensor(input)
     if value.is_floating_point():
         return value
     return value.to(torch.get_default_dtype() if dtype is None else dtype)
+
+
+def labels(value: Any) -> Tensor:
+    """Class indices ``[batch]`` as losses of PyTorch's want them, int64, from any whole numbers.
+
+    Raises:
+        InvalidValueError: no tensor, another shape, or no whole numbers.
+
+    Example:
+        >>> labels(torch.tensor([2, 0], dtype=torch.uint8))
+        tensor([2, 0])
+    """
+    if not isinstance(value, Tensor):
+        raise InvalidValueError(
+            f"targets must be a tensor, but got {type(value).__name__}; give torch.as_tensor(...)"
+        )
+    if value.dim() != 1:
+        raise InvalidValueError(
+            f"targets must be class indices [batch], but got shape {list(value.shape)}"
+            + ("; give one_hot.argmax(-1)" if value.dim() == 2 else "")
+        )
+    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+        raise InvalidValueError(
+            f"targets must be whole numbers, but got {value.dtype}; give targets.long()"
+        )
+    return value.long()

@@ -251,3 +251,45 @@ def test_cross_entropy_equals_the_loop(readout):
 def test_cross_entropy_refuses_values_outside_their_range(settings, message):
     with pytest.raises(InvalidValueError, match=message):
         CrossEntropyLoss(**settings)
+
+
+# What may be given as targets and outputs
+
+CLASSIFYING = {
+    "spike_count": SpikeCountLoss(),
+    "mean_membrane": MeanMembraneLoss(),
+    "cross_entropy": CrossEntropyLoss(),
+    "tet": TemporalEfficientLoss(lambda: torch.tensor(1.0)),
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFYING)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_class_indices_may_be_of_any_whole_dtype(name, dtype):
+    spikes, targets = make_spikes(6), torch.tensor([3, 0, 1])
+    loss = CLASSIFYING[name]
+    expected = loss(NetworkWindow(spikes, spikes * 2, ()), targets)
+    assert torch.equal(loss(NetworkWindow(spikes, spikes * 2, ()), targets.to(dtype)), expected)
+    if not loss.needs_membranes:
+        whole = loss(NetworkWindow(spikes.to(torch.int16), None, ()), targets)
+        assert whole.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", CLASSIFYING)
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (torch.eye(4)[:3], r"class indices \[batch\], but got shape \[3, 4\]; give one_hot.argmax"),
+        (torch.tensor([1.0, 0.0, 2.0]), r"whole numbers, but got torch.float32; give targets.long"),
+        ([1, 0, 2], r"must be a tensor, but got list"),
+    ],
+)
+def test_targets_of_another_kind_are_refused_in_one_line(name, targets, message):
+    spikes = make_spikes(6)
+    with pytest.raises(InvalidValueError, match=message):
+        CLASSIFYING[name](NetworkWindow(spikes, spikes, ()), targets)
+
+
+def test_a_trace_of_whole_numbers_is_a_trace():
+    window = NetworkWindow(torch.zeros(2, 1, 1), torch.tensor([1.0, 3.0]).view(2, 1, 1), ())
+    assert MembraneLoss()(window, torch.zeros(2, 1, 1, dtype=torch.int16)) == 5.0

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.inputs import labels
 from bsnn_tha.losses.readouts import READOUTS, Readout
 from bsnn_tha.nn.network import NetworkWindow
 
@@ -65,7 +66,9 @@ class CrossEntropyLoss:
 
     def __call__(self, window: NetworkWindow, targets: Tensor) -> Tensor:
         return F.cross_entropy(
-            self.scores(window) / self.temperature, targets, label_smoothing=self.label_smoothing
+            self.scores(window) / self.temperature,
+            labels(targets),
+            label_smoothing=self.label_smoothing,
         )
 
     def scores(self, window: NetworkWindow) -> Tensor:

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsnn_tha.inputs import labels
 from bsnn_tha.losses.readouts import mean_membrane
 from bsnn_tha.nn.network import NetworkWindow
 
@@ -35,7 +36,7 @@ class MeanMembraneLoss:
     classifies: ClassVar[bool] = True
 
     def __call__(self, window: NetworkWindow, targets: Tensor) -> Tensor:
-        return F.cross_entropy(self.scores(window), targets)
+        return F.cross_entropy(self.scores(window), labels(targets))
 
     def scores(self, window: NetworkWindow) -> Tensor:
         """Mean potentials, ``[batch, classes]``."""

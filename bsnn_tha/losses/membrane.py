@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.inputs import signal
 from bsnn_tha.nn.network import NetworkWindow
 
 
@@ -29,7 +30,7 @@ def membrane_loss(
         >>> membrane_loss(membranes, torch.zeros(2, 1, 1), "sum")
         tensor(10.)
     """
-    error = F.mse_loss(membranes, target)
+    error = F.mse_loss(signal("membranes", membranes), signal("target", target))
     return error * len(target) if reduction == "sum" else error
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from bsnn_tha.equations.counts import spike_counts, spike_rates
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.inputs import labels, signal
 from bsnn_tha.nn.network import NetworkWindow
 
 
@@ -41,9 +42,10 @@ def spike_count_loss(
         >>> spike_count_loss(spikes, torch.tensor([1]))  # the other class: 0, not 2
         tensor(0.2000)
     """
+    spikes = signal("spikes", spikes)
     steps, _, classes = spikes.shape
     counts = spike_counts(spikes)
-    right = F.one_hot(targets, classes).bool()
+    right = F.one_hot(labels(targets), classes).bool()
     wanted = torch.full_like(counts, incorrect_rate * steps)
     return F.mse_loss(counts, wanted.masked_fill_(right, correct_rate * steps)) / steps
 

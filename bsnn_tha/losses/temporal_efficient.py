@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from bsnn_tha.equations.counts import spike_rates
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.inputs import labels, signal
 from bsnn_tha.nn.network import NetworkWindow
 
 
@@ -32,9 +33,9 @@ def tet_loss(outputs: Tensor, targets: Tensor, omega: Tensor, beta: float = 0.45
         >>> tet_loss(outputs, torch.tensor([0]), torch.tensor(1.0), beta=0.5)
         tensor(0.8466)
     """
-    steps = len(outputs)
+    outputs, steps = signal("outputs", outputs), len(outputs)
     # Mean over steps and samples at once: every step has as many samples.
-    entropy = F.cross_entropy(outputs.flatten(0, 1), targets.repeat(steps))
+    entropy = F.cross_entropy(outputs.flatten(0, 1), labels(targets).repeat(steps))
     return beta * entropy + (1 - beta) * (outputs - omega).square().mean()
 
 
