@@ -129,12 +129,10 @@ class TrainingObjective:
             seen=lambda epoch, value: self.seen(trial.number, epoch, value),
         )
         recorder = OutputRecorder(None) if "timing" in self.objectives else None
-        _, _, layers, _ = session.fit(
-            before_annealing=[recorder] if recorder else [], after_epoch=[report]
-        )
+        fitted = session.fit(before_annealing=[recorder] if recorder else [], after_epoch=[report])
         scores = {
             "accuracy": report.best,
-            "spikes": sum(row["spikes_per_sample"] for row in layers),
+            "spikes": sum(row["spikes_per_sample"] for row in fitted.layers),
             "dead": session.monitor.dead_share(),
             "timing": _timing_score(recorder) if recorder else None,
         }

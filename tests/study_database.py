@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -33,7 +34,8 @@ def postgresql(tmp_path_factory):
     yield server
     # At once: a tidy stop would write everything to the disk first.
     process = server.get_pid()
-    os.kill(process, signal.SIGQUIT)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGQUIT)
     until(lambda: _gone(process))
     server.cleanup()
 

@@ -45,7 +45,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from bsnn_tha.functional import lif_triton as kernels
+from bsnn_tha.kernels.gpu import lif as kernels
 
 WINDOWS = "current", "spikes", "membranes", "g_spikes", "g_membranes", "g_current"
 forward = dict(SUBTRACT=True, ZERO=False, KEEP=True)

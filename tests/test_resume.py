@@ -38,7 +38,7 @@ from training_runs import (
 from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.presets import load_preset
 from bsnn_tha.run_folder import RunFolder
-from bsnn_tha.training import run as run_module
+from bsnn_tha.training import summary
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import resume, train
 
@@ -254,7 +254,7 @@ def test_every_kind_of_run_goes_on(name, place, uninterrupted, tmp_path):
     if place == "in_the_second_epoch":
         kill_first(name, tmp_path / "run", at_call(*STEP, per_epoch + 2))
     else:
-        kill_first(name, tmp_path / "run", at_call(run_module.json, "dumps", 1))
+        kill_first(name, tmp_path / "run", at_call(summary.json, "dumps", 1))
     assert_same_run(go_on(tmp_path / "run").folder, uninterrupted(name))
 
 

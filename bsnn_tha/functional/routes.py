@@ -22,8 +22,9 @@ whole nothing is noted, and what is compiled is the parts.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -32,6 +33,10 @@ from bsnn_tha.functional.transforms import transformed
 
 Route = Literal["auto", "one_pass", "parts", "reference"]
 ROUTES: tuple[Route, ...] = get_args(Route)
+
+
+Ways = dict[str, list[str]]
+"""What a layer has taken, in training and in evaluation, in the order of first use."""
 
 
 class Refused(str):
@@ -78,6 +83,21 @@ def noted() -> str:
         'sparse_conv + numba'
     """
     return " + ".join(_running.notes)
+
+
+def joined(before: Sequence[Ways], now: Sequence[Ways]) -> list[Ways]:
+    """What the layers took in one process and in a later one that went on.
+
+    Example:
+        >>> joined([{"training": ["a"]}], [{"training": ["a", "b"], "evaluation": ["c"]}])
+        [{'training': ['a', 'b'], 'evaluation': ['c']}]
+    """
+    nothing: Ways = {}
+    pairs = itertools.zip_longest(before, now, fillvalue=nothing)
+    return [
+        {mode: list(dict.fromkeys([*a.get(mode, []), *b.get(mode, [])])) for mode in {**a, **b}}
+        for a, b in pairs
+    ]
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.equations.quantizers import Quantizer, choose_quantizer
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.routes import ROUTES, Route
+from bsnn_tha.functional.routes import ROUTES, Route, Ways
 from bsnn_tha.inputs import signal
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.layer import LayerInput, SpikingLayer
@@ -170,7 +170,7 @@ class SpikingNetwork(nn.Module):
         self.output_shape = plans[-1].output_shape
         self._last_reader = _last_readers(plans)
 
-    def routes(self) -> list[dict[str, list[str]]]:
+    def routes(self) -> list[Ways]:
         """Every way that each layer has computed windows, in training and in evaluation.
 
         Example:

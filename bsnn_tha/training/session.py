@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.functional.routes import Ways, joined
 from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping
 from bsnn_tha.training.callbacks.monitor import ActivityMonitor
 from bsnn_tha.training.callbacks.norm_statistics import NormStatistics
@@ -43,6 +44,8 @@ class Fitted(NamedTuple):
     """Activity of each layer in the last epoch."""
     workload: dict[str, float]
     """Of the whole network in the last epoch."""
+    routes: Sequence[Ways] = ()
+    """How each layer was computed so far; not in checkpoints of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -165,10 +168,12 @@ class LastEpoch(Callback):
         self.figures: dict[str, Any] = {}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, SpikingModule)
         self.figures = {
             "train": epoch_values(trainer, "train"),
             "layers": self.monitor.layers(),
             "workload": self.monitor.workload(),
+            "routes": joined(self.figures.get("routes", []), pl_module.network.routes()),
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bsnn_tha.functional.routes import joined
 from bsnn_tha.observe.metrics import weight_bits
 from bsnn_tha.observe.workload import footprint
 from bsnn_tha.run_folder import RunFolder, replace_atomically
@@ -60,7 +61,7 @@ def of_training(
         "layers": fitted.layers,
         "layers_of": "the last training epoch",
         "workload": fitted.workload,
-        "routes": session.module.network.routes(),
+        "routes": joined(fitted.routes, session.module.network.routes()),
         "footprint_bytes": footprint(session.module.network),
         "weight_bits": weight_bits(session.module.network)._asdict(),
         # Where it trained: by now Lightning has taken the network to the CPU.
@@ -98,7 +99,7 @@ def with_test(
         "layers": measured.layers,
         "layers_of": f"the test set, {checkpoint}",
         "workload": measured.workload,
-        "routes": session.module.network.routes(),
+        "routes": joined(summary["routes"], session.module.network.routes()),
     }
 
 
