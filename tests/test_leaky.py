@@ -600,8 +600,7 @@ REFUSED = [
     ),
     (
         {"slope": 5.0, "surrogate": Sigmoid(2.0)},
-        "a surrogate given as a shape has its own slope and scale, but got slope=5.0, "
-        "surrogate_scale=None",
+        "surrogate Sigmoid(slope=2.0, scale=1.0) has its own settings; leave out slope",
     ),
 ]
 

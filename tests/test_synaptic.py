@@ -162,13 +162,13 @@ def test_in_a_network_with_chunks():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "synaptic"}, "model='synaptic' needs synaptic_decay; set neuron.synaptic"),
+        ({"model": "synaptic"}, "neuron model 'synaptic' needs synaptic_decay"),
         (
             {"synaptic_decay": 0.5},
-            "synaptic_decay=0.5 belongs to model='synaptic', but got mode",
+            "neuron model 'leaky' has no setting 'synaptic_decay'",
         ),
         ({"model": "synaptic", "synaptic_decay": 1.5}, "synaptic_decay must be in [0, 1]"),
-        ({"model": "cuba"}, "model must be one of leaky, synaptic, but got 'cuba'"),
+        ({"model": "cuba"}, "unknown neuron model 'cuba'; known are leaky, synaptic"),
         (
             {"model": "synaptic", "synaptic_decay": 0.5, "lateral_width": 3},
             "lateral interaction is defined for model='leaky'",

@@ -40,6 +40,10 @@ from studies.temporal_coding.ensemble import EnsembleResult, train_ensemble
 SEEDS = (100, 101, 102)
 AT_ONCE = 4
 """Settings trained side by side (each with every seed)."""
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "none": {"optimizer.schedule": "none"},
+    "cosine": {"optimizer.schedule": "cosine", "optimizer.period": 1.0},
+}
 
 
 def suggest(trial: optuna.Trial, peak: float, centre: str) -> dict[str, Any]:
@@ -62,8 +66,7 @@ def suggest(trial: optuna.Trial, peak: float, centre: str) -> dict[str, Any]:
         "threshold.theta_inf": theta_inf,
         "threshold.alpha": [log("alpha_hidden", 1e-4, 0.3), log("alpha_output", 5e-3, 0.3)],
         "optimizer.lr": log("scaled_lr", 1e-2, 1e2) / theta_inf[1] * (1 - beta),
-        "optimizer.schedule": trial.suggest_categorical("schedule", ["none", "cosine"]),
-        "optimizer.period": 1.0,
+        **SCHEDULES[trial.suggest_categorical("schedule", list(SCHEDULES))],
         "data.options.peak": peak * theta_inf[1],
     }
 
