@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from animations.arrays import as_array
 from animations.style import RC, colour
 from bsnn_tha.errors import InvalidValueError
 
@@ -25,6 +26,7 @@ def activity_panel(axes: Axes, counts: Mapping[str, np.ndarray], unit: str) -> N
         counts: by run, a value ≥ 0 per neuron; the runs' layers may differ in size.
         unit: of the values.
     """
+    counts = {label: as_array(values).reshape(-1) for label, values in counts.items()}
     largest = max(float(np.max(values)) for values in counts.values()) or 1.0
     bins = np.linspace(0, largest, _BINS + 1)
     for i, (label, values) in enumerate(counts.items()):

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from animations.arrays import as_array
 from animations.style import RC, colour
 from bsnn_tha.errors import InvalidValueError
 
@@ -49,6 +50,7 @@ def loss_figure(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         InvalidValueError: no runs.
     """
     _check(runs)
+    runs = {k: {n: as_array(v) for n, v in epochs.items()} for k, epochs in runs.items()}
     with plt.rc_context(RC):
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         axes = figure.subplots()
@@ -81,6 +83,8 @@ def layers_figure(
         InvalidValueError: no runs.
     """
     _check(runs)
+    runs = {label: as_array(values) for label, values in runs.items()}
+    at = {label: as_array(epochs) for label, epochs in at.items()}
     layers = max(len(values) for values in runs.values())
     with plt.rc_context(RC):
         figure = Figure(figsize=(2.8 * layers, 3.0), layout="constrained")

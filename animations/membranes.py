@@ -13,6 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from animations.arrays import as_array
 from animations.overview import SnapshotFrames
 from animations.raster import Raster, show_steps
 from animations.smoothing import bulk
@@ -116,9 +117,9 @@ class LayerOverTime:
     def __init__(
         self, axes: Axes, trace: LayerTrace, drawn: Sequence[int], sample: int = 0, title: str = ""
     ) -> None:
-        self._membranes = trace.membranes[:, sample].astype(np.float32)
-        self._spikes = trace.spikes[:, sample]
-        self._threshold = float(np.mean(trace.threshold))
+        self._membranes = as_array(trace.membranes)[:, sample].astype(np.float32)
+        self._spikes = as_array(trace.spikes)[:, sample]
+        self._threshold = float(np.mean(as_array(trace.threshold)))
         time, neurons = self._membranes.shape
         self._traces = _Traces(axes, time, neurons, drawn, title)
         low, high = bulk(self._membranes[:, list(drawn)])

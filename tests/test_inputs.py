@@ -16,6 +16,8 @@ from bsnn_tha import (
 )
 from bsnn_tha.equations.surrogate import FastSigmoid
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.nn.dropout import SeededDropout
+from bsnn_tha.nn.norms.batch_norm import BatchNormPerStep, ThresholdDependentBatchNorm
 from bsnn_tha.observe.recording import record
 
 THETA = torch.tensor(1.5)
@@ -52,6 +54,10 @@ ENTRIES = {
     "BinaryConv2d": (lambda: BinaryConv2d(2, 3, 3), lambda m, x: m(x[0])),
     "SpikingNetwork": (_network, lambda m, x: m(x, record=True).membranes),
     "SpikingNetwork, an image": (_network, lambda m, x: m(x[0], 4, record=True).membranes),
+    "SpikingLayer": (_network, lambda m, x: m.layers[0](x, record=True).membranes),
+    "Connection": (_network, lambda m, x: m.layers[0].drive(x)),
+    "batch norm per step": (lambda: BatchNormPerStep(2), lambda m, x: m(x)),
+    "tdBN": (lambda: ThresholdDependentBatchNorm(2, 1.0), lambda m, x: m(x)),
     "record": (_network, lambda m, x: torch.from_numpy(record(m, x)[-1].membranes)),
 }
 
@@ -132,3 +138,9 @@ def test_counts_of_events_charge_the_membrane_as_in_snntorch():
     spikes, _ = Leaky(0.9, 3.0).sequence(torch.ones(30, 1, 4).short())
     as_float, _ = Leaky(0.9, 3.0).sequence(torch.ones(30, 1, 4))
     assert spikes.sum() > 0 and torch.equal(spikes, as_float)
+
+
+def test_dropout_of_whole_numbers_scales_what_it_keeps():
+    kept = SeededDropout(0.6)(torch.ones(1000, dtype=torch.int16))
+    assert kept.dtype == torch.float32
+    assert set(kept.tolist()) == {0.0, 2.5}  # not truncated to 2

@@ -7,9 +7,13 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from animations.activity import activity_figure
+from animations.curves import layers_figure
 from animations.inputs import InputPanel, SpikeCountPanel
 from animations.layers import LayerCurves
+from animations.membranes import LayerOverTime
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.observe.recording import LayerTrace
 
 KINDS = {
     "tensor": torch.from_numpy,
@@ -47,3 +51,23 @@ def test_curves_of_tensors():
     LayerCurves(axes, torch.arange(4), values, [0, 1], ["a", "b"], "rates")
     assert axes.lines[1].get_ydata().tolist() == values[:, 1].tolist()
     assert axes.lines[0].get_xdata().tolist() == [1, 2, 3, 4]
+
+
+def test_membranes_of_tensors():
+    drawn = []
+    for convert in (np.asarray, torch.from_numpy):
+        membranes = np.random.default_rng(1).random((5, 2, 3)).astype(np.float32)
+        spikes = (membranes > 0.8).astype(np.uint8)
+        trace = LayerTrace(convert(membranes), convert(spikes), np.arange(3), 0.8, 0.8)
+        panel = LayerOverTime(Figure().subplots(), trace, [0, 2], sample=1)
+        drawn.append([line.get_ydata().tolist() for line in list(panel.update(4))[:2]])
+    assert drawn[0] == drawn[1] == membranes[:, 1, [0, 2]].T.tolist()
+
+
+def test_figures_of_tensors():
+    counts = torch.tensor([0.0, 2.0, 4.0, 4.0])
+    (axes,) = activity_figure({"layer 1": {"run": counts}}).axes
+    assert "25.0% dead" in axes.get_legend().get_texts()[0].get_text()
+    rates = torch.tensor([[1.0, 3.0]], requires_grad=True)
+    (axes,) = layers_figure({"run": rates}, "rate, %", {"run": torch.tensor([1, 2])}).axes
+    assert axes.lines[0].get_ydata().tolist() == [1.0, 3.0]

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from bsnn_tha.equations.quantizers import Quantizer
 from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.sparse_linear import flattened, sparse_linear
+from bsnn_tha.inputs import signal
 from bsnn_tha.nn.norms import NormChoice, make_norm
 from bsnn_tha.nn.notation import ConvSpec, DenseSpec, LayerSpec
 from bsnn_tha.nn.weights.derived import weight_of
@@ -73,6 +74,7 @@ class Connection(nn.Module):
                 constant input ``[batch, *input_shape]``.
             num_steps: for how many time steps a constant input is seen.
         """
+        input = signal("input", input, self.dtype)
         if num_steps is None:
             current = self.current(input.flatten(0, 1)).unflatten(0, input.shape[:2])
             if self.norm is not None:
@@ -83,6 +85,11 @@ class Connection(nn.Module):
                 current = self.norm(current, repeats=num_steps)
             current = current.expand(num_steps, *current.shape)
         return current
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, whole as they may be."""
+        return next(self.synapse.parameters()).dtype
 
     def current(self, input: Tensor) -> Tensor:
         """The weights' current before normalisation, ``[samples, *output_shape]``."""

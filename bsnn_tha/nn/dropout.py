@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from bsnn_tha.functional.dropout import dropout
+from bsnn_tha.inputs import signal
 
 
 class SeededDropout(nn.Dropout):
@@ -21,4 +22,5 @@ class SeededDropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Zeros with probability p in training mode, the input itself otherwise."""
+        input = signal("input", input)
         return dropout(input, self.p) if self.training and self.p else input

@@ -14,6 +14,7 @@ from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.equations.quantizers import Quantizer
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.routes import Refused, Route, noted, running
+from bsnn_tha.inputs import signal
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.dropout import SeededDropout
 from bsnn_tha.nn.moderate_dropout import ModerateDropout
@@ -119,7 +120,7 @@ class SpikingLayer(Connection):
             record: also return the membranes of every step.
             skipped: spikes that the shortcut reads, for a layer that has one.
         """
-        call = input, num_steps, membrane, record, skipped
+        call = signal("input", input, self.dtype), num_steps, membrane, record, skipped
         if torch.compiler.is_compiling():
             return self._window(*call)
         with running(self.route):

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.batch_norm import batch_norm_steps, takes
 from bsnn_tha.functional.routes import note
+from bsnn_tha.inputs import signal
 from bsnn_tha.nn.recompute import recomputing
 
 
@@ -77,6 +78,7 @@ class BatchNormPerStep(nn.BatchNorm2d):
         Returns:
             A tensor of the same shape.
         """
+        input = signal("input", input, self.weight.dtype)
         self._check_input_dim(input)
         if not self.training or _single(input[0] if input.dim() == 5 else input):
             return _by_running_statistics(self, input, self.weight)
@@ -194,6 +196,7 @@ class ThresholdDependentBatchNorm(nn.BatchNorm2d):
         Returns:
             A tensor of the same shape.
         """
+        input = signal("input", input, self.weight.dtype)
         self._check_input_dim(input)
         if not self.training or _single(input):
             return _by_running_statistics(self, input, self.weight * self.scale)
