@@ -368,6 +368,29 @@ def test_the_proxy_is_open_to_others_only_when_asked_and_says_what_that_means(mo
     assert SECRET not in result.output
 
 
+def test_an_address_that_cannot_be_had_is_refused_in_one_line(monkeypatch):
+    def bind(storage, host, port):
+        raise RuntimeError(f"Failed to bind to address {host}:{port}")  # as gRPC says it
+
+    monkeypatch.setattr(module, "open_storage", lambda *_, **__: "opened")
+    monkeypatch.setattr(optuna.storages, "run_grpc_proxy_server", bind)
+    result = CliRunner().invoke(app, ["study", "serve", "--storage", "sqlite://", "--port", "81"])
+    assert isinstance(result.exception, StudyError)
+    assert "cannot on 127.0.0.1:81; choose others with --host and --port" in str(result.exception)
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999"])
+def test_a_port_that_there_is_not_is_refused(monkeypatch, port):
+    # gRPC takes a port modulo 65536, and would listen on another one than it says.
+    served = []
+    monkeypatch.setattr(module, "open_storage", lambda *_, **__: "opened")
+    monkeypatch.setattr(
+        optuna.storages, "run_grpc_proxy_server", lambda *_, **options: served.append(options)
+    )
+    result = CliRunner().invoke(app, ["study", "serve", "--storage", "sqlite://", "--port", port])
+    assert result.exit_code == 2 and not served
+
+
 def test_workers_behind_the_proxy_and_before_it_share_a_study(database):
     port = free_port()
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))

@@ -214,7 +214,7 @@ def serve(
             "127.0.0.1 is for a network where everybody may read and write the studies."
         ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 13000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 13000,
 ) -> None:
     """Run Optuna's gRPC proxy: many workers, few connections to the database.
 
@@ -227,6 +227,7 @@ def serve(
     """
     from optuna.storages import run_grpc_proxy_server
 
+    from studies.errors import StudyError
     from studies.storage import is_loopback, open_storage, shown
 
     opened = open_storage(storage, "", create=True)
@@ -243,4 +244,10 @@ def serve(
             file=sys.stderr,
         )
     with one_line_at_ctrl_c():
-        run_grpc_proxy_server(opened, host=host, port=port)
+        try:
+            run_grpc_proxy_server(opened, host=host, port=port)
+        except RuntimeError as error:  # gRPC's, of an address that it cannot have
+            raise StudyError(
+                "the proxy must listen on a free port of this computer, but cannot on "
+                f"{host}:{port}; choose others with --host and --port, an IPv6 address as [::1]"
+            ) from error
