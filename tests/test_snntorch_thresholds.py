@@ -108,6 +108,16 @@ def test_broken_rules_are_named(build, message):
         build(**REFUSED[message])
 
 
+@each
+@pytest.mark.parametrize(
+    "given", [[0.5, 1.0], np.array([0.5, 1.0]), None, "1.0", torch.tensor([])], ids=repr
+)
+def test_what_is_no_threshold_is_refused_in_one_line(build, given):
+    rule = "threshold must be a number, a tensor with one per neuron or a rule, but got "
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(rule + repr(given))}; give torch.as"):
+        build(threshold=given)
+
+
 def test_the_annealed_neuron_says_how_it_takes_its_threshold():
     message = (
         "AnnealedLeaky takes its threshold as theta_0, theta_inf and alpha, but got "

@@ -19,6 +19,7 @@ own arguments beside it. How to write one is shown in ``docs/extending.md``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
@@ -73,13 +74,20 @@ def as_rule(threshold: ThresholdRule | float | Tensor, learn: bool = False) -> T
         learn: as snnTorch's ``learn_threshold``.
 
     Raises:
-        InvalidValueError: a threshold that is not above 0, or ``learn`` with a rule.
+        InvalidValueError: a threshold that is not above 0, no number or tensor at all, an
+            empty tensor, or ``learn`` with a rule.
 
     Example:
         >>> as_rule(1.5), as_rule(1.5, learn=True)
         (Fixed(theta=1.5), Learned(theta=1.5))
     """
     if not isinstance(threshold, ThresholdRule):
+        empty = isinstance(threshold, Tensor) and not threshold.numel()
+        if empty or not isinstance(threshold, Real | Tensor):
+            raise InvalidValueError(
+                "threshold must be a number, a tensor with one per neuron or a rule, but got "
+                f"{threshold!r}; give torch.as_tensor(threshold) for a list or an array"
+            )
         check_threshold(threshold, "threshold")
         return Learned(threshold) if learn else Fixed(threshold)
     if learn:
