@@ -113,7 +113,10 @@ def test_a_model_that_goes_through_time_itself_is_called_once():
     ("net", "message"),
     [
         (nn.Linear(6, 2), "must have neurons of bsnn_tha, but Linear has none"),
-        (nn.Sequential(nn.Linear(6, 2), nn.ModuleList([Leaky(0.9, 1.0)])[:0]), "has none"),
+        (
+            nn.Sequential(nn.Linear(6, 2), Leaky(0.9, 1.0), nn.Linear(2, 2)),
+            "must keep their states; build them with init_hidden=True",
+        ),
     ],
 )
 def test_models_without_neurons_are_refused(net, message):

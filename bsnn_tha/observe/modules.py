@@ -43,6 +43,12 @@ def watch_steps(model: nn.Module, input: Tensor, num_steps: int | None = None) -
         raise InvalidValueError(
             f"what is recorded must have neurons of bsnn_tha, but {type(model).__name__} has none"
         )
+    keeping = all(neuron.init_hidden for neuron in neurons)
+    if isinstance(model, nn.Sequential) and not keeping:
+        raise InvalidValueError(
+            "an nn.Sequential hands on spikes alone, so its neurons must keep their states; build "
+            "them with init_hidden=True"
+        )
     parameter = next(model.parameters(), None)
     input = signal("input", input, None if parameter is None else parameter.dtype)
     seen: dict[WindowNeuron, list[tuple[Tensor, Tensor]]] = {}
@@ -55,7 +61,7 @@ def watch_steps(model: nn.Module, input: Tensor, num_steps: int | None = None) -
     handles = [neuron.register_forward_hook(see) for neuron in neurons]
     try:
         reset(model)
-        if all(neuron.init_hidden for neuron in neurons):
+        if keeping:
             for step in input if num_steps is None else [input] * num_steps:
                 model(step)
         else:
