@@ -96,17 +96,38 @@ def studies() -> Iterator[tuple[str, str]]:
 
 
 def comparisons() -> Iterator[tuple[str, str]]:
-    """``thresholds.FOLDER.WEIGHTS.RULE``: mean (σ) of the seeds' test accuracy, %."""
+    """``thresholds.FOLDER.WEIGHTS.RULE``: mean (σ) of the seeds' test accuracy, %.
+
+    Also ``.spikes`` a sample, ``.dead`` of the hidden layers and ``.dead-first``, and, against
+    the fixed rule of the same table: ``.ahead`` and ``.behind`` in points, and by how much of
+    its θ0 a mean threshold moves at most, ``.moved``, ``.moved-hidden``, ``.moved-output``.
+    """
     for path in sorted((DOCS / "thresholds").glob("*/table.md")):
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "|" in line]
         cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-        for values in cells[2:]:
-            row = dict(zip(cells[0], values, strict=True))
+        rows = [dict(zip(cells[0], values, strict=True)) for values in cells[2:]]
+        fixed = {row["weights"]: row for row in rows if row["rule"] == "fixed"}
+        for row in rows:
             name = f"thresholds.{path.parent.name}.{row['weights']}.{row['rule']}"
             if "θ0" in row:
                 name += "." + row["θ0"].removeprefix("× ")
             yield name, f"{_tenths(row['mean'])} ({_tenths(row['σ'])})"
             yield f"{name}.mean", _tenths(row["mean"])
+            if "θ0" in row or row["weights"] not in fixed:
+                continue
+            *hidden, _ = row["dead"].replace("%", "").split(", ")
+            yield f"{name}.spikes", row["spikes"]
+            yield f"{name}.dead", " and ".join(hidden) + "%"
+            yield f"{name}.dead-first", f"{Decimal(hidden[0]):.0f}%"
+            ahead = Decimal(row["mean"]) - Decimal(fixed[row["weights"]]["mean"])
+            yield f"{name}.ahead", _tenths(str(ahead))
+            yield f"{name}.behind", _tenths(str(-ahead))
+            starts = fixed[row["weights"]]["threshold"].split(", ")
+            pairs = zip(row["threshold"].split(", "), starts, strict=True)
+            *of_hidden, of_output = [abs(float(now) / float(start) - 1) for now, start in pairs]
+            yield f"{name}.moved", f"{max(*of_hidden, of_output):.0%}"
+            yield f"{name}.moved-hidden", f"{max(of_hidden):.0%}"
+            yield f"{name}.moved-output", f"{of_output:.0%}"
 
 
 def runs() -> Iterator[tuple[str, str]]:
