@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 from training_runs import BATCH, MACHINE, SEED, SUBSET, digits, network_weights, tiny, train_tiny
 
+from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.training.loaders import training_batches
 from bsnn_tha.training.run import resume, train
 
@@ -54,3 +55,16 @@ def test_a_resumed_run_ends_with_the_same_statistics(tmp_path):
     half = resume(tmp_path / "half", epochs=3, machine=MACHINE, verbose=False)
     one, two = last_weights(whole), last_weights(half)
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("setting", ["data__batch_size", "data__subset"])
+def test_batches_of_one_value_are_refused_before_training(tmp_path, setting):
+    maps_of_one_pixel = {
+        "network__notation": "4C8-10",
+        "threshold__theta_0": 1.0,
+        "threshold__theta_inf": 2.0,
+        "threshold__alpha": 0.1,
+    }
+    with pytest.raises(InvalidValueError, match="batch norm of layer 1 has one value of each"):
+        train_tiny(tmp_path / "run", **maps_of_one_pixel, **{setting: 1})
+    assert not (tmp_path / "run").exists()

@@ -122,3 +122,35 @@ def test_a_model_that_goes_through_time_itself_is_called_once():
 def test_models_without_neurons_are_refused(net, message):
     with pytest.raises(InvalidValueError, match=message):
         record(net, window())
+
+
+class Looping(nn.Module):
+    """Goes through the window itself."""
+
+    def __init__(self, **settings):
+        super().__init__()
+        self.fc, self.lif = BinaryLinear(6, 5, bias=False), Leaky(BETA, THETA, **settings)
+
+    def forward(self, x):
+        mem = torch.zeros(1)
+        for step in x:
+            if self.lif.init_hidden:
+                self.lif(self.fc(step))
+            else:
+                _, mem = self.lif(self.fc(step), mem)
+
+
+def test_a_still_input_is_a_window_to_a_model_that_loops():
+    torch.manual_seed(2)
+    model, image = Looping(), torch.rand(2, 6)
+    (trace,) = record(model, image, num_steps=5)
+    (window,) = record(model, image.expand(5, 2, 6))
+    assert trace.membranes.shape == (5, 2, 5)
+    assert (trace.membranes == window.membranes).all()
+
+
+def test_calls_that_are_no_time_steps_are_not_taken_for_them():
+    twice = Leaky(BETA, THETA, init_hidden=True)
+    for model in (Looping(init_hidden=True), nn.Sequential(nn.Linear(6, 6), twice, twice)):
+        with pytest.raises(InvalidValueError, match="called once at each of the 12 time steps"):
+            record(model, window())

@@ -51,6 +51,7 @@ def watch_steps(model: nn.Module, input: Tensor, num_steps: int | None = None) -
         )
     parameter = next(model.parameters(), None)
     input = signal("input", input, None if parameter is None else parameter.dtype)
+    window = input if num_steps is None else input.expand(num_steps, *input.shape)
     seen: dict[WindowNeuron, list[tuple[Tensor, Tensor]]] = {}
 
     def see(neuron: WindowNeuron, given: Any, output: Any) -> None:
@@ -62,10 +63,10 @@ def watch_steps(model: nn.Module, input: Tensor, num_steps: int | None = None) -
     try:
         reset(model)
         if keeping:
-            for step in input if num_steps is None else [input] * num_steps:
+            for step in window:
                 model(step)
         else:
-            model(input)
+            model(window)
     finally:
         for handle in handles:
             handle.remove()
@@ -74,6 +75,13 @@ def watch_steps(model: nn.Module, input: Tensor, num_steps: int | None = None) -
             "neurons are seen where they are called as modules, but the model called none; "
             "build them with init_hidden=True, or record a bsnn_tha.SpikingNetwork"
         )
+    for steps in seen.values():
+        if len(steps) != len(window):
+            raise InvalidValueError(
+                f"each module of neurons must be called once at each of the {len(window)} time "
+                f"steps, but one was called {len(steps)} times; neurons with init_hidden=True "
+                "belong in a model that takes one step, and each in one place"
+            )
     return [Seen(neuron, *_stacked(steps)) for neuron, steps in seen.items()]
 
 

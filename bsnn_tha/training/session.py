@@ -6,6 +6,7 @@ through callbacks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.routes import Ways, joined
+from bsnn_tha.nn.layer import SpikingLayer
+from bsnn_tha.nn.norms.batch_norm import BatchNormPerStep
 from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping
 from bsnn_tha.training.callbacks.monitor import ActivityMonitor
 from bsnn_tha.training.callbacks.norm_statistics import NormStatistics
@@ -88,13 +91,15 @@ class Session:
         size = EVALUATION_BATCH * config.data.batch_size
         selection = None if selecting is None else evaluation_batches(selecting, size)
         seed_everything(config.training.seed, verbose=False)
+        module = SpikingModule(config, dataset)
+        _check_norms(module, min(config.data.batch_size, config.data.subset or len(dataset.train)))
         return cls(
             config,
             machine,
             dataset,
             training,
             selection,
-            SpikingModule(config, dataset),
+            module,
             ActivityMonitor(),
             SilencingCheck() if config.training.check_silencing else None,
             Stopwatch(),
@@ -214,6 +219,21 @@ def _check(config: RunConfig, dataset: Dataset, selecting: Split | None, process
             "training.patience needs a validation split; set data.validation above 0 "
             "or leave out training.patience"
         )
+
+
+def _check_norms(module: SpikingModule, samples: int) -> None:
+    """Raise where batch norm would never see more than one value of a channel."""
+    if samples > 1:
+        return
+    for number, layer in enumerate(module.network.layers, start=1):
+        assert isinstance(layer, SpikingLayer)
+        pixels = math.prod(layer.output_shape[1:])
+        if isinstance(layer.norm, BatchNormPerStep) and pixels == 1:
+            raise InvalidValueError(
+                f"batch norm of layer {number} has one value of each channel, in batches of one "
+                "sample with maps of one pixel; use a larger data.batch_size, or "
+                "network.norm = 'none'"
+            )
 
 
 @contextmanager
