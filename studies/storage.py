@@ -111,6 +111,11 @@ def study_names(where: str) -> list[str]:
 
 
 def _journal(folder: Path, study: str, create: bool) -> BaseStorage:
+    if study != Path(study).name or not study.strip("."):
+        raise StudyError(
+            f"the name of a study in a folder is its file's, but got {study!r}; give --name one "
+            "without / and not of dots alone, or another folder with --storage"
+        )
     path = folder / f"{study}{SUFFIX}"
     if not create and not path.is_file():
         known = ", ".join(study_names(str(folder))) or "none"

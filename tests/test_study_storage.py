@@ -415,3 +415,10 @@ def test_workers_behind_the_proxy_and_before_it_share_a_study(database):
     study = opened(database)
     states = [trial.state for trial in study.trials]
     assert states.count(TrialState.COMPLETE) == 6 and TrialState.RUNNING not in states
+
+
+@pytest.mark.parametrize("name", [".", "..", "../elsewhere", "a/b", "/elsewhere", ""])
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name):
+    with pytest.raises(StudyError, match="the name of a study in a folder is its file's"):
+        module.open_storage(str(tmp_path / "studies"), name, create=True)
+    assert not list(tmp_path.rglob("*"))

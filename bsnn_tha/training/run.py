@@ -95,7 +95,9 @@ def resume(
 ) -> RunResult:
     """Go on with a run that was stopped, from its last finished epoch.
 
-    A finished run is left as it is, unless ``epochs`` asks for more.
+    A finished run is left as it is, unless ``epochs`` asks for more. A learning rate that
+    ends where training ends (``cosine-to-zero``, ``one-cycle``) then goes on as it would stand
+    in the longer training: the run is not what that would have been from its start.
 
     Args:
         run: the run folder.
