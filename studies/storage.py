@@ -172,7 +172,7 @@ def report_folder(where: str, study: str) -> Path:
         >>> print(report_folder("runs/mine", "digits-tha"))
         runs/mine/digits-tha
         >>> print(report_folder("grpc://proxy:13000", "../../digits"))
-        runs/studies/..-..-digits
+        runs/studies/-..-digits
     """
     return Path(DEFAULT if "://" in where else where) / folder_name(study)
 
