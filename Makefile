@@ -2,6 +2,8 @@
 # make test   create an environment, install, lint, check types, run the tests
 # make test-slow   tests that train for minutes (over ten in all)
 # make fuzz   property tests with new random examples
+# make package  dist/*.tar.gz and dist/*.whl, installed outside this folder and tried
+# make site   the documentation's pages, into site/
 # make bench  speed and memory beside other libraries (half an hour; BENCH="--check": compare)
 # make clean  remove the environment
 #
@@ -12,7 +14,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint test-slow fuzz bench clean
+.PHONY: demo test lint test-slow fuzz package bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bsnn-tha train digits
@@ -31,6 +33,11 @@ test-slow: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	FUZZ=1 $(BIN)/python -m pytest -m "not slow" $$(grep -l "^from hypothesis import.*given" tests/*.py)
+
+package: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m package tests/test_package.py
+	rm -rf dist build
+	$(BIN)/python -m build --no-isolation .
 
 # What is measured is this checkout; the peers get environments of their own in .bench.
 bench: $(VENV)/.installed

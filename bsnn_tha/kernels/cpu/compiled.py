@@ -116,7 +116,6 @@ def _compiled(make: Callable[..., Any], constants: tuple[Any, ...], arguments: A
         try:
             _loops[key] = _compile(loop, types, cache=True)
         except Exception:
-            # Compiled code is kept beside the module, or where NUMBA_CACHE_DIR says.
             # No place to write, a full disk or a broken file are no reason to fail.
             _loops[key] = _compile(loop, types, cache=False)
     return _loops[key]
@@ -137,17 +136,39 @@ def _by_sources(place: Any) -> Any:
     return type(place.__name__, (place,), {"get_source_stamp": lambda self: _SOURCES})
 
 
-_PLACES: Any = CompileResultCacheImpl._locator_classes
+def _places(package: Path) -> list[Any]:
+    """Where loops may be kept, the first that can be written: numba's places, in our order.
+
+    The folder of an installed package is the installer's, which would leave it behind for
+    what it did not put there: then the user's cache folder comes before it.
+    """
+    places = [*CompileResultCacheImpl._locator_classes]
+    if package.parent.name in ("site-packages", "dist-packages"):
+        places.sort(key=lambda place: place.__name__ == "InTreeCacheLocator")
+    return [*map(_by_sources, places)]
 
 
 class _KeptResult(CompileResultCacheImpl):
-    _locator_classes = [*map(_by_sources, _PLACES)]  # noqa: RUF012 (declared so by numba)
+    _locator_classes = _places(_PACKAGE)
 
 
 class _Kept(FunctionCache):
     """numba's cache of a function, with the stamp of all sources."""
 
     _impl_class = _KeptResult
+
+
+def kept_in() -> Path | None:
+    """The folder of the loops that are kept; None where none can be.
+
+    Beside their modules in a checkout, in the user's cache folder for an installed package, or
+    where ``NUMBA_CACHE_DIR`` says.
+    """
+    try:
+        # All loops stand in this folder of modules, as this function does.
+        return Path(_KeptResult(kept_in).locator.get_cache_path())
+    except (RuntimeError, OSError):
+        return None
 
 
 @functools.cache
