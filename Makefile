@@ -32,7 +32,7 @@ test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
 
 fuzz: $(VENV)/.installed-dev
-	FUZZ=1 $(BIN)/python -m pytest -m "not slow" $$(grep -l "^from hypothesis import.*given" tests/*.py)
+	FUZZ=1 $(BIN)/python -m pytest -m "not slow" $$(grep -rl "^from hypothesis import.*given" tests)
 
 package: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m package tests/test_package.py

@@ -1,7 +1,8 @@
 """What studies need of Optuna that it does not promise to keep: all of it, and nowhere else.
 
 Optuna's private names move between versions. ``setup.cfg`` bounds the version to those that the
-tests ran with; ``tests/test_optuna_internals.py`` says what has moved when that bound is raised.
+tests ran with; ``tests/studies/test_optuna_internals.py`` says what has moved when that bound is
+raised.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 from hypothesis import HealthCheck, settings
 from local_server import Handler, Server
+from places import ROOT
 
 if TYPE_CHECKING:
     from bsnn_tha.training.run import RunResult
@@ -39,10 +40,7 @@ settings.load_profile("fuzz" if os.environ.get("FUZZ") else "same")
 def shared_data() -> Path:
     """The folder with real data files, or a skip that says how to provide one."""
     configured = os.environ.get("BSNN_THA_DATA")
-    if configured:
-        root = Path(configured).expanduser()
-    else:
-        root = Path(__file__).parents[2] / "shared" / "data"
+    root = Path(configured).expanduser() if configured else ROOT.parent / "shared" / "data"
     if not root.is_dir():
         pytest.skip(f"no data files in {root}; set BSNN_THA_DATA to a folder that has them")
     return root

@@ -12,7 +12,7 @@ the membrane. Lava-DL, which the paper used, calls 1 − κ "current decay" and
 voltage decay of 0.97; read in Lava-DL's sense, κ = 0.25 and β = 0.03, a membrane
 would forget within a step. With κ = 0.75 and β = 0.97 it is a neuron that
 integrates, and these are 1 minus the values of Lava-DL's own examples: so the
-presets read them. ``tests/test_synaptic.py`` shows what either reading does.
+presets read them. ``tests/nn/test_synaptic.py`` shows what either reading does.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import optuna
 import torch
+from places import ROOT
 
 import studies
 from bsnn_tha.nn.network import SpikingNetwork
@@ -15,8 +16,6 @@ from bsnn_tha.training import evaluation
 from bsnn_tha.training.machine import Machine
 from studies import objective, runner
 from studies.optuna_internals import storage_of, suggest, trial_id
-
-HERE = Path(__file__).parent
 
 
 def test_only_one_file_reaches_into_optuna():
@@ -33,11 +32,11 @@ def test_only_one_file_reaches_into_optuna():
 
 def test_the_version_bound_is_around_the_tested_version():
     parser = ConfigParser()
-    parser.read(HERE.parent / "setup.cfg")
+    parser.read(ROOT / "setup.cfg")
     (line,) = re.findall(r"^optuna (.*)$", parser["options"]["install_requires"], re.M)
     assert line == ">= 5.0, < 5.1"
     assert optuna.__version__.startswith("5.0.")
-    constraints = (HERE.parent / "constraints.txt").read_text()
+    constraints = (ROOT / "constraints.txt").read_text()
     assert f"optuna=={optuna.__version__}\n" in constraints
 
 

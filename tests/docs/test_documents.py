@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import typer
+from places import ROOT
 from typer.testing import CliRunner
 
 from bsnn_tha.cli import app
@@ -28,7 +29,6 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.presets import DEFAULT_DATASET, DEFAULT_VARIANT, load_preset
 from studies.comparison.plan import Comparison
 
-ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 

@@ -31,6 +31,7 @@ from event_files import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import HELPERS, ROOT
 
 from bsnn_tha.data import event_cache
 from bsnn_tha.data.binning import bin_recording
@@ -453,7 +454,7 @@ print([store.window(i, 0, 99).units.tolist() for i in range(len(store))])
 
 def start(tmp_path: Path, pause: float, program: str = PROGRAM) -> subprocess.Popen[str]:
     text = program.format(
-        tests=str(Path(__file__).parent),
+        tests=str(HELPERS),
         log=str(tmp_path / "log"),
         pause=pause,
         cache=str(tmp_path / "cache"),
@@ -462,7 +463,7 @@ def start(tmp_path: Path, pause: float, program: str = PROGRAM) -> subprocess.Po
         [sys.executable, "-c", textwrap.dedent(text)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 
 

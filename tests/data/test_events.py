@@ -19,6 +19,7 @@ import pytest
 import torch
 from event_files import bin_bytes, hdf5_bytes, npy_bytes, write
 from local_server import Server
+from places import ROOT
 
 from bsnn_tha.data import load_dataset
 from bsnn_tha.data.dataset import Dataset
@@ -595,7 +596,7 @@ def test_processes_that_unpack_at_the_same_time_both_succeed(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         for _ in range(2)
     ]

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from places import ROOT
 from training_runs import (
     FINISHED,
     MACHINE,
@@ -482,10 +483,9 @@ def test_what_a_killed_process_left_half_written_is_removed(uninterrupted, tmp_p
 
 
 def cli(*arguments):
-    repository = Path(__file__).parents[1]
     return subprocess.Popen(
         [sys.executable, "-m", "bsnn_tha.cli", "train", *map(str, arguments), "--threads=1"],
-        env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from pathlib import Path
 
 import optuna
 import pytest
 from film_runs import command
+from places import ROOT
 from training_runs import weights
 
 from bsnn_tha.config import RunConfig
 
-DOCS = Path(__file__).parents[1] / "docs" / "extending.md"
+DOCS = ROOT / "docs" / "extending.md"
 TINY = [
     "--set=network.notation=4C3-AP2-10", "--set=data.num_steps=3", "--set=data.subset=64",
     "--set=threshold.theta_0=0.5", "--set=threshold.theta_inf=none", "--set=threshold.alpha=none",

@@ -15,6 +15,7 @@ import pytest
 from event_files import bin_bytes, hdf5_bytes, write
 from film_runs import arrays_of, assert_refused, command, everything_in, temporal, trained
 from PIL import Image
+from places import ROOT
 from training_runs import MACHINE, train_tiny
 
 import bsnn_tha.cli.animate
@@ -141,7 +142,7 @@ def test_as_a_process_into_the_run_folder(runs, tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "bsnn_tha.cli", "animate", "run", "run", *SMALL],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "NO_COLOR": "1"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
         capture_output=True,
         text=True,
         encoding="utf-8",

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT
 from training_runs import WITH_SNAPSHOTS, names, run_files
 
 from bsnn_tha.cli import main
 from bsnn_tha.config import RunConfig
 from bsnn_tha.presets import load_preset, preset_names
 
-REPOSITORY = Path(__file__).parents[1]
 PATIENCE = 300  # seconds until a process counts as hung; on a quiet machine it takes a few
 TINY = {
     "network.notation": "4C3-AP2-10",
@@ -36,7 +36,7 @@ TINY_OPTIONS = [f"--set={key}={value}" for key, value in TINY.items()] + ["--thr
 def environment():
     # A warning of some library is not what these tests are about, nor is a terminal's colour.
     kept = {key: value for key, value in os.environ.items() if key != "BSNN_THA_DATA"}
-    own = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "TERM": "dumb", "NO_COLOR": "1"}
+    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TERM": "dumb", "NO_COLOR": "1"}
     return kept | own
 
 

@@ -9,10 +9,10 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT
 from reference import threshold_recurrence
 
 from bsnn_tha import Leaky, SpikingNetwork, ThresholdRule, thresholds
@@ -342,7 +342,7 @@ def test_an_error_inside_a_rule_is_not_taken_for_a_missing_threshold():
         Leaky(0.9, Broken(1.0)).sequence(torch.ones(2, 1))
 
 
-DOCS = Path(__file__).parents[1] / "docs" / "thresholds" / "README.md"
+DOCS = ROOT / "docs" / "thresholds" / "README.md"
 
 
 def documented_rule():
@@ -392,7 +392,7 @@ def test_it_trains_from_the_command_line_and_goes_on(tmp_path):
     for option in options:
         first += ["--set", option]
     second = [*command, "--resume", "run", "--epochs", "2", "--threads", "1"]
-    root = str(Path(__file__).parents[1])
+    root = str(ROOT)
     environment = {**os.environ, "PYTHONPATH": root}
     for call in (first, second):
         done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from places import ROOT
 
 from benchmarks.peers import __main__ as command
 from benchmarks.peers import environments, worker
@@ -480,7 +481,7 @@ class TestEnvironments:
         assert environments.available("ours", tmp_path)
 
     def test_requirements_are_pinned_and_agree_with_the_projects(self) -> None:
-        constraints = Path(__file__).parents[1] / "constraints.txt"
+        constraints = ROOT / "constraints.txt"
         ours = set(constraints.read_text(encoding="utf-8").splitlines())
         for file in environments.REQUIREMENTS.glob("*.txt"):
             lines = file.read_text(encoding="utf-8").splitlines()

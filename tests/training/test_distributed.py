@@ -7,12 +7,12 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from places import ROOT
 from training_runs import (
     EPOCHS,
     MACHINE,
@@ -170,11 +170,10 @@ def together(*arguments, torchrun=None):
     start = ["-m", "bsnn_tha.cli"]
     if torchrun is not None:
         start = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", *torchrun]
-    repository = Path(__file__).parents[1]
     options = ["--device=cpu", "--devices=2", "--threads=1"]
     result = subprocess.run(
         [sys.executable, *start, "train", *map(str, arguments), *options],
-        env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -10,6 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from places import ROOT
 from study_workers import Process, numbers, until
 
 from bsnn_tha.cli import main
@@ -41,7 +42,7 @@ class Command(Process):
             os.dup2(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), stream)
         sys.stdout, sys.stderr = (os.fdopen(n, "w", 1, closefd=False) for n in (1, 2))
         os.chdir(cwd)
-        os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
+        os.environ["PYTHONPATH"] = str(ROOT)
         sys.argv = ["bsnn-tha", *arguments]
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
