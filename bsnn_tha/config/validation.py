@@ -1,0 +1,54 @@
+"""Types and unknown keys: tables of plain values become a configuration, or one line why not."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.suggest import broken_rule, did_you_mean, quoted
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], values: dict[str, Any]) -> Model:
+    """The values as this model.
+
+    Raises:
+        InvalidValueError: one line on the first thing that is wrong.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InvalidValueError(_one_line(model, error)) from None
+
+
+def _one_line(model: type[BaseModel], error: ValidationError) -> str:
+    """The first problem in a validation error, in this project's words."""
+    problems = error.errors()
+    # A misspelt key is also a missing one: name what was written.
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    # Unions add their branch to the location ("beta", "float"): keep the keys.
+    path: list[str] = []
+    known: dict[str, Any] = {}
+    for part in first["loc"]:
+        known = dict(model.model_fields)
+        path.append(str(part))
+        annotation = known[path[-1]].annotation if path[-1] in known else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        model = annotation
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        table = ".".join(path[:-1]) or "the configuration"
+        return f"{table} has no key {path[-1]!r}{did_you_mean(path[-1], known)}"
+    if first["type"] == "missing" and len(path) == len(first["loc"]):
+        return f"{key} is missing; add it to the configuration"
+    annotation = known[path[-1]].annotation if path[-1] in known else None
+    if list[float] in get_args(annotation) and first["type"] != "finite_number":
+        return (
+            f"{key} must be a number, a list of numbers or a table of numbers by kind of layer, "
+            f"but got {quoted(first['input'])}"
+        )
+    return broken_rule(key, first)
