@@ -5,7 +5,9 @@
 :mod:`.reference`       it, run in plain NumPy: the specification
 :mod:`.fold`            a trained network as such arrays, in floating point
 :mod:`.integer`         the same in whole numbers, of proven widths
+:mod:`.bounds`          why those widths hold
 :mod:`.bits`            ±1 weights as bits
+:mod:`.deployment`      what a target (packed, C, NIR) is given, and which there are
 ======================  ==========================================================
 
 Only :mod:`.fold` needs torch.

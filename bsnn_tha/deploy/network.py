@@ -129,7 +129,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Width:
-    """What one number of a layer can be, proven from the weights (:mod:`.bounds`)."""
+    """What a number of a layer can be, proven from weights by :mod:`~bsnn_tha.deploy.bounds`."""
 
     low: int
     high: int
@@ -150,7 +150,7 @@ class Widths:
     """What a layer computes with, in whole numbers.
 
     Attributes:
-        sums: of each term, n_k before and after pooling.
+        sums: of each term, n_k after pooling, which holds it before pooling as well.
         current: I.
         membrane: v, at every step, whatever comes in.
         synapse: i of synaptic neurons, or None.
@@ -201,6 +201,11 @@ class Layer:
     def neurons(self) -> int:
         """How many there are."""
         return math.prod(self.output_shape)
+
+    @property
+    def fires(self) -> bool:
+        """Whether any neuron can; where none can, the threshold is out of proven reach."""
+        return self.widths is None or bool(self.threshold.min() <= self.widths.membrane.high)
 
     def each(self, values: Array) -> Array:
         """Values of channels, or of neurons, so that they broadcast against the spikes."""

@@ -92,11 +92,14 @@ def sums(term: Term, inputs: Array) -> NDArray[np.int64]:
     """
     if term.weights is None:
         return inputs.astype(np.int64)
-    # Products of whole numbers by the library of real ones: exact below 2^53.
-    values = inputs.astype(np.float64)
+    # Products of whole numbers by the library of real ones, exact where those have the bits.
+    most = max(int(inputs.max(initial=0)), -int(inputs.min(initial=0)))
+    cells = term.input_shape[1] * term.input_shape[2] if term.sums_maps else 1
+    dtype = np.float32 if most * term.fan_in * cells < 2**24 else np.float64
+    values = inputs.astype(dtype)
     if term.kind == "dense":
         values = values.sum((2, 3)) if term.sums_maps else values.reshape(len(values), -1)
-        return (values @ term.weights.T.astype(np.float64)).astype(np.int64)
+        return (values @ term.weights.T.astype(dtype)).astype(np.int64)
     maps = _filtered(term, values)
     if term.pool > 1:
         side = term.pool
@@ -104,7 +107,7 @@ def sums(term: Term, inputs: Array) -> NDArray[np.int64]:
         whole = maps[:, :, : rows * side, : columns * side]
         windows = whole.reshape(*maps.shape[:2], rows, side, columns, side)
         maps = windows.sum((3, 5)) if term.pooling == "sum" else windows.max((3, 5))
-    return maps.astype(np.int64)
+    return np.ascontiguousarray(maps, np.int64)
 
 
 def decayed(values: Array, decay: Array, decay_bits: int | None) -> Array:
@@ -181,19 +184,24 @@ def _filtered(term: Term, values: Array) -> Array:
     """A convolution before pooling, ``[samples, channels, height, width]``."""
     assert term.weights is not None
     out, per_group, kernel, _ = term.weights.shape
-    edge = (term.padding, term.padding)
-    padded = np.pad(values, ((0, 0), (0, 0), edge, edge))
-    windows = sliding_window_view(padded, (kernel, kernel), axis=(2, 3))
-    windows = windows[:, :, :: term.stride, :: term.stride]
-    samples, _, rows, columns = windows.shape[:4]
-    maps = np.empty((samples, out, rows, columns))
-    each = out // term.groups
-    for group in range(term.groups):
-        patches = windows[:, group * per_group : (group + 1) * per_group]
-        flat = patches.transpose(0, 2, 3, 1, 4, 5).reshape(samples * rows * columns, -1)
-        filters = term.weights[group * each : (group + 1) * each].reshape(each, -1)
-        product = flat @ filters.T.astype(np.float64)
-        maps[:, group * each : (group + 1) * each] = product.reshape(
-            samples, rows, columns, each
-        ).transpose(0, 3, 1, 2)
-    return maps
+    channels, rows, columns = term.filter_shape
+    each, edge = out // term.groups, (term.padding, term.padding)
+    # Channels last: a patch is then a few long rows.
+    padded = np.pad(values.transpose(0, 2, 3, 1), ((0, 0), edge, edge, (0, 0)))
+    windows = sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
+    windows = windows[:, :: term.stride, :: term.stride].transpose(0, 1, 2, 4, 5, 3)
+    filters = term.weights.transpose(2, 3, 1, 0).astype(values.dtype)  # y, x, in, out
+    maps = np.empty((len(values), rows, columns, channels), values.dtype)
+    for first in range(0, len(values), _TOGETHER):
+        some = slice(first, first + _TOGETHER)
+        for group in range(term.groups):
+            reads = slice(group * per_group, (group + 1) * per_group)
+            makes = slice(group * each, (group + 1) * each)
+            patches = windows[some, ..., reads].reshape(-1, kernel * kernel * per_group)
+            product = patches @ filters[..., makes].reshape(-1, each)
+            maps[some, ..., makes] = product.reshape(-1, rows, columns, each)
+    return maps.transpose(0, 3, 1, 2)
+
+
+_TOGETHER = 64
+"""Samples whose patches are held at once."""
