@@ -4,6 +4,7 @@
 # make fuzz   property tests with new random examples
 # make package  dist/*.tar.gz and dist/*.whl, installed outside this folder and tried
 # make site   the documentation's pages, into site/
+# make bench-gpu  everything there is to know of a GPU, in ten minutes (docs/gpu.md)
 # make bench  speed and memory beside other libraries (half an hour; BENCH="--check": compare)
 # make clean  remove the environment
 #
@@ -14,7 +15,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint test-slow fuzz package bench clean
+.PHONY: demo test lint test-slow fuzz package bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bsnn-tha train digits
@@ -42,6 +43,9 @@ package: $(VENV)/.installed-dev
 # What is measured is this checkout; the peers get environments of their own in .bench.
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.peers $(BENCH)
+
+bench-gpu: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.gpu $(BENCH)
 
 # torch first and alone: an installer that resolves everything at once may pick
 # another build of it.

@@ -59,17 +59,17 @@ _PACKAGES = ("torch", "numpy", "numba", "triton", "snntorch", "spikingjelly", "n
 
 
 class Peer:
-    """A network with its weights, its input and its optimizer."""
+    """A network with its weights, its input and its optimizer, on one device."""
 
-    def __init__(self, name: str, workload: Workload, arrays: Arrays) -> None:
-        self.name, self.workload, self.arrays = name, workload, arrays
+    def __init__(self, name: str, workload: Workload, arrays: Arrays, device: str = "cpu") -> None:
+        self.name, self.workload, self.arrays, self.device = name, workload, arrays, device
         module, _, attribute = CLASSES[name].partition(":")
         network_class = getattr(
             importlib.import_module(f"benchmarks.peers.models.{module}"), attribute
         )
         self.notes: str = network_class.notes
         self.decayed_reset: bool = network_class.decayed_reset
-        self.network = network_class(workload)
+        self.network = network_class(workload).to(device)
         self.parameters = self.network.parameter_names()
         weights = {name: array for name, array in arrays.items() if name[0].isdigit()}
         if sorted(weights) != sorted(self.parameters):
@@ -77,8 +77,8 @@ class Peer:
         with torch.no_grad():
             for key, parameter in self.parameters.items():
                 parameter.copy_(torch.from_numpy(weights[key]))
-        self.input = self.network.prepare(torch.from_numpy(arrays["input"]))
-        self.targets = torch.from_numpy(arrays["targets"])
+        self.input = self.network.prepare(torch.from_numpy(arrays["input"]).to(device))
+        self.targets = torch.from_numpy(arrays["targets"]).to(device)
         # The same for everybody, and not what is compared: the fastest that PyTorch has.
         self.optimizer = torch.optim.Adam(
             self.parameters.values(), lr=workload.lr, betas=workload.betas, fused=True
@@ -125,7 +125,7 @@ class Peer:
             if parameter.grad is None:
                 raise ValueError(f"{key} got no gradient")
             found[f"gradient {key}"] = parameter.grad
-        return {key: value.numpy() for key, value in found.items()}
+        return {key: value.cpu().numpy() for key, value in found.items()}
 
 
 class Worker:

@@ -49,5 +49,5 @@ class MixedNetwork(Network):
     notes = "under bfloat16 autocast; outputs shown, not required to agree"
 
     def forward(self, input: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(input.device.type, torch.bfloat16):
             return super().forward(input)
