@@ -20,7 +20,7 @@ def loss_panel(axes: Axes, epochs: Mapping[str, np.ndarray], label: str, own: st
     Args:
         axes: to draw on.
         epochs: ``iteration`` and ``train_loss``, perhaps ``val_loss``, and ``threshold``
-            of the last layer, ``[epochs]`` each.
+            of the last layer that fires, ``[epochs]`` each.
         label: of the run.
         own: colour of the run.
 
@@ -63,7 +63,7 @@ def loss_figure(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
             right.set_ylim(0, top)
             right.set_yticks(right.get_yticks() if right is rights[0] else [])
         rights[0].set_ylim(0, top)
-        rights[0].set_ylabel("threshold of the output layer (dashed)")
+        rights[0].set_ylabel("threshold of the last firing layer (dashed)")
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure

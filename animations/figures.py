@@ -75,6 +75,8 @@ def _activity(runs: Sequence[Path]) -> Figure:
     layers: dict[str, dict[str, np.ndarray]] = {}
     for label, run in zip(labels_of(runs), runs, strict=True):
         for number, layer in enumerate(read_activity(run), start=1):
+            if not layer.fires:
+                continue
             layers.setdefault(f"layer {number}", {})[label] = layer.mean_counts.ravel()
     return activity_figure(layers, "spikes per test sample")
 
@@ -86,6 +88,8 @@ def _activity_at_start(runs: Sequence[Path]) -> Figure:
         check_begun(recording)
         steps = recording.probe.num_steps
         for number, layer in enumerate(recording[0].layers, start=1):
+            if not layer.trace.fires:
+                continue
             layers.setdefault(f"layer {number}", {})[label] = steps * layer.rates
     return activity_figure(layers, "spikes per sample, first training batch")
 

@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.container import BarContainer
 from torch import Tensor
 
 from animations.arrays import of_one_sample
@@ -112,20 +113,52 @@ class SpikeCountPanel:
     ) -> None:
         spikes = of_one_sample("spikes", spikes, (2,), batch=1)
         self._counts = np.cumsum(spikes.astype(int), axis=0)
-        outputs = spikes.shape[1]
-        self._bars = axes.bar(range(outputs), np.zeros(outputs), color=colour(0))
-        self._bars[target].set_color(colour(2))
+        self._bars = _class_bars(axes, spikes.shape[1], target, names)
         axes.set(ylim=(0, 1.1 * max(1, self._counts.max())), title="output spikes so far")
-        step = -(-outputs // 10)
-        axes.set_xticks(range(0, outputs, step), (names or tuple(map(str, range(outputs))))[::step])
-        if any(len(name) > 2 for name in names):
-            axes.tick_params(axis="x", labelrotation=60, labelsize=9)
-        axes.set_xlabel(f"class (green: {names[target] if names else target})")
 
     def update(self, frame: int) -> Iterable[Artist]:
         for bar, count in zip(self._bars, self._counts[frame], strict=True):
             bar.set_height(count)
         return tuple(self._bars)
+
+
+class MeanMembranePanel:
+    """Mean output membranes so far, a bar per class: of an output that does not fire.
+
+    Args:
+        axes: to draw on.
+        membranes: of the output layer, ``[time, outputs]`` or ``[time, 1, outputs]``, an
+            array or a tensor.
+        target, names: as in :class:`SpikeCountPanel`.
+    """
+
+    def __init__(
+        self, axes: Axes, membranes: np.ndarray | Tensor, target: int, names: tuple[str, ...] = ()
+    ) -> None:
+        membranes = of_one_sample("membranes", membranes, (2,), batch=1)
+        steps = np.arange(1, len(membranes) + 1)
+        self._means = np.cumsum(membranes, axis=0) / steps[:, None]
+        self._bars = _class_bars(axes, self._means.shape[1], target, names)
+        low, high = min(0.0, self._means.min()), max(0.0, self._means.max())
+        margin = 0.1 * (high - low) or 1.0
+        axes.set(ylim=(low - margin, high + margin), title="mean output membrane so far")
+
+    def update(self, frame: int) -> Iterable[Artist]:
+        for bar, mean in zip(self._bars, self._means[frame], strict=True):
+            bar.set_height(mean)
+        return tuple(self._bars)
+
+
+def _class_bars(axes: Axes, outputs: int, target: int, names: tuple[str, ...]) -> BarContainer:
+    """A bar of height 0 for each class, the target's in green."""
+    bars = axes.bar(range(outputs), np.zeros(outputs), color=colour(0))
+    bars[target].set_color(colour(2))
+    step = -(-outputs // 10)
+    axes.set_xticks(range(0, outputs, step), (names or tuple(map(str, range(outputs))))[::step])
+    if any(len(name) > 2 for name in names):
+        axes.tick_params(axis="x", labelrotation=60, labelsize=9)
+    axes.set_xlabel(f"class (green: {names[target] if names else target})")
+    return bars
 
 
 def _dark() -> bool:

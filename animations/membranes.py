@@ -25,12 +25,11 @@ _ORDER = 0, 4, 2, 5
 
 
 class _Traces:
-    """The artists both panels move."""
+    """The artists both panels move; of neurons that do not fire the membranes alone."""
 
-    def __init__(
-        self, axes: Axes, time: int, neurons: int, drawn: Sequence[int], title: str
-    ) -> None:
-        self._drawn = list(drawn)
+    def __init__(self, axes: Axes, trace: LayerTrace, drawn: Sequence[int], title: str) -> None:
+        time, _, neurons = trace.membranes.shape
+        self._drawn, self._fires = list(drawn), trace.fires
         others = [place for place in range(neurons) if place not in self._drawn]
         self._order = self._drawn + others
         steps = np.arange(time)
@@ -38,9 +37,13 @@ class _Traces:
             axes.plot(steps, steps * np.nan, color=colour(_ORDER[i % len(_ORDER)]), lw=1.4)[0]
             for i in range(len(self._drawn))
         ]
-        self.threshold = axes.axhline(0, color=ORANGE, label="threshold θ")
-        axes.plot([], [], "|", color=VERMILION, mew=1.8, label="spike")
-        self.raster = Raster(axes, neurons, 0.08 + 0.02 * min(neurons, 8), VERMILION)
+        self.threshold = axes.axhline(0, color=ORANGE, visible=self._fires)
+        height = 0.0
+        if self._fires:
+            self.threshold.set_label("threshold θ")
+            axes.plot([], [], "|", color=VERMILION, mew=1.8, label="spike")
+            height = 0.08 + 0.02 * min(neurons, 8)
+        self.raster = Raster(axes, neurons, height, VERMILION)
         self.title = axes.set_title(title)
         show_steps(axes, time)
 
@@ -48,8 +51,9 @@ class _Traces:
         """Arrays ``[time, neurons]`` of all recorded neurons."""
         for line, place in zip(self.lines, self._drawn, strict=True):
             line.set_ydata(membranes[:, place])
-        self.threshold.set_ydata([threshold, threshold])
-        self.raster.show(spikes[:, self._order])
+        if self._fires:
+            self.threshold.set_ydata([threshold, threshold])
+            self.raster.show(spikes[:, self._order])
 
     def artists(self) -> list[Artist]:
         return [*self.lines, self.threshold, self.raster.artist, self.title]
@@ -77,9 +81,7 @@ class LayerOverTraining:
         title: str = "",
     ) -> None:
         self.snapshots, self.layer, self.sample, self._text = snapshots, layer, sample, title
-        trace = self._at(0).trace
-        time, _, neurons = trace.membranes.shape
-        self._traces = _Traces(axes, time, neurons, drawn, title)
+        self._traces = _Traces(axes, self._at(0).trace, drawn, title)
         self._traces.raster.make_room(*self._range(list(drawn)))
 
     def _at(self, frame: int) -> SnapshotLayer:
@@ -93,15 +95,17 @@ class LayerOverTraining:
             low, high = bulk(trace.membranes[:, self.sample, drawn], 99)
             lows.append(low)
             highs.append(high)
-            thresholds.append(float(np.mean(trace.threshold)))
+            if trace.fires:
+                thresholds.append(float(np.mean(trace.threshold)))
         # Where a few snapshots are far off, the others keep most of the room.
-        return float(np.percentile(lows, 5)), max(float(np.percentile(highs, 95)), *thresholds)
+        return float(np.percentile(lows, 5)), max([float(np.percentile(highs, 95)), *thresholds])
 
     def update(self, frame: int) -> Iterable[Artist]:
         trace = self._at(frame).trace
         threshold = float(np.mean(trace.threshold))
         self._traces.show(trace.membranes[:, self.sample], trace.spikes[:, self.sample], threshold)
-        self._traces.title.set_text(f"{self._text}, θ = {threshold:.3g}")
+        if trace.fires:
+            self._traces.title.set_text(f"{self._text}, θ = {threshold:.3g}")
         return self._traces.artists()
 
 
@@ -120,10 +124,11 @@ class LayerOverTime:
         self._membranes = as_array(trace.membranes)[:, sample].astype(np.float32)
         self._spikes = as_array(trace.spikes)[:, sample]
         self._threshold = float(np.mean(as_array(trace.threshold)))
-        time, neurons = self._membranes.shape
-        self._traces = _Traces(axes, time, neurons, drawn, title)
+        self._traces = _Traces(axes, trace, drawn, title)
         low, high = bulk(self._membranes[:, list(drawn)])
-        self._traces.raster.make_room(min(0.0, low), max(self._threshold, high))
+        if trace.fires:
+            high = max(self._threshold, high)
+        self._traces.raster.make_room(min(0.0, low), high)
 
     def update(self, frame: int) -> Iterable[Artist]:
         past = np.arange(len(self._membranes)) <= frame

@@ -130,15 +130,17 @@ def chosen_neurons(
         layer: from 1.
         sample: of the probe, from 0.
         neurons: flat indices within the layer; by default those that fire most for the
-            sample in the last snapshot.
+            sample in the last snapshot, or have the highest membranes where none fires.
         at_most: how many by default.
 
     Raises:
         InvalidValueError: a neuron that was not recorded.
     """
     if neurons is None:
-        counts = recording[-1].layers[layer - 1].trace.spikes[:, sample].sum(0, dtype=int)
-        return np.argsort(-counts, kind="stable")[:at_most].tolist()
+        trace = recording[-1].layers[layer - 1].trace
+        counts = trace.spikes[:, sample].sum(0, dtype=int)
+        most = counts if trace.fires else trace.membranes[:, sample].mean(0)
+        return np.argsort(-most, kind="stable")[:at_most].tolist()
     recorded = recording.probe.layers[layer - 1].neurons.tolist()
     for neuron in neurons:
         if neuron not in recorded:

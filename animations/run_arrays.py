@@ -90,7 +90,7 @@ def check_index(what: str, index: int, size: int, first: int = 0) -> None:
 
 
 def label_of(run: Path) -> str:
-    """A run in a few words: its weights, and its last layer's threshold.
+    """A run in a few words: its weights, and the threshold of the last layer that has one.
 
     Raises:
         RunError: no such run.

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from animations.clock import iterations_of
 from animations.film import Film, Panel
-from animations.inputs import InputPanel, SpikeCountPanel
+from animations.inputs import InputPanel, MeanMembranePanel, SpikeCountPanel
 from animations.layers import LayerCurves
 from animations.layout import IterationTitle, lay_out
 from animations.membranes import LayerOverTime, LayerOverTraining
@@ -131,9 +131,9 @@ def window_film(
         panels: list[Any] = [InputPanel(columns[0], inputs, probe.step_ms)]
         if classifies:
             panels.append(
-                SpikeCountPanel(
+                (SpikeCountPanel if output.fires else MeanMembranePanel)(
                     columns[1],
-                    output.spikes[:, sample],
+                    (output.spikes if output.fires else output.membranes)[:, sample],
                     int(probe.targets[sample]),
                     probe.class_names,
                 )
@@ -141,7 +141,9 @@ def window_film(
         right = grid[1].subgridspec(len(shown), 1).subplots(sharex=True, squeeze=False)[:, 0]
         for axes, layer in zip(right, shown, strict=True):
             trace = snapshot.layers[layer - 1].trace
-            title = f"{layer_title(probe, layer)}, θ = {np.mean(trace.threshold):.3g}"
+            title = layer_title(probe, layer)
+            if trace.fires:
+                title += f", θ = {np.mean(trace.threshold):.3g}"
             panels.append(LayerOverTime(axes, trace, drawn[layer], sample, title))
         right[-1].set_xlabel("time step")
         figure.suptitle(
@@ -182,7 +184,15 @@ def surrogate_film(
     """
     check_begun(recording)
     snapshots = SnapshotFrames(recording, iterations_of(len(recording), frames, pace))
+    firing = [i for i, layer in enumerate(recording[0].layers, start=1) if layer.trace.fires]
     shown = chosen_layers(recording.probe, layers)
+    if layers is None:
+        shown = [layer for layer in shown if layer in firing] or shown
+    if silent := [layer for layer in shown if layer not in firing]:
+        raise InvalidValueError(
+            f"layer {silent[0]} does not fire and has no surrogate gradient; layers that do are "
+            f"{', '.join(map(str, firing)) or 'none'}"
+        )
     with theme(style):
         figure = Figure()
         rows = figure.subplots(len(shown), 1, squeeze=False)[:, 0]

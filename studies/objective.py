@@ -55,7 +55,8 @@ class EpochReport(Callback):
         self.seen(epoch, value)
         if self.prune and value is not None:
             self.trial.report(value, epoch)
-        if not self.session.monitor.layers()[-1]["spikes_per_sample"]:
+        output = self.session.monitor.layers()[-1]
+        if output["threshold"] is not None and not output["spikes_per_sample"]:
             raise optuna.TrialPruned(f"dead network: no output spike in epoch {epoch + 1}")
         last = epoch + 1 == trainer.max_epochs
         if self.prune and value is not None and not last and self.trial.should_prune():

@@ -57,7 +57,8 @@ def _figures(figures: dict[str, float | None]) -> str:
 
 def _layers(runs: list[dict[str, Any]], key: str) -> str:
     layers = zip(*(run["layers"] for run in runs), strict=True)
-    return ", ".join(f"{statistics.fmean(row[key] for row in layer):.1%}" for layer in layers)
+    firing = (layer for layer in layers if layer[0][key] is not None)
+    return ", ".join(f"{statistics.fmean(row[key] for row in layer):.1%}" for layer in firing)
 
 
 if __name__ == "__main__":

@@ -117,14 +117,23 @@ def _layers(rows: list[dict[str, Any]]) -> str:
         table.add_row(
             str(index),
             f"{row['neurons']:,}",
-            f"{row['threshold']:.4g}",
-            f"{row['firing_rate']:.2%}",
-            f"{row['dead_share']:.1%}",
-            f"{row['saturated_share']:.1%}",
-            f"{row['spikes_per_sample']:,.0f}",
+            *_firing(row),
             f"{row['effective_macs'] + row['effective_acs']:,.0f}",
         )
     return _render(table)
+
+
+def _firing(row: dict[str, Any]) -> list[str]:
+    """Threshold and spikes of a layer; a dash each where it does not fire."""
+    if row["threshold"] is None:
+        return ["–"] * 5
+    return [
+        f"{row['threshold']:.4g}",
+        f"{row['firing_rate']:.2%}",
+        f"{row['dead_share']:.1%}",
+        f"{row['saturated_share']:.1%}",
+        f"{row['spikes_per_sample']:,.0f}",
+    ]
 
 
 def _timing(timing: dict[str, Any]) -> str:

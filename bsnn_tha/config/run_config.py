@@ -155,6 +155,7 @@ class RunConfig(Tables):
             dropout=network.dropout,
             moderate_dropout=network.moderate_dropout,
             init=network.init,
+            output=network.output,
             route=network.route,
             model=neuron.model,
             model_options=neuron.model_options,
@@ -184,12 +185,24 @@ class RunConfig(Tables):
         return Augmentation(**self.augment.model_dump())
 
     def build_loss(self, network: SpikingNetwork) -> Loss:
-        """The loss that ``[loss]`` names, on what this network gives."""
+        """The loss that ``[loss]`` names, on what this network gives.
+
+        Raises:
+            InvalidValueError: it reads spikes of an output layer that does not fire.
+        """
         loss: Loss = LOSSES.make(
             self.loss.name,
             self.loss.options,
             given={"mean_threshold": lambda: mean_threshold(network.thresholds())},
         )
+        if network.output == "membrane" and not loss.needs_membranes:
+            key = "readout" if "readout" in self.loss.options else "name"
+            value = self.loss.options.get("readout", self.loss.name)
+            raise InvalidValueError(
+                f"loss.{key} = {value!r} reads output spikes, but network.output = 'membrane' "
+                "does not fire; choose one that reads membranes, as cross_entropy with "
+                "mean_membrane, or network.output = 'spikes'"
+            )
         return loss
 
 

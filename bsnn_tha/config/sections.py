@@ -12,6 +12,7 @@ from bsnn_tha.equations.lif import Reset
 from bsnn_tha.equations.quantizers import Quantizer, choose_quantizer
 from bsnn_tha.equations.threshold_gradient import Window
 from bsnn_tha.functional.routes import Route
+from bsnn_tha.nn.network import Output
 from bsnn_tha.nn.neurons import Sharing
 from bsnn_tha.nn.neurons.neuron import Emission, SurrogateCentre
 from bsnn_tha.nn.per_layer import PerLayer
@@ -52,6 +53,8 @@ class DataSection(Section):
 class NetworkSection(Section):
     """``[network]``: see :class:`bsnn_tha.SpikingNetwork`.
 
+    With ``output = "membrane"`` the last layer integrates and does not fire: lists of
+    thresholds, of their rules, of surrogates and resets have no value for it.
     Here and below, a setting of layers is one value, a list, or a table by kind of layer:
     see :mod:`bsnn_tha.nn.per_layer`.
     """
@@ -65,6 +68,7 @@ class NetworkSection(Section):
     dropout: PerLayer[float] = 0.0
     moderate_dropout: float = 0.0
     init: PerLayer[WeightInit] = "glorot"
+    output: Output = "spikes"
     route: Route = "auto"
 
     def quantizer(self) -> Quantizer | None:

@@ -20,7 +20,7 @@ Readout: TypeAlias = Callable[[NetworkWindow], Tensor]
 
 def spike_rate(window: NetworkWindow) -> Tensor:
     """Share of the time steps in which each output fires, in [0, 1]."""
-    return spike_rates(window.spikes)
+    return spike_rates(window.fired_spikes())
 
 
 def mean_membrane(window: NetworkWindow) -> Tensor:

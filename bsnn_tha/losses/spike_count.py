@@ -72,8 +72,9 @@ class SpikeCountLoss:
                 )
 
     def __call__(self, window: NetworkWindow, targets: Tensor) -> Tensor:
-        return spike_count_loss(window.spikes, targets, self.correct_rate, self.incorrect_rate)
+        spikes = window.fired_spikes()
+        return spike_count_loss(spikes, targets, self.correct_rate, self.incorrect_rate)
 
     def scores(self, window: NetworkWindow) -> Tensor:
         """Spike rates, ``[batch, classes]``."""
-        return spike_rates(window.spikes)
+        return spike_rates(window.fired_spikes())

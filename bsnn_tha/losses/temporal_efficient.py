@@ -62,11 +62,12 @@ class TemporalEfficientLoss:
             raise InvalidValueError(f"beta must be in [0, 1], but got beta={self.beta:g}")
 
     def __call__(self, window: NetworkWindow, targets: Tensor) -> Tensor:
-        return tet_loss(window.spikes, targets, self.mean_threshold().detach(), self.beta)
+        omega = self.mean_threshold().detach()
+        return tet_loss(window.fired_spikes(), targets, omega, self.beta)
 
     def scores(self, window: NetworkWindow) -> Tensor:
         """Spike rates, ``[batch, classes]``."""
-        return spike_rates(window.spikes)
+        return spike_rates(window.fired_spikes())
 
 
 def mean_threshold(thresholds: list[Tensor]) -> Tensor:

@@ -78,7 +78,7 @@ class SpikingLayer(Connection):
         init: WeightInit,
         route: Route = "auto",
     ) -> None:
-        threshold = neuron.threshold.detach().mean().item()
+        threshold = neuron.threshold.detach().mean().item() if neuron.fires else 1.0
         # Zheng et al. (2021): two currents that are added share the variance.
         scale = threshold / math.sqrt(2) if plan.shortcut else threshold
         settings: dict[str, Any] = {

@@ -17,7 +17,7 @@ training step: see ``chunk_steps`` of :class:`SpikingNetwork`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +32,29 @@ from bsnn_tha.nn.layer import LayerInput, SpikingLayer
 from bsnn_tha.nn.neurons import NeuronSettings, make_neuron
 from bsnn_tha.nn.norms import NormChoice
 from bsnn_tha.nn.notation import ConvSpec, LayerPlan, parse_network
-from bsnn_tha.nn.per_layer import DEFAULT, DENSE, OUTPUT, EachLayer, Kinds, kinds_of, per_layer
+from bsnn_tha.nn.per_layer import (
+    CONV,
+    DEFAULT,
+    DENSE,
+    OUTPUT,
+    EachLayer,
+    Kinds,
+    kinds_of,
+    per_layer,
+)
 from bsnn_tha.nn.recompute import recompute_in_backward
 from bsnn_tha.nn.thresholds import ThresholdRule
 from bsnn_tha.nn.weights.init import WeightInit
+
+Output = Literal["spikes", "membrane"]
+"""What a network's last layer gives."""
+
+_OF_FIRING = frozenset(
+    ("theta_0", "theta_inf", "alpha", "rule", "rule_options", "per", "penalty_window", "fired_only",
+     "surrogate", "surrogate_options", "slope", "surrogate_scale", "surrogate_centre",
+     "reset_mechanism", "emits")
+)  # fmt: skip
+"""Settings of neurons that a layer which does not fire has no use for."""
 
 
 class NetworkWindow(NamedTuple):
@@ -44,9 +63,20 @@ class NetworkWindow(NamedTuple):
     spikes: Tensor
     """``[time, batch, outputs]``, 0 or 1."""
     membranes: Tensor | None
-    """Like ``spikes``; None unless recorded."""
+    """Like ``spikes``; None unless recorded, which an output that does not fire always is."""
     state: tuple[Tensor, ...]
     """Final state of every layer: pass it on to continue the window."""
+    output: Output = "spikes"
+    """What the output layer gives; ``spikes`` are all 0 where it is ``"membrane"``."""
+
+    def fired_spikes(self) -> Tensor:
+        """The output spikes, of an output layer that fires."""
+        if self.output == "membrane":
+            raise InvalidValueError(
+                "spikes are read of an output layer that does not fire (output='membrane'); read "
+                "its membranes, or choose output='spikes'"
+            )
+        return self.spikes
 
     def recorded_membranes(self) -> Tensor:
         """The output membranes, which must have been recorded."""
@@ -77,6 +107,9 @@ class SpikingNetwork(nn.Module):
             connected layer, the less the higher its potential (LTMD, Eq. 13).
         init: ``"glorot"``, ``"pytorch"`` or ``"kaiming"``; see
             :mod:`bsnn_tha.nn.weights.init`. In full precision ``"glorot"`` is ``"pytorch"``.
+        output: ``"spikes"``, or ``"membrane"`` for a last layer that integrates and does not
+            fire. It then has neither threshold nor surrogate nor reset, and their settings
+            are those of the other layers.
         route: ``"auto"``, ``"one_pass"``, ``"parts"`` or ``"reference"``, how windows are
             computed: :mod:`bsnn_tha.functional.routes`.
         **neuron: settings of the neurons and of their threshold rule, listed in
@@ -124,6 +157,7 @@ class SpikingNetwork(nn.Module):
         dropout: EachLayer[float] = 0.0,
         moderate_dropout: float = 0.0,
         init: EachLayer[WeightInit] = "glorot",
+        output: Output = "spikes",
         route: Route = "auto",
         **neuron: Unpack[NeuronSettings],
     ) -> None:
@@ -136,7 +170,17 @@ class SpikingNetwork(nn.Module):
         drop = iter(
             per_layer("dropout", dropout, dense, "fully connected layer", (OUTPUT, DENSE, DEFAULT))
         )
-        settings = {name: _by_layer(name, value, kinds) for name, value in neuron.items()}
+        if output not in get_args(Output):
+            raise InvalidValueError(
+                f"output must be one of {', '.join(get_args(Output))}, but got {output!r}"
+            )
+        self.output: Output = output
+        settings = {
+            name: _of_firing(name, value, kinds)
+            if output == "membrane" and name in _OF_FIRING
+            else _by_layer(name, value, kinds)
+            for name, value in neuron.items()
+        }
         inits = per_layer("init", init, kinds)
         quantizer = choose_quantizer(weights, weight_bits, weight_options)
         if not 0 <= moderate_dropout < 1:
@@ -149,6 +193,7 @@ class SpikingNetwork(nn.Module):
         self.layers = nn.ModuleList()
         for index, plan in enumerate(plans):
             convolves, hidden = isinstance(plan.spec, ConvSpec), index < len(plans) - 1
+            fires = hidden or output == "spikes"
             rate = 0.0 if convolves else next(drop)
             if not 0 <= rate < 1:
                 raise InvalidValueError(f"dropout must be in [0, 1), but got dropout={rate}")
@@ -156,7 +201,12 @@ class SpikingNetwork(nn.Module):
                 plan,
                 make_neuron(
                     plan.output_shape,
-                    **{name: values[index] for name, values in settings.items()},
+                    fires=fires,
+                    **{
+                        name: values[index]
+                        for name, values in settings.items()
+                        if fires or name not in _OF_FIRING
+                    },
                 ),
                 quantizer=quantizer,
                 norm=norm,
@@ -221,6 +271,7 @@ class SpikingNetwork(nn.Module):
                 tdBN, whose statistics are those of the whole window.
         """
         input = self.taken(input, num_steps)
+        record = record or self.output == "membrane"
         if state is not None and len(state) != len(self.layers):
             raise InvalidValueError(
                 f"state needs one membrane for each of the {len(self.layers)} layers, "
@@ -254,7 +305,8 @@ class SpikingNetwork(nn.Module):
             return window
 
         output = self.walk(input, num_steps, run)
-        return NetworkWindow(output.spikes, output.membranes if record else None, tuple(final))
+        membranes_of_output = output.membranes if record else None
+        return NetworkWindow(output.spikes, membranes_of_output, tuple(final), self.output)
 
     def walk(
         self,
@@ -312,7 +364,7 @@ class SpikingNetwork(nn.Module):
             if chunk.membranes is not None:
                 recorded.append(chunk.membranes)
         return NetworkWindow(
-            torch.cat(spikes), torch.cat(recorded) if record else None, chunk.state
+            torch.cat(spikes), torch.cat(recorded) if record else None, chunk.state, self.output
         )
 
     def _recomputed(
@@ -387,11 +439,24 @@ class SpikingNetwork(nn.Module):
         return input
 
 
-def _by_layer(name: str, value: Any, kinds: Sequence[Kinds]) -> list[Any]:
+def _of_firing(name: str, value: Any, kinds: Sequence[Kinds]) -> list[Any]:
+    """:func:`_by_layer` of a network whose last layer does not fire and has no such setting."""
+    return _by_layer(name, value, kinds[:-1], "layer that fires", (DENSE, CONV, DEFAULT))
+
+
+def _by_layer(
+    name: str,
+    value: Any,
+    kinds: Sequence[Kinds],
+    what: str = "spiking layer",
+    known: Sequence[str] = (OUTPUT, DENSE, CONV, DEFAULT),
+) -> list[Any]:
     """A setting of neurons for each layer; of options, each of them."""
     if value is None or not name.endswith("_options"):
-        return per_layer(name, value, kinds)
-    columns = {key: per_layer(f"{name}.{key}", each, kinds) for key, each in value.items()}
+        return per_layer(name, value, kinds, what, known)
+    columns = {
+        key: per_layer(f"{name}.{key}", each, kinds, what, known) for key, each in value.items()
+    }
     return [{key: column[i] for key, column in columns.items()} for i in range(len(kinds))]
 
 

@@ -27,7 +27,8 @@ so that :func:`numpy.load` reads them without this package:
 ``surrogate``              its name
 ``surrogate_centre``       ``clamped`` or ``moving``
 ``slopes``                 of the surrogate, ``[L]``
-``theta_0``, ``theta_inf``, ``alpha``  of the schedule, ``[L]``
+``theta_0``, ``theta_inf``, ``alpha``  of the schedule, ``[L]``; infinite where a layer
+                           does not fire
 ``planned_iterations``     of the whole run
 ``epoch_iterations``       of an epoch
 ``shape_1``, ...           of the layer's output for one sample
@@ -51,7 +52,8 @@ so that :func:`numpy.load` reads them without this package:
                            first and the last bin also count what lies beyond
 ``edges``                  of the bins, ``[L, bins + 1]``
 ``rates_1``, ...           spikes per time step in the training batch, ``[m]``
-``dead_shares``            neurons that never fired in it, ``[L]``
+``dead_shares``            neurons that never fired in it, ``[L]``; NaN, as the masses
+                           are, of a layer without a threshold
 ``surrogate_masses``       mean surrogate gradient in it, ``[L]``
 =========================  =================================================
 
@@ -64,7 +66,7 @@ of a layer's membrane potentials, evenly spread over time, samples and neurons.
 =========================  =================================================
 ``samples``, ``time_steps``  of the test set
 ``layer_names``            ``[L]``
-``thresholds``             ``[L]``
+``thresholds``             ``[L]``, infinite where a layer does not fire
 ``shape_1``, ...           of the layer's output for one sample
 ``mean_counts_1``, ...     spikes per sample of every neuron, float32
 =========================  =================================================
@@ -114,6 +116,11 @@ class LayerTrace(NamedTuple):
     """θ; one per recorded neuron ``[n]`` where neurons have their own."""
     centre: float | np.ndarray
     """Where the surrogate gradient is centred, likewise."""
+
+    @property
+    def fires(self) -> bool:
+        """Whether the layer has a threshold."""
+        return bool(np.isfinite(self.threshold).all())
 
 
 def record(
@@ -395,8 +402,13 @@ class LayerActivity(NamedTuple):
 
     @property
     def dead_share(self) -> float:
-        """Share of neurons that never fired."""
-        return float((self.mean_counts == 0).mean())
+        """Share of neurons that never fired; NaN of a layer without a threshold."""
+        return float((self.mean_counts == 0).mean()) if self.fires else np.nan
+
+    @property
+    def fires(self) -> bool:
+        """Whether the layer has a threshold."""
+        return bool(np.isfinite(self.threshold))
 
 
 class Recording(Sequence[Snapshot]):

@@ -92,9 +92,13 @@ def _row(comparison: Comparison, folder: Path, cell: Cell) -> Row:
 _CURVES = ("val_accuracy", "train_accuracy", "dead", "threshold", "rate")
 
 
-def _means(layers: list[list[dict[str, float]]], key: str) -> list[float]:
-    """One mean over seeds for each layer."""
-    return [statistics.fmean(row[key] for row in rows) for rows in zip(*layers, strict=True)]
+def _means(layers: list[list[dict[str, Any]]], key: str) -> list[float]:
+    """One mean over seeds for each layer that has it; an output that does not fire has not."""
+    return [
+        statistics.fmean(row[key] for row in rows)
+        for rows in zip(*layers, strict=True)
+        if rows[0][key] is not None
+    ]
 
 
 def _columns(path: Path) -> dict[str, list[float]]:

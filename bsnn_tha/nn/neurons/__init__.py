@@ -18,7 +18,7 @@ from bsnn_tha.nn.neurons.leaky import Leaky
 from bsnn_tha.nn.neurons.neuron import Emission, SurrogateCentre, WindowNeuron, decay
 from bsnn_tha.nn.neurons.synaptic import Synaptic
 from bsnn_tha.nn.per_layer import EachLayer
-from bsnn_tha.nn.thresholds import RuleChoice, ThresholdRule, make_rule
+from bsnn_tha.nn.thresholds import Never, RuleChoice, ThresholdRule, make_rule
 
 Sharing = Literal["layer", "neuron"]
 """Whose a threshold is: the layer's, or each neuron's own."""
@@ -93,6 +93,7 @@ def make_neuron(
     learn_beta: bool = False,
     init_hidden: bool = False,
     backend: Backend = "auto",
+    fires: bool = True,
 ) -> WindowNeuron:
     """The neurons of one layer.
 
@@ -116,6 +117,8 @@ def make_neuron(
             :func:`~bsnn_tha.equations.surrogate.choose_surrogate` takes them.
         surrogate_centre, reset_mechanism, learn_beta, init_hidden, backend: as in
             :class:`bsnn_tha.Leaky`.
+        fires: False for neurons that integrate only, and hand their membranes on; the
+            settings of threshold, surrogate and reset are then left as they are.
 
     Raises:
         InvalidValueError: a value breaks its rule, or two do not go together.
@@ -125,14 +128,18 @@ def make_neuron(
         >>> neuron.threshold.shape
         torch.Size([3])
     """
-    threshold = make_rule(
-        rule,
-        shape if per == "neuron" else (),
-        theta_0=1.0 if theta_0 is None else theta_0,
-        theta_inf=theta_inf,
-        alpha=alpha,
-        rule_options=rule_options,
-    )
+    threshold: ThresholdRule = Never()
+    if fires:
+        threshold = make_rule(
+            rule,
+            shape if per == "neuron" else (),
+            theta_0=1.0 if theta_0 is None else theta_0,
+            theta_inf=theta_inf,
+            alpha=alpha,
+            rule_options=rule_options,
+        )
+    else:
+        reset_mechanism, emits = "none", "membrane"
     settings: dict[str, Any] = dict(model_options or {})
     if synaptic_decay is not None:
         settings["alpha"] = decay("synaptic_decay", synaptic_decay)

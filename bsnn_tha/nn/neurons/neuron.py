@@ -23,7 +23,7 @@ from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif import BACKENDS, Backend, lif_sequence
 from bsnn_tha.nn.neurons.kept_state import KeepsState
-from bsnn_tha.nn.thresholds import Fixed, Learned, ThresholdRule, as_rule
+from bsnn_tha.nn.thresholds import Fixed, Learned, Never, ThresholdRule, as_rule
 from bsnn_tha.suggest import quoted
 
 SurrogateCentre = Literal["clamped", "moving"]
@@ -73,6 +73,11 @@ class WindowNeuron(KeepsState):
         except AttributeError as error:
             # Which Python would take to mean that a neuron has no threshold.
             raise RuntimeError(f"threshold rule {type(rule).__name__}: {error}") from error
+
+    @property
+    def fires(self) -> bool:
+        """Whether there is a threshold; otherwise the neurons integrate and are read."""
+        return not isinstance(self.rule, Never)
 
     @property
     def theta_0(self) -> Tensor:

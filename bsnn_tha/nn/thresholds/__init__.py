@@ -12,6 +12,9 @@ name                   rule                                                  pap
 ``module:Class``       yours, derived from :class:`ThresholdRule`
 =====================  ====================================================  ==============
 
+Neurons that integrate and do not fire have :class:`Never`; a network's last layer is given it
+by ``output = "membrane"``.
+
 ``[threshold] rule = ...`` of a configuration takes these names, and the rule's
 own arguments beside it. How to write one is shown in ``docs/extending.md``.
 """
@@ -29,6 +32,7 @@ from bsnn_tha.equations.anneal import check_threshold
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.thresholds.annealed import Annealed
 from bsnn_tha.nn.thresholds.learned import AnnealedLearned, Learned, Tanh
+from bsnn_tha.nn.thresholds.never import Never
 from bsnn_tha.nn.thresholds.rule import Fixed, ThresholdRule
 
 __all__ = [
@@ -37,6 +41,7 @@ __all__ = [
     "AnnealedLearned",
     "Fixed",
     "Learned",
+    "Never",
     "RuleChoice",
     "Tanh",
     "ThresholdRule",

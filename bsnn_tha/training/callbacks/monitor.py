@@ -130,9 +130,17 @@ class ActivityMonitor(Callback):
         self._steps += 1
 
     def dead_share(self) -> float:
-        """Share of all neurons that have not fired since the epoch began, in this process."""
-        silent = sum(int((meter.counts == 0).sum()) for meter in self.meters)
-        return silent / max(1, sum(meter.counts.numel() for meter in self.meters))
+        """Share of the neurons with a threshold that have not fired since the epoch began.
+
+        In this process.
+        """
+        meters = [
+            meter
+            for layer, meter in zip(self._layers, self.meters, strict=True)
+            if layer.neuron.fires
+        ]
+        silent = sum(int((meter.counts == 0).sum()) for meter in meters)
+        return silent / max(1, sum(meter.counts.numel() for meter in meters))
 
     def layers(self) -> list[dict[str, Any]]:
         """One row per layer.
@@ -140,18 +148,20 @@ class ActivityMonitor(Callback):
         Keys: ``neurons``, ``threshold``, ``firing_rate``, ``dead_share``,
         ``saturated_share``, ``spikes_per_sample``, ``effective_macs``,
         ``effective_acs`` and ``dense_operations`` per sample; after training
-        also ``surrogate_mass`` and, with binary weights, ``flipped_share``.
+        also ``surrogate_mass`` and, with binary weights, ``flipped_share``. Of a layer that
+        does not fire, threshold, rate and shares are None.
         """
         rows = []
         operations = self._operations()
         for index, (layer, meter) in enumerate(zip(self._layers, self.meters, strict=True)):
             activity = meter.compute()
-            row = {
+            fires = layer.neuron.fires
+            row: dict[str, Any] = {
                 "neurons": activity.counts.numel(),
-                "threshold": layer.neuron.threshold.mean().item(),
-                "firing_rate": activity.rate,
-                "dead_share": activity.dead,
-                "saturated_share": activity.saturated,
+                "threshold": layer.neuron.threshold.mean().item() if fires else None,
+                "firing_rate": activity.rate if fires else None,
+                "dead_share": activity.dead if fires else None,
+                "saturated_share": activity.saturated if fires else None,
                 "spikes_per_sample": activity.spikes_per_sample,
                 **operations[index],
             }
@@ -179,7 +189,7 @@ class ActivityMonitor(Callback):
             values["grad_norm"] = self._gradient.item() / self._steps
         for index, row in enumerate(rows, start=1):
             for column, key in _LAYER_COLUMNS.items():
-                if key in row:
+                if row.get(key) is not None:
                     values[f"{column}_{index}"] = row[key]
         return values
 
@@ -247,7 +257,7 @@ class ActivityMonitor(Callback):
         if index == 0:
             self._inputs[0].update(arguments["input"], arguments["num_steps"])
         layer = self._layers[index]
-        if self._weighing:  # others may ask for membranes as well
+        if self._weighing and layer.neuron.fires:  # others may ask for membranes as well
             neuron = layer.neuron
             self._masses[index].update(window.membranes, neuron.centre, neuron.surrogate)
 
@@ -287,6 +297,7 @@ def _workload(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _mean_over_neurons(rows: list[dict[str, Any]], key: str) -> float:
+    rows = [row for row in rows if row[key] is not None]  # of layers that fire
     total = sum(row[key] * row["neurons"] for row in rows)
     return total / max(1, sum(row["neurons"] for row in rows))
 

@@ -84,8 +84,9 @@ class OutputRecorder(Callback):
             setattr(self, name, state_dict[name])
 
     def timing(self) -> dict[str, Any] | None:
-        """How the first output fires about the target's peak; None without a trace."""
-        if self.target is None or not self.membranes:
+        """How the first output fires about the target's peak; None without a trace or a θ."""
+        fires = bool(self.thresholds) and bool(torch.isfinite(self.thresholds[-1][-1]))
+        if self.target is None or not self.membranes or not fires:
             return None
         spikes = torch.stack(self.spikes)[:, :, 0, 0]
         target_step = int(self.target[:, 0, 0].argmax())

@@ -372,19 +372,22 @@ class _BatchLayer:
 
     def figures(self) -> _Figures:
         neuron, values = self.layer.neuron, torch.cat(self._membranes)
-        theta = [getattr(neuron, name).mean().item() for name in ("theta_0", "threshold")]
-        histogram, edges = membrane_histogram(values, [*theta, neuron.theta_inf.mean().item()])
+        theta = [neuron.theta_0, neuron.threshold, neuron.theta_inf] if neuron.fires else []
+        histogram, edges = membrane_histogram(values, [each.mean().item() for each in theta])
         rates = self._counts.flatten()[spread(self.size, RATE_NEURONS)] / self._chances
         centre = neuron.centre.float().cpu().flatten()
         if len(centre) > 1:
             centre = centre[torch.cat(self._neurons)]
-        mass = surrogate_mass(values.unsqueeze(0), centre, neuron.surrogate)
+        mass = dead = np.float32(np.nan)
+        if neuron.fires:
+            mass = np.float32(surrogate_mass(values.unsqueeze(0), centre, neuron.surrogate).item())
+            dead = np.float32((self._counts == 0).float().mean().item())
         return _Figures(
             histogram,
             edges,
             rates.numpy().astype(np.float16),
-            np.float32((self._counts == 0).float().mean().item()),
-            np.float32(mass.item()),
+            dead,
+            mass,
         )
 
 
@@ -414,7 +417,7 @@ def membrane_histogram(values: Tensor, inside: Sequence[float]) -> tuple[np.ndar
     if not torch.isfinite(values).all():
         values = values[torch.isfinite(values)]
     some = values[:: max(1, len(values) // _FOR_RANGE)].numpy() if len(values) else inside
-    bulk = np.quantile(some, (0.005, 0.995)).tolist()
+    bulk = np.quantile(some, (0.005, 0.995)).tolist() if len(some) else [0.0]
     low, high = min(*bulk, *inside), max(*bulk, *inside)
     margin = 0.02 * (high - low) or 0.5
     # As float32: no value may be clamped to just outside the first or last bin.
