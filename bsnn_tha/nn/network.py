@@ -17,7 +17,7 @@ training step: see ``chunk_steps`` of :class:`SpikingNetwork`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Unpack, get_args
+from typing import Any, Literal, NamedTuple, Unpack, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -66,22 +66,42 @@ class NetworkWindow(NamedTuple):
     """Like ``spikes``; None unless recorded, which an output that does not fire always is."""
     state: tuple[Tensor, ...]
     """Final state of every layer: pass it on to continue the window."""
-    output: Output = "spikes"
-    """What the output layer gives; ``spikes`` are all 0 where it is ``"membrane"``."""
 
     def fired_spikes(self) -> Tensor:
-        """The output spikes, of an output layer that fires."""
-        if self.output == "membrane":
-            raise InvalidValueError(
-                "spikes are read of an output layer that does not fire (output='membrane'); read "
-                "its membranes, or choose output='spikes'"
-            )
+        """The output spikes, which an output that does not fire refuses to give."""
         return self.spikes
 
     def recorded_membranes(self) -> Tensor:
         """The output membranes, which must have been recorded."""
         if self.membranes is None:
             raise ValueError("the membranes are needed, run the network with record=True")
+        return self.membranes
+
+
+class MembraneWindow(NamedTuple):
+    """:class:`NetworkWindow` of an output layer that does not fire.
+
+    A type of its own rather than a flag, because exporters take tuples of tensors only.
+    """
+
+    spikes: Tensor
+    """All 0."""
+    membranes: Tensor
+    state: tuple[Tensor, ...]
+
+    def fired_spikes(self) -> Tensor:
+        """There are none.
+
+        Raises:
+            InvalidValueError: always.
+        """
+        raise InvalidValueError(
+            "spikes are read of an output layer that does not fire (output='membrane'); read its "
+            "membranes, or choose output='spikes'"
+        )
+
+    def recorded_membranes(self) -> Tensor:
+        """The output membranes."""
         return self.membranes
 
 
@@ -305,8 +325,15 @@ class SpikingNetwork(nn.Module):
             return window
 
         output = self.walk(input, num_steps, run)
-        membranes_of_output = output.membranes if record else None
-        return NetworkWindow(output.spikes, membranes_of_output, tuple(final), self.output)
+        return self._given(output.spikes, output.membranes if record else None, tuple(final))
+
+    def _given(
+        self, spikes: Tensor, membranes: Tensor | None, state: tuple[Tensor, ...]
+    ) -> NetworkWindow:
+        if self.output == "spikes":
+            return NetworkWindow(spikes, membranes, state)
+        assert membranes is not None
+        return cast(NetworkWindow, MembraneWindow(spikes, membranes, state))
 
     def walk(
         self,
@@ -363,9 +390,7 @@ class SpikingNetwork(nn.Module):
             spikes.append(chunk.spikes)
             if chunk.membranes is not None:
                 recorded.append(chunk.membranes)
-        return NetworkWindow(
-            torch.cat(spikes), torch.cat(recorded) if record else None, chunk.state, self.output
-        )
+        return self._given(torch.cat(spikes), torch.cat(recorded) if record else None, chunk.state)
 
     def _recomputed(
         self,

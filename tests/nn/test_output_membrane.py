@@ -9,10 +9,11 @@ import torch
 
 from animations.figures import FIGURES
 from animations.runs import surrogate_film, training_film, window_film
-from bsnn_tha import SpikingNetwork
+from bsnn_tha import Leaky, SpikingNetwork
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.losses import LOSSES
+from bsnn_tha.nn.thresholds import Never
 from bsnn_tha.observe.recording import Recording
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.machine import Machine
@@ -42,7 +43,6 @@ def test_integrates_and_never_fires(route, backend, steps):
         expected.append(u)
     torch.testing.assert_close(window.membranes, torch.stack(expected))
     assert window.spikes.shape == (4, 3, 5) and not window.spikes.any()
-    assert window.output == "membrane"
     # Whole windows, chunks and a window that is continued are the same.
     chunks = network(input, steps, chunk_steps=3)
     torch.testing.assert_close(chunks.membranes, window.membranes)
@@ -73,6 +73,11 @@ def test_neurons_with_a_synaptic_current_integrate_as_well():
     assert not window.spikes.any() and window.membranes.abs().max() > 1
     assert network.layers[0].neuron._reset_mechanism == "zero"
     assert network.layers[-1].neuron._reset_mechanism == "none"
+
+
+def test_neurons_without_threshold_take_no_reset():
+    with pytest.raises(InvalidValueError, match="reset_mechanism must be 'none', but got 'zero'"):
+        Leaky(0.5, Never(), reset_mechanism="zero")
 
 
 def test_lists_of_thresholds_have_no_value_for_it():

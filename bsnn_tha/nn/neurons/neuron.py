@@ -270,6 +270,11 @@ class WindowNeuron(KeepsState):
         _check_choice("surrogate_centre", surrogate_centre, get_args(SurrogateCentre))
         _check_choice("backend", backend, BACKENDS)
         self.rule = as_rule(threshold, learn_threshold)
+        if not self.fires and self._reset_mechanism != "none":
+            raise InvalidValueError(
+                "neurons that never fire are never reset: reset_mechanism must be 'none', but got "
+                f"{self._reset_mechanism!r}"
+            )
         self.surrogate = _choose_surrogate(surrogate, slope, surrogate_scale, spike_grad)
         self.surrogate_centre: SurrogateCentre = surrogate_centre
         self.surrogate_disable = surrogate_disable

@@ -10,11 +10,12 @@ from bsnn_tha.nn.thresholds.rule import ThresholdRule
 class Never(ThresholdRule):
     """θ = ∞: the membrane is read, it never fires and is never reset.
 
-    What a network's last layer has with ``output = "membrane"``.
+    What a network's last layer has with ``output = "membrane"``. Its neurons take no reset but
+    ``"none"``: there is no θ to take off.
 
     Example:
         >>> from bsnn_tha import Leaky
-        >>> neuron = Leaky(0.5, Never())
+        >>> neuron = Leaky(0.5, Never(), reset_mechanism="none")
         >>> spikes, membranes = neuron.sequence(torch.full((3, 1, 1), 1e6), record=True)
         >>> spikes.flatten().tolist(), membranes.flatten().tolist()
         ([0.0, 0.0, 0.0], [1000000.0, 1500000.0, 1750000.0])
