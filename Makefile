@@ -36,7 +36,7 @@ fuzz: $(VENV)/.installed-dev
 	FUZZ=1 $(BIN)/python -m pytest -m "not slow" $$(grep -rl "^from hypothesis import.*given" tests)
 
 package: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m package tests/test_package.py
+	$(BIN)/python -m pytest -m package tests/docs/test_package.py
 	rm -rf dist build
 	$(BIN)/python -m build --no-isolation .
 

@@ -10,6 +10,8 @@ Only torch and snntorch are imported here; data sets, training and the command
 line live in submodules and bring their own dependencies when used.
 """
 
+from typing import TYPE_CHECKING, Any
+
 # Before torch is loaded.
 from bsnn_tha import idle_threads  # noqa: F401  # isort: skip
 from bsnn_tha.equations.anneal import threshold_at
@@ -29,6 +31,9 @@ from bsnn_tha.nn.thresholds import ThresholdRule
 from bsnn_tha.nn.weights.binary import BinaryConv2d, BinaryLinear
 from bsnn_tha.nn.weights.quantized import QuantizedConv2d, QuantizedLinear
 
+if TYPE_CHECKING:
+    from bsnn_tha.training.trained import Trained, load
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -46,10 +51,21 @@ __all__ = [
     "Synaptic",
     "ThresholdGradient",
     "ThresholdRule",
+    "Trained",
     "binarize",
     "lif_sequence",
+    "load",
     "reset",
     "spike_count_loss",
     "threshold_at",
     "thresholds",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What brings the trainer's dependencies is imported when it is first asked for."""
+    if name in ("Trained", "load"):
+        from bsnn_tha.training import trained
+
+        return getattr(trained, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 Every message is one line that states the rule, the value that broke it and the
 way out. The command line prints that line and exits with status 2; anything
-else that is raised is a bug and keeps its traceback.
+else that is raised is a bug, and exits with status 1.
 """
 
 

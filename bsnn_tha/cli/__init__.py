@@ -1,9 +1,10 @@
 """The command line, ``bsnn-tha``: a file for each command or family of them.
 
 Thin: each command reads its options, calls one function of the library and
-prints what came back (:mod:`~bsnn_tha.cli.show`). Errors that the user can mend
-are one line on standard error and exit status 2; Ctrl-C is 130. What only a
-command needs is imported when it runs, so that ``--help`` does not wait for it.
+prints what came back (:mod:`~bsnn_tha.cli.show`). Errors are one line on standard error:
+those that the user can mend with exit status 2, faults of the program with 1; ``--debug``
+shows where they came from. Ctrl-C is 130. What only a command needs is imported when it
+runs, so that ``--help`` does not wait for it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Annotated
 
 import typer
 
-from bsnn_tha.cli import animate, compare, evaluate, presets, study, train
+from bsnn_tha.cli import animate, compare, completion, doctor, evaluate, presets, study, train
+from bsnn_tha.cli.welcome import WELCOME
 from bsnn_tha.errors import BsnnThaError
 
 app = typer.Typer(
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -36,14 +38,22 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Also say by which route each layer is computed.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where in the code an error came from.")
+    ] = False,
 ) -> None:
     """Binarized spiking neural networks with threshold annealing."""
+    global _debug
+    _debug = debug
+    if context.invoked_subcommand is None:
+        print(WELCOME, end="")
     if verbose:
         logging.getLogger("bsnn_tha").setLevel(logging.DEBUG)
 
@@ -55,14 +65,33 @@ app.command("compare")(compare.compare)
 app.add_typer(animate.app, name="animate")
 app.command("figure")(animate.figure)
 app.command("presets")(presets.presets)
+app.command("doctor")(doctor.doctor)
+app.command("completion")(completion.completion)
 
 
 def main() -> None:
-    """Entry point: run a command, and turn expected errors into one line."""
+    """Entry point: run a command, and turn errors into one line."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("bsnn_tha").setLevel(logging.INFO)
     try:
         app()
-    except BsnnThaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    except Exception as error:
+        if _debug:
+            raise
+        expected = isinstance(error, BsnnThaError)
+        print(f"error: {error if expected else _fault(error)}", file=sys.stderr)
+        sys.exit(2 if expected else 1)
+
+
+def _fault(error: Exception) -> str:
+    """What is no user's doing, in one line."""
+    message = " ".join(str(error).split())
+    return (
+        f"{type(error).__name__}{f': {message}' if message else ''}; this is a fault of bsnn-tha, "
+        "please report it with what this prints: bsnn-tha --debug "
+        + " ".join(word for word in sys.argv[1:] if word != "--debug")
+    )
+
+
+_debug = False
+"""Whether errors keep their tracebacks."""

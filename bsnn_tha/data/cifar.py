@@ -134,13 +134,19 @@ def _shifted_and_mirrored(images: Tensor, shift: int) -> Tensor:
     return taken.permute(0, 3, 1, 2)
 
 
-def _locate(root: Path) -> Path:
-    """The folder of either version."""
-    home = root / "CIFAR10"
+def find_cifar10(root: Path) -> Path | None:
+    """The folder of either version, unpacked; None if there is none."""
     for name in (_FOLDER, _PYTHON_FOLDER):
-        for place in (home / name, root / name):
+        for place in (root / "CIFAR10" / name, root / name):
             if place.is_dir():
                 return place
+    return None
+
+
+def _locate(root: Path) -> Path:
+    if found := find_cifar10(root):
+        return found
+    home = root / "CIFAR10"
     if (home / _PYTHON_ARCHIVE.name).is_file() and not (home / _ARCHIVE.name).is_file():
         return fetch_unpacked(_PYTHON_ARCHIVE, home, _PYTHON_FOLDER)
     return fetch_unpacked(_ARCHIVE, home, _FOLDER)

@@ -77,6 +77,7 @@ class Dataset:
         test_groups: parts of the test samples that are reported on their own,
             by name: masks ``[samples]``.
         step_ms: one time step in ms, where samples have a time of their own.
+        class_names: in the order of the class indices; empty where classes are numbers.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Dataset:
     source: str
     test_groups: Mapping[str, Tensor] = field(default_factory=dict)
     step_ms: float | None = None
+    class_names: tuple[str, ...] = ()
 
     def with_train(self, train: Split, note: str) -> Dataset:
         """The same with other training samples, which its source notes."""

@@ -250,12 +250,19 @@ class EventSet:
             )
         return f" ({part}: {count})" if missing else ""
 
+    def find(self, root: Path, part: int) -> Path | None:
+        """A part where it lies, in any of the usual forms; None if it is not there."""
+        path = root / self.title / self.parts[part]
+        if path.exists():
+            return path
+        return self.published(root, self.title, part) if self.published else None
+
     def _locate(self, root: Path, part: int) -> Path:
         folder, name = root / self.title, self.parts[part]
         path = folder / name
-        if path.exists() or unpack_beside(path):
+        if not path.exists() and unpack_beside(path):
             return path
-        if self.published is not None and (found := self.published(root, self.title, part)):
+        if found := self.find(root, part):
             return found
         if self.tonic is None:
             raise DataError(

@@ -45,8 +45,30 @@ class _IdxFiles:
     test_images: str
     test_labels: str
 
+    def checksums(self) -> dict[str, str]:
+        """Of the four files by name: images and labels for training, then for the test."""
+        return {
+            "train-images-idx3-ubyte": self.train_images,
+            "train-labels-idx1-ubyte": self.train_labels,
+            "t10k-images-idx3-ubyte": self.test_images,
+            "t10k-labels-idx1-ubyte": self.test_labels,
+        }
 
-_MNIST = _IdxFiles(
+    def find(self, root: Path, name: str) -> Path | None:
+        """One of the files where it lies, in any of the usual places and spellings."""
+        for folder in (root / self.title / "raw", root / self.title):
+            for spelling in (name, name.replace("-idx", ".idx")):
+                for path in (
+                    folder / spelling,
+                    folder / f"{spelling}.gz",
+                    folder / spelling / spelling,
+                ):
+                    if path.is_file():
+                        return path
+        return None
+
+
+MNIST = _IdxFiles(
     name="mnist",
     title="MNIST",
     mirrors=(
@@ -59,7 +81,7 @@ _MNIST = _IdxFiles(
     test_labels="ec29112dd5afa0611ce80d1b7f02629c",
 )
 
-_FASHION_MNIST = _IdxFiles(
+FASHION_MNIST = _IdxFiles(
     name="fashion-mnist",
     title="FashionMNIST",
     mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
@@ -86,7 +108,7 @@ def load_mnist(root: Path, *, validation: float, seed: int) -> Dataset:
         DataError: a file is damaged, or missing and cannot be downloaded.
         InvalidValueError: ``validation`` outside [0, 1).
     """
-    return _load_idx(_MNIST, root, validation, seed)
+    return _load_idx(MNIST, root, validation, seed)
 
 
 def load_fashion_mnist(root: Path, *, validation: float, seed: int) -> Dataset:
@@ -105,7 +127,7 @@ def load_fashion_mnist(root: Path, *, validation: float, seed: int) -> Dataset:
         DataError: a file is damaged, or missing and cannot be downloaded.
         InvalidValueError: ``validation`` outside [0, 1).
     """
-    return _load_idx(_FASHION_MNIST, root, validation, seed)
+    return _load_idx(FASHION_MNIST, root, validation, seed)
 
 
 def load_digits(root: Path, *, validation: float, seed: int) -> Dataset:
@@ -151,30 +173,16 @@ def load_digits(root: Path, *, validation: float, seed: int) -> Dataset:
 
 def _load_idx(files: _IdxFiles, root: Path, validation: float, seed: int) -> Dataset:
     check_validation(validation)
-    home = root / files.title
 
     def locate(name: str, md5: str) -> Path:
-        for folder in (home / "raw", home):
-            for spelling in (name, name.replace("-idx", ".idx")):
-                for path in (
-                    folder / spelling,
-                    folder / f"{spelling}.gz",
-                    folder / spelling / spelling,
-                ):
-                    if path.is_file():
-                        return path
         urls = tuple(f"{mirror}{name}.gz" for mirror in files.mirrors)
-        return fetch(RemoteFile(f"{name}.gz", md5, urls), home / "raw")
+        return files.find(root, name) or fetch(
+            RemoteFile(f"{name}.gz", md5, urls), root / files.title / "raw"
+        )
 
     # All four are fetched before the first is read: a download that fails does so early.
-    train = (
-        locate("train-images-idx3-ubyte", files.train_images),
-        locate("train-labels-idx1-ubyte", files.train_labels),
-    )
-    test = (
-        locate("t10k-images-idx3-ubyte", files.test_images),
-        locate("t10k-labels-idx1-ubyte", files.test_labels),
-    )
+    paths = [locate(name, md5) for name, md5 in files.checksums().items()]
+    train, test = paths[:2], paths[2:]
     return assemble(
         files.name, files.title, _read_part(*train), _read_part(*test), _CLASSES, validation, seed
     )

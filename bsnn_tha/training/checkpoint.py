@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import nn
 
 from bsnn_tha.errors import RunError
 from bsnn_tha.run_folder import RunFolder, replace_atomically
+from bsnn_tha.training.task import Task
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -78,20 +79,13 @@ def _whole(path: Path) -> str | None:
     return f"{path.name} is whole: bsnn-tha evaluate {path.parent} --checkpoint {path.stem}"
 
 
-def load_weights(module: LightningModule, path: Path) -> None:
+def load_weights(module: nn.Module, path: Path) -> None:
     """Load a checkpoint's weights, schedules and thresholds into a module.
 
     Raises:
         RunError: the file is missing, damaged, or of another architecture.
     """
-    if not path.is_file():
-        raise RunError(f"there is no checkpoint {path}")
-    weights = _read(path)
-    if weights is None:
-        folder = RunFolder(path.parent)
-        others = (_whole(other) for other in (folder.best, folder.last) if other != path)
-        way_out = next(filter(None, others), "use another one, or train anew")
-        raise RunError(f"{path} is not a readable checkpoint; {way_out}")
+    weights = _content(path)["state_dict"]
     try:
         # In the precision they were trained in. Modules know their own earlier names.
         module.load_state_dict(weights, assign=True)
@@ -100,19 +94,40 @@ def load_weights(module: LightningModule, path: Path) -> None:
         raise RunError(f"checkpoint {path} is of another architecture: {mismatch}") from None
 
 
-def _read(path: Path) -> dict[str, torch.Tensor] | None:
-    """A checkpoint's weights; None for a damaged or foreign file."""
+def read_task(path: Path) -> Task | None:
+    """What a checkpoint's network was trained for; None if it is of an earlier version.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    return Task.from_plain(_content(path).get(Task.KEY))
+
+
+def _content(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise RunError(f"there is no checkpoint {path}")
+    content = _read(path)
+    if content is None:
+        folder = RunFolder(path.parent)
+        others = (_whole(other) for other in (folder.best, folder.last) if other != path)
+        way_out = next(filter(None, others), "use another one, or train anew")
+        raise RunError(f"{path} is not a readable checkpoint; {way_out}")
+    return content
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A checkpoint; None for a damaged or foreign file."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # whatever such a file makes the unpickler raise
         return None
     weights = content.get("state_dict") if isinstance(content, dict) else None
     if isinstance(weights, dict) and all(isinstance(w, torch.Tensor) for w in weights.values()):
-        return weights
+        return content
     return None
 
 
-def _mismatch(module: LightningModule, weights: dict[str, torch.Tensor]) -> str:
+def _mismatch(module: nn.Module, weights: dict[str, torch.Tensor]) -> str:
     """The first difference in names or shapes, or an empty string."""
     own = module.state_dict()
     for name, tensor in own.items():

@@ -17,6 +17,7 @@ from bsnn_tha.nn.network import NetworkWindow, SpikingNetwork
 from bsnn_tha.observe.metrics import SampleMean
 from bsnn_tha.training.optimizers import make_optimizer
 from bsnn_tha.training.schedule import schedule_of
+from bsnn_tha.training.task import Task
 
 Batch = tuple[Tensor, Tensor]
 
@@ -71,6 +72,7 @@ class SpikingModule(LightningModule):
         self.schedule = schedule_of(config.optimizer, config.training.epochs)
         self.num_steps = config.data.num_steps if dataset.static else None
         self.classifies = dataset.num_classes is not None
+        self.task = Task.of(dataset)
         # Lightning's own means round the numbers of samples of several processes.
         self.means = nn.ModuleDict(
             {
@@ -83,6 +85,9 @@ class SpikingModule(LightningModule):
         """Loss and accuracy of the latest training batch, for the progress bar."""
         self.predictions: list[Tensor] = []
         """Classes predicted for the test samples so far, batch by batch, on the CPU."""
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[Task.KEY] = self.task.to_plain()
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Events travel to the device in compact form and become frames there."""

@@ -15,10 +15,10 @@ from email import message_from_string
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 import bsnn_tha
 
-ROOT = Path(__file__).parent.parent
 PACKAGES = ("bsnn_tha", "studies", "animations")
 
 

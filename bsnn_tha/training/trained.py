@@ -1,0 +1,113 @@
+"""A trained network in one line: :func:`load`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bsnn_tha.config import RunConfig
+from bsnn_tha.losses import Loss
+from bsnn_tha.nn.network import NetworkWindow, SpikingNetwork
+from bsnn_tha.run_folder import RunFolder
+from bsnn_tha.training.allowed import run_config
+from bsnn_tha.training.checkpoint import load_weights, read_task
+from bsnn_tha.training.evaluation import load_data
+from bsnn_tha.training.machine import Machine
+from bsnn_tha.training.summary import read_summary
+from bsnn_tha.training.task import Task
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network with what belongs to it.
+
+    Args:
+        network: with its weights and thresholds, in evaluation mode, on the CPU.
+        loss: it was trained with, which reads its answers.
+        config: of the run that trained it.
+        task: what it reads, and the names of its classes.
+        summary: of that run: accuracies, activity, workload; empty while it trains.
+        source: where it came from.
+    """
+
+    network: SpikingNetwork
+    loss: Loss
+    config: RunConfig
+    task: Task
+    summary: dict[str, Any]
+    source: str
+
+    @property
+    def accuracy(self) -> float | None:
+        """Measured on the test set when training ended; None if it was not."""
+        return self.summary.get("test", {}).get("accuracy")
+
+    def __call__(self, inputs: Tensor) -> NetworkWindow:
+        """Run the network over a window, without gradients.
+
+        Args:
+            inputs: as the data set gives them: ``[batch, *input_shape]`` for still samples,
+                ``[time, batch, *input_shape]`` for sequences.
+        """
+        steps = self.config.data.num_steps if self.task.static else None
+        with torch.no_grad():
+            return self.network(inputs, steps, record=self.loss.needs_membranes)
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Class indices ``[batch]``, read from spikes or membranes as in training.
+
+        Args:
+            inputs: as for a call.
+        """
+        return self.loss.scores(self(inputs)).argmax(-1)
+
+    def names(self, classes: Tensor) -> list[str]:
+        """Class indices as names, or as numbers where classes have none."""
+        known = self.task.class_names
+        return [known[index] if known else str(index) for index in classes.tolist()]
+
+
+def load(
+    run: str | Path,
+    *,
+    checkpoint: str | Path = "best",
+    data_root: Path | None = None,
+    allow_code: bool = False,
+) -> Trained:
+    """The trained network of a run folder, its configuration and what was measured.
+
+    Needs no data, but for runs of earlier versions, whose checkpoints do not say what the
+    network reads.
+
+    Args:
+        run: the run folder.
+        checkpoint: ``"best"``, ``"last"`` or the path of a checkpoint.
+        data_root: where data is, if it is needed.
+        allow_code: whether a run that was not trained here may name code outside this
+            package (:mod:`bsnn_tha.training.allowed`).
+
+    Raises:
+        RunError: no such run or checkpoint, or one of another architecture.
+
+    Example:
+        ``trained = bsnn_tha.load("runs/digits-tha-1")``, then ``trained.accuracy``,
+        ``trained.config.neuron.beta``, ``trained.predict(images)``.
+    """
+    folder = RunFolder.open(Path(run))
+    config = run_config(folder, allow_code)
+    path = folder.checkpoint(checkpoint)
+    task = read_task(path)
+    if task is None:
+        task = Task.of(load_data(config, Machine(data_root)))
+    network = config.build_network(task.input_shape)
+    loss = config.build_loss(network)
+    parts: dict[str, Any] = {"network": network, "loss": loss}
+    # One of the user's may have learned something as well.
+    load_weights(
+        nn.ModuleDict({k: part for k, part in parts.items() if isinstance(part, nn.Module)}), path
+    )
+    return Trained(network.eval(), loss, config, task, read_summary(folder), str(folder.path))
