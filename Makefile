@@ -5,6 +5,7 @@
 # make package  dist/*.tar.gz and dist/*.whl, installed outside this folder and tried
 # make site   the documentation's pages, into site/
 # make bench-gpu  everything there is to know of a GPU, in ten minutes (docs/gpu.md)
+# make reproduce  go on with the tables of docs/reproduction: TABLE=annealing REPRODUCE="--jobs 2"
 # make bench  speed and memory beside other libraries (half an hour; BENCH="--check": compare)
 # make clean  remove the environment
 #
@@ -13,9 +14,10 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+TABLE ?= best
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint test-slow fuzz package bench bench-gpu clean
+.PHONY: demo test lint test-slow fuzz reproduce package bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bsnn-tha train digits
@@ -39,6 +41,9 @@ package: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m package tests/docs/test_package.py
 	rm -rf dist build
 	$(BIN)/python -m build --no-isolation .
+
+reproduce: $(VENV)/.installed
+	$(BIN)/bsnn-tha reproduce $(TABLE) --records docs/reproduction $(REPRODUCE)
 
 # What is measured is this checkout; the peers get environments of their own in .bench.
 bench: $(VENV)/.installed

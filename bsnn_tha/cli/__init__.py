@@ -15,7 +15,17 @@ from typing import Annotated
 
 import typer
 
-from bsnn_tha.cli import animate, compare, completion, doctor, evaluate, presets, study, train
+from bsnn_tha.cli import (
+    animate,
+    compare,
+    completion,
+    doctor,
+    evaluate,
+    presets,
+    reproduce,
+    study,
+    train,
+)
 from bsnn_tha.cli.welcome import WELCOME
 from bsnn_tha.errors import BsnnThaError
 
@@ -62,6 +72,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(study.app, name="study")
 app.command("compare")(compare.compare)
+app.command("reproduce")(reproduce.reproduce)
 app.add_typer(animate.app, name="animate")
 app.command("figure")(animate.figure)
 app.command("presets")(presets.presets)

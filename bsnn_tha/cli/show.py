@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +12,10 @@ from rich.table import Table
 from bsnn_tha.config import RunConfig
 from bsnn_tha.nn.per_layer import in_words
 from bsnn_tha.words import percent
+
+if TYPE_CHECKING:
+    from studies.reproduction.plan import Plan, Row
+    from studies.reproduction.record import Entry
 
 WIDTH = 100
 HIGH = 0.5
@@ -84,6 +89,42 @@ def _best_mean_std(figures: dict[str, float | None]) -> str:
 
 def _groups(values: dict[str, Any]) -> list[str]:
     return [f"  {name} {accuracy:.2%}" for name, accuracy in values.get("groups", {}).items()]
+
+
+def campaign(
+    plan: Plan,
+    entries: Sequence[Entry],
+    missing: Sequence[tuple[Row, int]],
+    costs: Mapping[str, float | None],
+) -> str:
+    """A plan's rows, what is done of each, and what the rest is likely to cost.
+
+    Args:
+        plan: of the table.
+        entries: of its finished runs.
+        missing: rows and seeds to train.
+        costs: seconds of one run by row; None where nothing is known.
+    """
+    table = Table(
+        "row", "preset", "seeds", "done", "to train", "s a run", "printed mean",
+        box=None, padding=(0, 1),
+    )  # fmt: skip
+    for row in plan.rows:
+        printed = row.printed.mean
+        table.add_row(
+            row.name,
+            row.preset,
+            str(row.seeds),
+            str(sum(entry["row"] == row.name for entry in entries)),
+            str(sum(other.name == row.name for other, _ in missing)),
+            "–" if (cost := costs[row.name]) is None else f"{cost:,.0f}",
+            "–" if printed is None else f"{printed:.2f}",
+        )
+    known = [cost for row, _ in missing if (cost := costs[row.name]) is not None]
+    last = f"{len(missing)} runs to train, about {sum(known) / 3600:.1f} hours one after the other"
+    if unknown := len(missing) - len(known):
+        last += f", and {unknown} of which nothing is known yet"
+    return "\n".join([plan.title, _render(table), last])
 
 
 def presets(configs: list[RunConfig]) -> str:

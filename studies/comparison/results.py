@@ -12,7 +12,8 @@ import numpy as np
 
 from bsnn_tha.run_folder import RunFolder
 from studies.comparison.plan import Cell, Comparison
-from studies.comparison.runner import failure, run_folder
+from studies.comparison.runner import run_folder
+from studies.pool import failure
 
 Row = dict[str, Any]
 

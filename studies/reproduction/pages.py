@@ -1,0 +1,237 @@
+"""The page of a table: ours beside what was printed, curves, and where the runs were made."""
+
+from __future__ import annotations
+
+import io
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from animations.style import RC, colour
+from bsnn_tha.run_folder import replace_atomically
+from studies.reproduction.plan import Plan, Printed, Row
+from studies.reproduction.record import NAME, Entry
+
+PAGE, CURVES = "README.md", "curves.png"
+_DASH = "–"
+
+
+def write_pages(plan: Plan, entries: Sequence[Entry], folder: Path) -> None:
+    """Write the page and its figure into a folder.
+
+    Args:
+        plan: of the table.
+        entries: of finished runs of the plan.
+        folder: of the record.
+    """
+    with replace_atomically(folder / PAGE) as temporary:
+        temporary.write_text(page(plan, entries), encoding="utf-8")
+    if entries:
+        buffer = io.BytesIO()
+        curves(plan, entries).savefig(buffer, format="png", dpi=100)
+        with replace_atomically(folder / CURVES) as temporary:
+            temporary.write_bytes(buffer.getvalue())
+
+
+def page(plan: Plan, entries: Sequence[Entry]) -> str:
+    """The page's text; it depends on the plan and the record alone."""
+    lines = [f"# {plan.title}", ""]
+    if plan.about:
+        lines += [plan.about.strip(), ""]
+    lines += [
+        f"Test accuracy in per cent, over seeds. Printed: {plan.source}. Dead neurons, firing "
+        "rates and spikes are those of the test set, flips the share of a layer's binary weights "
+        "whose sign changed during the last epoch; layer by layer. Seconds are of training "
+        "alone, on one machine shared with other work unless the page says otherwise.",
+        "",
+    ]
+    header = [*_COLUMNS]
+    cells = [
+        [write(row, own) for write in _COLUMNS.values()] for row, own in _by_row(plan, entries)
+    ]
+    kept = [i for i, _ in enumerate(header) if any(line[i] not in ("", _DASH) for line in cells)]
+    lines.append("| " + " | ".join(header[i] for i in kept) + " |")
+    lines.append("|" + "---|" * len(kept))
+    lines += ["| " + " | ".join(line[i] for i in kept) + " |" for line in cells]
+    if entries:
+        lines += ["", f"![Curves over epochs, means over seeds]({CURVES})"]
+    lines += ["", "## The runs", ""]
+    lines += [_settings(row) for row in plan.rows]
+    lines += [
+        "",
+        f"All of them, or those that are missing: `bsnn-tha reproduce {plan.name}`. Every run's "
+        f"summary, configuration and epochs are a line of [{NAME}]({NAME}).",
+        "",
+        *_origins(entries),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def figures(entries: Sequence[Entry]) -> dict[str, Any]:
+    """What is computed over the seeds of a row.
+
+    Returns:
+        ``accuracies``, ``best``, ``mean``, ``std`` (None of one seed) and ``groups``, shares.
+    """
+    accuracies = [entry["summary"]["test"]["accuracy"] for entry in entries]
+    groups = [entry["summary"]["test"].get("groups", {}) for entry in entries]
+    return {
+        "accuracies": accuracies,
+        "best": max(accuracies),
+        "mean": statistics.fmean(accuracies),
+        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "groups": {name: statistics.fmean(g[name] for g in groups) for name in groups[0]},
+    }
+
+
+def curves(plan: Plan, entries: Sequence[Entry]) -> Figure:
+    """Accuracy, dead neurons and flips over epochs: a line per row, the mean over seeds."""
+    panels = {
+        "val_accuracy": "validation accuracy, %",
+        "train_accuracy": "training accuracy, %",
+        "dead": "dead in training, %",
+        "flipped_1": "flips, first layer, %",
+    }
+    rows = [(row, own) for row, own in _by_row(plan, entries) if own]
+    shown = {
+        name: what
+        for name, what in panels.items()
+        if any(name in entry["epochs"] for entry in entries)
+    }
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(3.2 * len(shown), 3.6), layout="constrained")
+        grid = figure.subplots(1, len(shown), squeeze=False)[0]
+        for axes, (name, what) in zip(grid, shown.items(), strict=True):
+            for index, (row, own) in enumerate(rows):
+                tables = [entry["epochs"][name] for entry in own if name in entry["epochs"]]
+                if tables:
+                    mean = 100 * np.mean(np.array(tables, dtype=float), axis=0)
+                    style = ("-", "--", ":", "-.")[index // 8 % 4]
+                    epochs = np.arange(1, len(mean) + 1)
+                    axes.plot(epochs, mean, style, color=colour(index % 8), label=row.name)
+            axes.set(title=what, xlabel="epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if name.endswith("accuracy"):  # the first epochs would take all the room
+                lows = [np.nanmin(line.get_ydata()[len(line.get_ydata()) // 4 :])
+                        for line in axes.lines]  # fmt: skip
+                axes.set_ylim(min(lows) - 1, None)
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _by_row(plan: Plan, entries: Sequence[Entry]) -> list[tuple[Row, list[Entry]]]:
+    return [(row, [e for e in entries if e["row"] == row.name]) for row in plan.rows]
+
+
+def _percent(share: float | None, digits: int = 2) -> str:
+    return _DASH if share is None else f"{100 * share:.{digits}f}"
+
+
+def _printed(printed: Printed) -> str:
+    values = (printed.best, printed.mean, printed.std)
+    if all(value is None for value in values):
+        return _DASH
+    return " / ".join(_DASH if value is None else f"{value:.2f}" for value in values)
+
+
+def _ours(entries: list[Entry]) -> str:
+    if not entries:
+        return _DASH
+    found = figures(entries)
+    return " / ".join(_percent(found[name]) for name in ("best", "mean", "std"))
+
+
+def _groups(entries: list[Entry]) -> str:
+    groups = figures(entries)["groups"] if entries else {}
+    return ", ".join(f"{name} {_percent(share, 1)}" for name, share in groups.items())
+
+
+def _layers(key: str, write: Callable[[float], str]) -> Callable[[Row, list[Entry]], str]:
+    def cell(row: Row, entries: list[Entry]) -> str:
+        layers = zip(*(entry["summary"]["layers"] for entry in entries), strict=True)
+        means = [
+            statistics.fmean(one[key] for one in layer)
+            for layer in layers
+            if layer[0][key] is not None
+        ]
+        return ", ".join(write(mean) for mean in means) or _DASH
+
+    return cell
+
+
+def _flips(row: Row, entries: list[Entry]) -> str:
+    last: dict[str, list[float]] = {}
+    for entry in entries:
+        for name, values in entry["epochs"].items():
+            if name.startswith("flipped_"):
+                last.setdefault(name, []).append(values[-1])
+    return ", ".join(_percent(statistics.fmean(each), 1) for each in last.values()) or _DASH
+
+
+def _mean(write: str, of: Callable[[dict[str, Any]], float]) -> Callable[[Row, list[Entry]], str]:
+    def cell(row: Row, entries: list[Entry]) -> str:
+        if not entries:
+            return _DASH
+        return format(statistics.fmean(of(entry["summary"]) for entry in entries), write)
+
+    return cell
+
+
+_COLUMNS: dict[str, Callable[[Row, list[Entry]], str]] = {
+    "row": lambda row, entries: row.name,
+    "printed: best / mean / σ": lambda row, entries: _printed(row.printed),
+    "here: best / mean / σ": lambda row, entries: _ours(entries),
+    "groups": lambda row, entries: _groups(entries),
+    "seeds": lambda row, entries: f"{len(entries)} of {row.seeds}",
+    "epochs": _mean(".0f", lambda summary: summary["epochs"]),
+    "dead, %": _layers("dead_share", lambda share: _percent(share, 1)),
+    "rate, %": _layers("firing_rate", lambda share: _percent(share, 1)),
+    "θ": _layers("threshold", lambda theta: f"{theta:.3g}"),
+    "flips, %": _flips,
+    "spikes a sample": _mean(
+        ",.0f", lambda summary: sum(layer["spikes_per_sample"] for layer in summary["layers"])
+    ),
+    "operations a sample": _mean(
+        ",.0f",
+        lambda summary: (
+            summary["workload"]["effective_macs"] + summary["workload"]["effective_acs"]
+        ),
+    ),
+    "bits": _mean(",.0f", lambda summary: summary["weight_bits"]["quantized"]),
+    "s a run": _mean(",.0f", lambda summary: summary["train_seconds"]),
+}
+
+
+def _settings(row: Row) -> str:
+    changes = ", ".join(f"`{key} = {_toml(value)}`" for key, value in row.set.items())
+    return f"- {row.name}: preset `{row.preset}`" + (f" with {changes}" if changes else "")
+
+
+def _toml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value).replace("'", '"')
+
+
+def _origins(entries: Sequence[Entry]) -> list[str]:
+    """Where and with what the runs were made, and by which protocol."""
+    if not entries:
+        return []
+
+    def of(*values: str) -> str:
+        return ", ".join(dict.fromkeys(value for value in values if value)) or "not known"
+
+    machines = [entry["summary"]["machine"] for entry in entries]
+    commits = of(*(f"`{e['origin']['commit']}`" for e in entries if e["origin"].get("commit")))
+    return [
+        f"Made at {commits} on {of(*(e['origin'].get('processor', '') for e in entries))}, "
+        f"{of(*(m['device'] for m in machines))}, "
+        f"{of(*(str(m['threads']) for m in machines))} threads, torch "
+        f"{of(*(m['torch'] for m in machines))}. Protocol: "
+        f"{of(*(e['summary']['protocol'] for e in entries))}."
+    ]

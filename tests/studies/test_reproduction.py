@@ -1,0 +1,180 @@
+"""Campaigns: plans, records that count as runs, merging, pages."""
+
+import json
+import shutil
+import statistics
+
+import pytest
+from typer.testing import CliRunner
+
+from bsnn_tha.cli import app
+from bsnn_tha.errors import DataError, InvalidValueError
+from bsnn_tha.training.machine import Machine
+from studies.reproduction import record
+from studies.reproduction.campaign import Campaign, seconds
+from studies.reproduction.pages import page
+from studies.reproduction.plan import load_plan, plan_names
+
+PLAN = """
+title = "Two networks"
+source = "nobody"
+
+[[rows]]
+name = "small"
+preset = "digits/best"
+seeds = 2
+seconds = 7
+printed = {mean = 12.5}
+set = {"network.notation" = "4C3-AP2-10", "training.epochs" = 2, "data.subset" = 64}
+
+[[rows]]
+name = "dense"
+preset = "digits/bsnn"
+seeds = 1
+seconds = 5
+set = {"network.notation" = "16-10", "training.epochs" = 1, "data.subset" = 64}
+"""
+
+
+@pytest.fixture(scope="module")
+def plan_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plan") / "two.toml"
+    path.write_text(PLAN, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(plan_file, tmp_path_factory):
+    """The first row, trained through the library; the lines it told."""
+    folder = tmp_path_factory.mktemp("reproduction")
+    campaign = Campaign(load_plan(str(plan_file)), folder, folder / "records", only=["small"])
+    lines = []
+    campaign.train(machine=Machine(threads=1), tell=lines.append)
+    return campaign, lines
+
+
+def test_every_plan_is_of_runs_that_can_be_built():
+    assert {"best", "annealing", "time-steps"} <= set(plan_names())
+    for name in plan_names():
+        for row in load_plan(name).rows:
+            config = row.config(row.seeds - 1)
+            assert config.snapshots.count == 0 and config.training.seed == row.seeds - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (PLAN.replace("seeds = 1", "seeds = 0"), r"rows\.1\.seeds must be"),
+        (PLAN.replace('"dense"', '"small"'), "rows need a name each"),
+        (PLAN.replace('"dense"', '"a/b"'), "fit for a folder, but got 'a/b'"),
+        (PLAN.replace("data.subset", "data.subste"), "data has no key 'subste'"),
+        (PLAN.replace("title", "titel"), "title"),
+        ("rows = ", "not valid TOML"),
+    ],
+)
+def test_a_plan_that_breaks_a_rule_is_refused(tmp_path, text, message):
+    (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidValueError, match=message):
+        load_plan(str(tmp_path / "mine.toml"))
+    with pytest.raises(InvalidValueError, match="unknown table 'bets'; did you mean 'best'"):
+        load_plan("bets")
+
+
+def test_what_is_trained_is_recorded_with_where_it_was_made(trained):
+    campaign, lines = trained
+    assert [line.split("  ")[1] for line in lines] == ["small, seed 0", "small, seed 1"]
+    entries = record.read(campaign.records / "two")
+    assert [(entry["row"], entry["seed"]) for entry in entries] == [("small", 0), ("small", 1)]
+    for entry in entries:
+        own = json.loads(
+            (campaign.folder / f"two/small/seed-{entry['seed']}/summary.json").read_text("utf-8")
+        )
+        assert entry["summary"] == own
+        assert len(entry["epochs"]["train_accuracy"]) == 2
+        assert entry["origin"]["processor"] and "commit" in entry["origin"]
+    assert [(row.name, seed) for row, seed in campaign.missing(entries)] == []
+    everything = Campaign(campaign.plan, campaign.folder, campaign.records)
+    assert [(row.name, seed) for row, seed in everything.missing(entries)] == [("dense", 0)]
+
+
+def test_the_page_has_ours_beside_the_printed(trained):
+    campaign, _ = trained
+    entries = campaign.entries()
+    text = (campaign.records / "two/README.md").read_text(encoding="utf-8")
+    assert text == page(campaign.plan, entries)
+    head, small, dense = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|") and "---" not in line
+    )
+    cells = dict(zip(head, small, strict=True))
+    accuracies = [entry["summary"]["test"]["accuracy"] for entry in entries]
+    assert cells["printed: best / mean / σ"] == "– / 12.50 / –"
+    assert cells["here: best / mean / σ"] == " / ".join(
+        f"{100 * figure:.2f}"
+        for figure in (max(accuracies), statistics.mean(accuracies), statistics.stdev(accuracies))
+    )
+    assert cells["seeds"] == "2 of 2" and cells["θ"] == "1"  # the output does not fire
+    assert dict(zip(head, dense, strict=True))["seeds"] == "0 of 1"
+    assert (campaign.records / "two/curves.png").stat().st_size > 5000
+
+
+def test_a_record_stands_for_its_runs_and_machines_are_merged(trained, plan_file, tmp_path):
+    campaign, _ = trained
+    # Another machine has the record alone, and trains what it lacks.
+    records = tmp_path / "records"
+    shutil.copytree(campaign.records, records)
+    arguments = ["reproduce", str(plan_file), "--folder", tmp_path / "there", "--threads", "1"]
+    shown = CliRunner().invoke(app, [*map(str, arguments), "--records", str(records), "--dry-run"])
+    assert (
+        "1 runs to train, about 0.0 hours one" in shown.output and not (tmp_path / "there").exists()
+    )
+    result = CliRunner().invoke(app, [*map(str, arguments), "--records", str(records)])
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in (tmp_path / "there/two").iterdir()] == ["dense"]
+    assert len(record.read(records / "two")) == 3
+    # The first one takes it from there, as runs or as a record.
+    for other in (tmp_path / "there", records):
+        merged = Campaign(campaign.plan, campaign.folder, tmp_path / "merged", [other])
+        assert not merged.missing(merged.entries())
+        assert [entry["row"] for entry in merged.entries()] == ["small", "small", "dense"]
+
+
+def test_runs_of_another_plan_do_not_count(trained, plan_file, tmp_path):
+    campaign, _ = trained
+    longer = tmp_path / "two.toml"
+    longer.write_text(PLAN.replace('epochs" = 2', 'epochs" = 3'), encoding="utf-8")
+    changed = Campaign(load_plan(str(longer)), campaign.folder, campaign.records)
+    assert changed.entries() == []
+    assert len(changed.missing([])) == 3
+    with pytest.raises(InvalidValueError, match="seed-0 has a run of another configuration"):
+        changed.train(machine=Machine(threads=1))
+    named = tmp_path / "again" / "two.toml"  # names and sources shape nothing
+    named.parent.mkdir()
+    named.write_text(PLAN.replace("[[rows]]", "[[rows]]", 1), encoding="utf-8")
+    entries = [
+        entry | {"config": entry["config"] | {"variant": "other", "source": "elsewhere"}}
+        for entry in record.read(campaign.records / "two")
+    ]
+    assert len(record.fitting(load_plan(str(named)), entries)) == 2
+
+
+def test_costs_are_those_of_finished_runs_where_there_are_any(trained):
+    campaign, _ = trained
+    small, dense = campaign.plan.rows
+    entries = campaign.entries()
+    took = [entry["summary"]["train_seconds"] for entry in entries]
+    assert seconds(small, entries) == pytest.approx(statistics.mean(took))
+    assert seconds(dense, entries) == 5
+
+
+def test_a_damaged_record_is_refused_in_one_line(tmp_path):
+    (tmp_path / record.NAME).write_text('{"row": "a"}\n{"row"', encoding="utf-8")
+    with pytest.raises(DataError, match=r"runs.jsonl, line 2 is not JSON .*; remove the line"):
+        record.read(tmp_path)
+
+
+def test_unknown_rows_are_refused(plan_file, tmp_path):
+    result = CliRunner().invoke(app, ["reproduce", str(plan_file), "--only", "smal"])
+    assert isinstance(result.exception, InvalidValueError)
+    assert "two has no row 'smal'; did you mean 'small'" in str(result.exception)
