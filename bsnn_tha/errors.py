@@ -26,5 +26,9 @@ class TrainingError(BsnnThaError):
     """Training cannot go on, for example because the loss is not a number."""
 
 
+class DeployError(BsnnThaError):
+    """A deployed network cannot be written, or a file of one cannot be read."""
+
+
 class FilmError(BsnnThaError):
     """A film cannot be written."""

@@ -7,8 +7,10 @@
 :mod:`.integer`         the same in whole numbers, of proven widths
 :mod:`.bounds`          why those widths hold
 :mod:`.bits`            ±1 weights as bits
+:mod:`.packed`          a file of it, whose layout is :mod:`.manifest`
+:mod:`.restore`         from such a file back to the trained network
 :mod:`.deployment`      what a target (packed, C, NIR) is given, and which there are
 ======================  ==========================================================
 
-Only :mod:`.fold` needs torch.
+Only :mod:`.fold` and :mod:`.restore` need torch.
 """

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bsnn_tha.deploy.network import Array, DeployedNetwork
 
 if TYPE_CHECKING:
+    from bsnn_tha.config import RunConfig
     from bsnn_tha.nn.network import SpikingNetwork
 
 
@@ -42,6 +43,7 @@ class Deployment:
         whole: the network in whole numbers: what is deployed.
         folded: the same in floating point, before rounding.
         trained: the network that was trained, in evaluation mode.
+        config: of the run; None of a network without one.
         samples: some of the test set, for golden vectors; never empty.
         facts: what is known of it, for manifests and reports, ready for JSON: ``accuracy``,
             ``labels``, ``preset``, ``seed``, ...
@@ -52,6 +54,7 @@ class Deployment:
     whole: DeployedNetwork
     folded: DeployedNetwork
     trained: SpikingNetwork
+    config: RunConfig | None
     samples: Samples
     facts: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)

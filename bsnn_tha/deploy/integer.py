@@ -16,7 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bsnn_tha.deploy.bounds import Range, current_range, membrane_range, sum_range
-from bsnn_tha.deploy.network import Array, DeployedNetwork, Layer, Term, Width, Widths
+from bsnn_tha.deploy.network import (
+    Array,
+    DeployedNetwork,
+    InputEncoding,
+    Layer,
+    Term,
+    Width,
+    Widths,
+)
 from bsnn_tha.errors import InvalidValueError
 
 _CURRENT_BITS = 32
@@ -73,10 +81,7 @@ def integer_network(folded: DeployedNetwork, precision: Precision | None = None)
     for index, layer in enumerate(folded.layers):
         last = index == len(folded.layers) - 1
         uniform = last and folded.readout == "membrane_sum"
-        ranges = []
-        for term in layer.terms:
-            source = folded.input
-            ranges.append(sum_range(term, *((0, 1) if term.reads else (source.low, source.high))))
+        ranges = sum_ranges(layer, folded.input)
         layers.append(_layer(layer, ranges, precision, folded.num_steps, uniform, index))
     return replace(
         folded,
@@ -84,6 +89,14 @@ def integer_network(folded: DeployedNetwork, precision: Precision | None = None)
         decay_bits=precision.decay_bits,
         state_bits=precision.state_bits,
     )
+
+
+def sum_ranges(layer: Layer, encoding: InputEncoding) -> list[tuple[Range, Range]]:
+    """Of each term's sums, before and after pooling."""
+    return [
+        sum_range(term, *((0, 1) if term.reads else (encoding.low, encoding.high)))
+        for term in layer.terms
+    ]
 
 
 def _layer(
@@ -141,22 +154,44 @@ def _rounded(
         synaptic_decay=synaptic,
         unit=layer.unit / factor,
     )
-    gains = [(term.gain, after) for term, (_, after) in zip(terms, ranges, strict=True)]
-    current, partial = current_range(gains, offset)
-    each = Range(made.each(current.low), made.each(current.high))
-    driving, synapse, leaks = each, None, np.array(True)
-    if synaptic is not None:
-        never = np.array(np.iinfo(np.int64).max >> 24)
-        driving, leaks = membrane_range(each, synaptic, bits, never, "none")
+    widths, fits = proven_widths(made, ranges, bits, precision.state_bits, num_steps)
+    return replace(made, widths=widths), fits
+
+
+def proven_widths(
+    layer: Layer,
+    ranges: list[tuple[Range, Range]],
+    decay_bits: int,
+    state_bits: int,
+    num_steps: int,
+) -> tuple[Widths, NDArray[np.bool_]]:
+    """What a layer in whole numbers can compute, and whether that fits, for each channel.
+
+    Args:
+        layer: without widths, or with any.
+        ranges: of each term's sums, as :func:`~bsnn_tha.deploy.bounds.sum_range` gives them.
+        decay_bits, state_bits, num_steps: of the network.
+    """
+    largest = 2 ** (state_bits - 1) - 1
+    gains = [(term.gain, after) for term, (_, after) in zip(layer.terms, ranges, strict=True)]
+    current, partial = current_range(gains, layer.offset)
+    each = Range(layer.each(current.low), layer.each(current.high))
+    driving, synapse, leaks, power = each, None, np.array(True), 1
+    if layer.synaptic_decay is not None:
+        never = np.array(1 << 40)
+        driving, leaks = membrane_range(each, layer.synaptic_decay, decay_bits, never, "none")
         driving = synapse = _over(driving, leaks, each, num_steps, 1)
-    membrane, proven = membrane_range(driving, decay, bits, made.each(threshold), layer.reset)
-    power = 1 if synaptic is None else 2
-    membrane = _over(membrane, proven & leaks, each, num_steps, power)
+        power = 2
+    membrane, proven = membrane_range(
+        driving, layer.decay, decay_bits, layer.each(layer.threshold), layer.reset
+    )
+    proven = proven & leaks
+    membrane = _over(membrane, proven, each, num_steps, power)
     fits = _each_channel(partial < 2 ** (_CURRENT_BITS - 1), layer.channels)
     for state in (membrane, synapse):
         if state is not None:
             fits &= _each_channel(np.maximum(state.high, -state.low) < largest, layer.channels)
-    saturates = not bool((proven & leaks).all())
+    saturates = not bool(proven.all())
     ends = Width(1 - largest, largest - 1)
     widths = Widths(
         tuple(_width(after) for _, after in ranges),
@@ -165,7 +200,7 @@ def _rounded(
         None if synapse is None else ends if saturates else _width(synapse),
         saturates,
     )
-    return replace(made, widths=widths), fits
+    return widths, fits
 
 
 def _over(bound: Range, proven: Array, current: Range, num_steps: int, power: int) -> Range:
@@ -186,7 +221,7 @@ def _width(bound: Range) -> Width:
 
 
 def _whole(values: Array) -> NDArray[np.int64]:
-    return np.rint(values.clip(-(2.0**52), 2.0**52)).astype(np.int64)
+    return np.asarray(np.rint(np.clip(values, -(2.0**52), 2.0**52)), np.int64)
 
 
 def term_fraction(term: Term) -> int | None:
