@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from bsnn_tha.nn.thresholds import ThresholdRule
     from bsnn_tha.nn.weights.binary import BinaryConv2d, BinaryLinear
     from bsnn_tha.nn.weights.quantized import QuantizedConv2d, QuantizedLinear
-
-if TYPE_CHECKING:
     from bsnn_tha.training.trained import Trained, load
 
 __version__ = "0.1.0"

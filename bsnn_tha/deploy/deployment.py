@@ -43,21 +43,21 @@ class Deployment:
         whole: the network in whole numbers: what is deployed.
         folded: the same in floating point, before rounding.
         trained: the network that was trained, in evaluation mode.
-        config: of the run; None of a network without one.
         samples: some of the test set, for golden vectors; never empty.
         facts: what is known of it, for manifests and reports, ready for JSON: ``accuracy``,
             ``labels``, ``preset``, ``seed``, ...
         options: of the target.
+        config: of the run that trained it; None of a network without one.
     """
 
     name: str
     whole: DeployedNetwork
     folded: DeployedNetwork
     trained: SpikingNetwork
-    config: RunConfig | None
     samples: Samples
     facts: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    config: RunConfig | None = None
 
 
 Target = Callable[[Deployment, Path], Mapping[str, Any]]

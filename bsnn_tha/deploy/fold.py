@@ -13,7 +13,7 @@ Dividing a membrane and its threshold by the same positive number changes no spi
 - Where a_c = 0 the gain is 0, and what is left is the offset.
 - A residual sum has two scales: the larger is the unit, the other a gain below 1.
 - Where the output's membranes are read, its channels share the largest unit, so that they can be
-  compared.
+  compared. One that does not fire has θ = ∞.
 """  # noqa: E501 (one equation, one line)
 
 from __future__ import annotations
@@ -185,7 +185,9 @@ def _folded(layer: SpikingLayer, where: str, input_scale: float, shared_unit: bo
         neuron._reset_mechanism,
         unit,
     )
-    numbers = (folded.offset, folded.threshold, folded.decay, *(term.gain for term in terms))
+    # θ = ∞ is an output that does not fire.
+    reach = folded.threshold if neuron.fires else np.zeros(())
+    numbers = (folded.offset, reach, folded.decay, *(term.gain for term in terms))
     if not all(np.isfinite(values).all() for values in numbers):
         raise InvalidValueError(f"{where} has parameters that are not finite; train it anew")
     return folded

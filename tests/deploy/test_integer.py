@@ -210,9 +210,12 @@ def test_a_channel_of_tiny_scale_neither_overflows_nor_loses_its_offset() -> Non
     assert window.layers[0][:, :, 2].all()
 
 
-def test_outputs_whose_membranes_are_read_share_a_unit() -> None:
+@pytest.mark.parametrize(
+    "silent", [{"theta_0": [1.0, 1e4]}, {"theta_0": 1.0, "output": "membrane"}]
+)
+def test_outputs_whose_membranes_are_read_share_a_unit(silent: dict[str, Any]) -> None:
     torch.manual_seed(5)
-    network = look_trained(SpikingNetwork("6C3-7", (1, 8, 8), beta=0.9, theta_0=[1.0, 1e4]))
+    network = look_trained(SpikingNetwork("6C3-7", (1, 8, 8), beta=0.9, **silent))
     folded = fold(network, image((1, 8, 8)), "membrane_sum", 6)
     whole = integer_network(folded)
     assert len(set(whole.layers[-1].unit)) == 1 and not whole.layers[-1].fires
