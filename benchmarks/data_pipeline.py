@@ -31,8 +31,8 @@ from bsnn_tha.data import load_dataset
 from bsnn_tha.data.binning import bin_recording
 from bsnn_tha.data.event_split import EventSplit
 from bsnn_tha.data.recordings import RawEvents
+from bsnn_tha.freed_memory import keep_freed_memory
 from bsnn_tha.presets import load_preset
-from bsnn_tha.training.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import os
 import torch
 
 from benchmarks.steps import NETWORKS, Sizes, median_seconds, scaled, training_step
-from bsnn_tha.training.memory import keep_freed_memory
+from bsnn_tha.freed_memory import keep_freed_memory
 
 AXES: dict[str, tuple[float, ...]] = {
     "T": (0.25, 0.5, 1, 2),

@@ -27,9 +27,9 @@ from torch import Tensor
 
 from bsnn_tha import AnnealedLeaky, SpikingNetwork, lif_sequence, spike_count_loss
 from bsnn_tha.equations.surrogate import FastSigmoid
+from bsnn_tha.freed_memory import keep_freed_memory
 from bsnn_tha.functional.lif_operator import Backend
 from bsnn_tha.presets import load_preset
-from bsnn_tha.training.memory import keep_freed_memory
 
 BACKENDS: tuple[Backend, Backend] = ("reference", "numba")
 BETA, THRESHOLD, CENTRE = (torch.tensor(value) for value in (0.95, 1.2, 1.0))

@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 
 from bsnn_tha import SpikingNetwork, spike_count_loss
-from bsnn_tha.training.memory import keep_freed_memory
+from bsnn_tha.freed_memory import keep_freed_memory
 
 STEPS, BATCH, RATE = 333, 32, 0.024
 CHUNKS = (None, 111, 37, 10)

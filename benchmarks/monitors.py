@@ -33,12 +33,12 @@ from torch import Tensor
 
 from bsnn_tha.config import SnapshotsSection
 from bsnn_tha.data.dataset import Dataset, TensorSplit
+from bsnn_tha.freed_memory import keep_freed_memory
 from bsnn_tha.presets import load_preset
 from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.callbacks import anneal
 from bsnn_tha.training.callbacks.monitor import ActivityMonitor
 from bsnn_tha.training.callbacks.snapshots import Snapshots
-from bsnn_tha.training.memory import keep_freed_memory
 from bsnn_tha.training.module import SpikingModule
 
 # The share of SHD's inputs that are spikes, at 3 ms per step.

@@ -23,7 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.peers.worker import Peer
 from benchmarks.peers.workload import draw, from_preset
 from benchmarks.steps import NETWORKS
-from bsnn_tha.training.memory import keep_freed_memory
+from bsnn_tha.freed_memory import keep_freed_memory
 
 # Of 4 bytes: 1.6 GB.
 _SPARE = 3 << 27

@@ -25,9 +25,9 @@ from typing import Any
 
 import optuna
 
+from bsnn_tha.freed_memory import keep_freed_memory
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.machine import Machine
-from bsnn_tha.training.memory import keep_freed_memory
 from bsnn_tha.training.session import Session
 from studies.objective import TrainingObjective
 from studies.space import Number, Space

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bsnn_tha.equations.sawb import SAWB
     from bsnn_tha.equations.threshold_gradient import ThresholdGradient
     from bsnn_tha.errors import BsnnThaError, InvalidValueError
+    from bsnn_tha.freed_memory import keep_freed_memory
     from bsnn_tha.functional.lif import lif_sequence
     from bsnn_tha.losses import spike_count_loss
     from bsnn_tha.nn import thresholds
@@ -56,6 +57,7 @@ __all__ = [
     "ThresholdRule",
     "Trained",
     "binarize",
+    "keep_freed_memory",
     "lif_sequence",
     "load",
     "reset",
@@ -70,6 +72,7 @@ _HOMES = {
     "bsnn_tha.equations.sawb": ("SAWB",),
     "bsnn_tha.equations.threshold_gradient": ("ThresholdGradient",),
     "bsnn_tha.errors": ("BsnnThaError", "InvalidValueError"),
+    "bsnn_tha.freed_memory": ("keep_freed_memory",),
     "bsnn_tha.functional.lif": ("lif_sequence",),
     "bsnn_tha.losses": ("spike_count_loss",),
     "bsnn_tha.nn.network": ("SpikingNetwork",),

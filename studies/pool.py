@@ -19,9 +19,9 @@ from typing import Any
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import BsnnThaError, InvalidValueError
+from bsnn_tha.freed_memory import keep_freed_memory
 from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.machine import Machine
-from bsnn_tha.training.memory import keep_freed_memory
 from bsnn_tha.training.run import resume, train
 
 _FAILED = "failed.txt"

@@ -13,7 +13,7 @@ from dataclasses import asdict
 import optuna
 
 from bsnn_tha.errors import BsnnThaError
-from bsnn_tha.training.memory import keep_freed_memory
+from bsnn_tha.freed_memory import keep_freed_memory
 from studies.process import Event
 from studies.runner import Options, open_for_work, work_here
 

@@ -217,7 +217,7 @@ def _status(name: str) -> int:
 
 
 def keep_freed_memory() -> None:
-    """As ``bsnn-tha train``, for every peer alike (:mod:`bsnn_tha.training.memory`)."""
+    """As ``bsnn-tha train``, for every peer alike (:mod:`bsnn_tha.freed_memory`)."""
     mallopt = ctypes.CDLL(None).mallopt
     mallopt(-3, 1 << 30)
     mallopt(-1, (1 << 31) - 1)

@@ -88,8 +88,8 @@ def machine(
     nodes: int = 1,
 ) -> Machine:
     """Where a command computes; this process keeps the memory it frees for the next iteration."""
+    from bsnn_tha.freed_memory import keep_freed_memory
     from bsnn_tha.training.machine import Machine
-    from bsnn_tha.training.memory import keep_freed_memory
 
     keep_freed_memory()
     return Machine(data_root, cache_root, device, threads, devices, nodes)

@@ -112,8 +112,8 @@ def run(
     bsnn-tha study shd --trials 500 --storage postgresql+psycopg://me@db/studies
     """
     from bsnn_tha.cli.study_progress import StudyProgress
+    from bsnn_tha.freed_memory import keep_freed_memory
     from bsnn_tha.presets import load_preset
-    from bsnn_tha.training.memory import keep_freed_memory
     from studies import report
     from studies.runner import Options, run_study
 

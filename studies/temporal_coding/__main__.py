@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from bsnn_tha.training.memory import keep_freed_memory
+from bsnn_tha.freed_memory import keep_freed_memory
 from studies.temporal_coding.cases import write
 from studies.temporal_coding.search import search
 

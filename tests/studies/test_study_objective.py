@@ -16,9 +16,9 @@ from study_workers import Process, opened
 from training_runs import FIXED, MACHINE, fail_after, table, tiny, train_tiny
 
 from bsnn_tha.config import RunConfig
+from bsnn_tha.freed_memory import keep_freed_memory
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.evaluation import load_data
-from bsnn_tha.training.memory import keep_freed_memory
 from bsnn_tha.training.session import Session
 from studies import objective as module
 from studies.errors import StudyError

@@ -17,11 +17,19 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed_memory() -> bool:
-    """Make this process reuse large freed blocks. For programs, not libraries.
+    """Make this process reuse large freed blocks: for the top of a program that trains.
+
+    The command line calls it. It is a setting of the whole process, so no library should make
+    it for you: call it once in a training loop of your own, before the first batch. The process
+    then keeps up to 2 GiB of what it has freed at its top; its peak stays what it is.
 
     Returns:
         True if the C library is glibc and took the settings, else False and
         nothing is changed.
+
+    Example:
+        >>> import bsnn_tha
+        >>> kept = bsnn_tha.keep_freed_memory()
     """
     if platform.libc_ver()[0] != "glibc":
         return False
