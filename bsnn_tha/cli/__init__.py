@@ -19,6 +19,7 @@ from bsnn_tha.cli import (
     animate,
     compare,
     completion,
+    data,
     doctor,
     evaluate,
     presets,
@@ -75,6 +76,7 @@ app.command("compare")(compare.compare)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(animate.app, name="animate")
 app.command("figure")(animate.figure)
+app.add_typer(data.app, name="data")
 app.command("presets")(presets.presets)
 app.command("doctor")(doctor.doctor)
 app.command("completion")(completion.completion)

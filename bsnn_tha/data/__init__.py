@@ -34,9 +34,16 @@ LOADERS: Axis[Dataset] = Axis(
         "n-cars": "bsnn_tha.data.events:N_CARS.load",
         "spoken-digits": "bsnn_tha.data.events:SPOKEN_DIGITS.load",
         "saccade-digits": "bsnn_tha.data.events:SACCADE_DIGITS.load",
+        "image-folder": "bsnn_tha.data.own.image_folder:load_image_folder",
+        "arrays": "bsnn_tha.data.own.arrays:load_arrays",
+        "event-table": "bsnn_tha.data.own.event_table:load_event_table",
+        "tonic": "bsnn_tha.data.own.tonic_sets:load_tonic",
     },
 )
 """``module:function`` per data set; imported when used."""
+
+OWN = ("image-folder", "arrays", "event-table", "tonic")
+"""Which of them stand for data of one's own, that ``data.options`` leads to."""
 
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 

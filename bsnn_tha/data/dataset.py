@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -95,6 +95,10 @@ class Dataset:
     def with_train(self, train: Split, note: str) -> Dataset:
         """The same with other training samples, which its source notes."""
         return replace(self, train=train, source=f"{self.source}, {note}")
+
+    def with_class_names(self, names: Iterable[str]) -> Dataset:
+        """The same with names of its classes, in the order of their indices."""
+        return replace(self, class_names=tuple(names))
 
 
 def stratified_split(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bsnn_tha.data import LOADERS
+from bsnn_tha.data import LOADERS, OWN
 from bsnn_tha.data.cifar import find_cifar10
 from bsnn_tha.data.events import EventSet
 from bsnn_tha.data.images import FASHION_MNIST, MNIST
@@ -34,7 +34,7 @@ def inventory(root: Path) -> list[Entry]:
         >>> [(entry.name, entry.presence) for entry in entries][:2]
         [('digits', 'built in'), ('mnist', 'missing')]
     """
-    return [_entry(name, root) for name in LOADERS]
+    return [_entry(name, root) for name in LOADERS if name not in OWN]
 
 
 def _entry(name: str, root: Path) -> Entry:

@@ -192,6 +192,8 @@ def _parsed(words: list[str]) -> Any:
     command: Any = typer.main.get_command(app)
     arguments = words[1:]
     while hasattr(command, "commands"):  # study DATASET is short for study run DATASET
+        if not arguments:
+            return command.make_context(words[-1], [], resilient_parsing=True)
         if arguments[0] not in command.commands:
             arguments = ["run", *arguments]
         name, *arguments = arguments
@@ -225,7 +227,8 @@ def test_commands_are_taken(command, tmp_path, monkeypatch):
         if block.page == command.page and (name := block.file_name()):
             (tmp_path / name).write_text(block.text, encoding="utf-8")
     params = _parsed(command.words).params
-    if "set_" not in params or params.get("config") or params.get("resume"):
+    # What `data` takes with --set are options of a data set.
+    if {"set_", "dataset"} - set(params) or params.get("config") or params.get("resume"):
         return
     dataset = params.get("dataset") or DEFAULT_DATASET
     variant = params.get("variant") or DEFAULT_VARIANT
