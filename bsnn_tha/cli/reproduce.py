@@ -25,6 +25,9 @@ def reproduce(
     only: Annotated[
         str | None, typer.Option(help="Rows to train, separated by commas. Default: all.")
     ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Train so many seeds of a row at most. Default: the plan's.")
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Runs at a time, each in one process.")] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and what it is likely to cost.")
@@ -56,7 +59,7 @@ def reproduce(
     \b
     bsnn-tha reproduce                         which tables there are
     bsnn-tha reproduce best --dry-run          its runs, what is done, hours to go
-    bsnn-tha reproduce best --only digits
+    bsnn-tha reproduce best --only digits,mnist --seeds 1
     bsnn-tha reproduce annealing --jobs 2
     bsnn-tha reproduce best --also /mnt/other/runs/reproduction
     bsnn-tha reproduce best --records docs/reproduction   go on with this project's
@@ -69,7 +72,9 @@ def reproduce(
         print("\n".join(f"{name:15} {load_plan(name).title}" for name in plan_names()))
         return
     names = [name.strip() for name in (only or "").split(",") if name.strip()]
-    campaign = Campaign(load_plan(table), folder, records or folder, tuple(also or ()), names)
+    campaign = Campaign(
+        load_plan(table), folder, records or folder, tuple(also or ()), names, seeds
+    )
     if dry_run:
         entries = campaign.entries()
         missing = campaign.missing(entries)

@@ -29,9 +29,10 @@ class Campaign:
         records: the table's record and page are written to ``RECORDS/TABLE``.
         others: further folders, of either kind, that may have finished runs.
         only: names of rows to train; all if empty.
+        seeds: train so many seeds of a row at most; None for those of the plan.
 
     Raises:
-        InvalidValueError: a row that the plan does not have.
+        InvalidValueError: a row that the plan does not have, or ``seeds`` below 1.
     """
 
     plan: Plan
@@ -39,10 +40,13 @@ class Campaign:
     records: Path
     others: Sequence[Path] = ()
     only: Sequence[str] = ()
+    seeds: int | None = None
 
     def __post_init__(self) -> None:
         for name in self.only:
             self.plan.row(name)
+        if self.seeds is not None and self.seeds < 1:
+            raise InvalidValueError(f"seeds must be at least 1, but got {self.seeds}")
 
     def run_path(self, row: Row, seed: int) -> Path:
         """Where one run is trained."""
@@ -63,9 +67,10 @@ class Campaign:
         """Runs to train, those of the first seed first: a table that is stopped has all rows."""
         done = {(entry["row"], entry["seed"]) for entry in entries}
         rows = [row for row in self.plan.rows if not self.only or row.name in self.only]
+        most = max(row.seeds for row in rows)
         return [
             (row, seed)
-            for seed in range(max(row.seeds for row in rows))
+            for seed in range(min(most, self.seeds or most))
             for row in rows
             if seed < row.seeds and (row.name, seed) not in done
         ]

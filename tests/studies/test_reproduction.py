@@ -159,6 +159,14 @@ def test_runs_of_another_plan_do_not_count(trained, plan_file, tmp_path):
     assert len(record.fitting(load_plan(str(named)), entries)) == 2
 
 
+def test_seeds_can_be_few(trained):
+    campaign, _ = trained
+    few = Campaign(campaign.plan, campaign.folder, campaign.records, seeds=1)
+    assert [(row.name, seed) for row, seed in few.missing([])] == [("small", 0), ("dense", 0)]
+    with pytest.raises(InvalidValueError, match="seeds must be at least 1, but got 0"):
+        Campaign(campaign.plan, campaign.folder, campaign.records, seeds=0)
+
+
 def test_costs_are_those_of_finished_runs_where_there_are_any(trained):
     campaign, _ = trained
     small, dense = campaign.plan.rows
