@@ -149,13 +149,52 @@ def runs() -> Iterator[tuple[str, str]]:
             yield f"runs.{path.parent.name}.{part}", f"{100 * accuracy[part]:.2f}"
 
 
+def campaigns() -> Iterator[tuple[str, str]]:
+    """``reproduction.TABLE.ROW``: mean of the seeds' test accuracy, %, and their σ in brackets.
+
+    Also ``.best``, ``.mean``, ``.std``, ``.GROUP`` (means, %), ``.seeds``, ``.epochs``, ``.bits``,
+    ``.dead`` of the layers that fire and ``.spikes`` a sample (means over seeds).
+    """
+    for path in sorted((DOCS / "reproduction").glob("*/runs.jsonl")):
+        rows: dict[str, list[dict]] = {}
+        for line in path.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            rows.setdefault(entry["row"], []).append(entry["summary"])
+        for row, found in rows.items():
+            name = f"reproduction.{path.parent.name}.{row}"
+            tests = [summary["test"] for summary in found]
+            accuracies = [100 * test["accuracy"] for test in tests]
+            mean = f"{statistics.mean(accuracies):.2f}"
+            std = f"{statistics.stdev(accuracies):.2f}" if len(found) > 1 else None
+            yield name, f"{mean} ({std})" if std else mean
+            yield f"{name}.best", f"{max(accuracies):.2f}"
+            yield f"{name}.mean", mean
+            yield f"{name}.std", std or "–"
+            for group in tests[0].get("groups", {}):
+                share = statistics.mean(test["groups"][group] for test in tests)
+                yield f"{name}.{group.replace(' ', '-')}", f"{100 * share:.2f}"
+            yield f"{name}.seeds", str(len(found))
+            yield f"{name}.epochs", str(found[0]["epochs"])
+            yield f"{name}.bits", f"{found[0]['weight_bits']['quantized']:,}"
+            layers = [layer for layer in zip(*(s["layers"] for s in found), strict=True)]
+            dead = [
+                statistics.mean(one["dead_share"] for one in layer)
+                for layer in layers
+                if layer[0]["dead_share"] is not None
+            ]
+            yield f"{name}.dead", ", ".join(f"{share:.1%}" for share in dead)
+            spikes = sum(statistics.mean(o["spikes_per_sample"] for o in each) for each in layers)
+            yield f"{name}.spikes", f"{spikes:,.0f}"
+
+
 def _tenths(figure: str) -> str:
     return str(Decimal(figure).quantize(Decimal("0.1"), ROUND_HALF_UP))
 
 
 def all_figures() -> dict[str, str]:
     """Every figure by its name."""
-    return dict([*temporal_coding(), *peers(), *studies(), *comparisons(), *runs()])
+    parts = temporal_coding, peers, studies, comparisons, runs, campaigns
+    return dict(pair for part in parts for pair in part())
 
 
 def rewritten(text: str, figures: dict[str, str]) -> str:

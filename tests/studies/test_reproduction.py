@@ -3,6 +3,7 @@
 import json
 import shutil
 import statistics
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,8 @@ from studies.reproduction import record
 from studies.reproduction.campaign import Campaign, seconds
 from studies.reproduction.pages import page
 from studies.reproduction.plan import load_plan, plan_names
+
+RECORDS = Path(__file__).parents[2] / "docs/reproduction"
 
 PLAN = """
 title = "Two networks"
@@ -180,6 +183,13 @@ def test_a_damaged_record_is_refused_in_one_line(tmp_path):
     (tmp_path / record.NAME).write_text('{"row": "a"}\n{"row"', encoding="utf-8")
     with pytest.raises(DataError, match=r"runs.jsonl, line 2 is not JSON .*; remove the line"):
         record.read(tmp_path)
+
+
+@pytest.mark.parametrize("folder", sorted(RECORDS.glob("*/")), ids=lambda folder: folder.name)
+def test_records_of_this_project_are_of_its_plans_and_its_pages_of_them(folder):
+    plan, entries = load_plan(folder.name), record.read(folder)
+    assert entries and record.fitting(plan, entries) == entries
+    assert (folder / "README.md").read_text(encoding="utf-8") == page(plan, entries)
 
 
 def test_unknown_rows_are_refused(plan_file, tmp_path):
