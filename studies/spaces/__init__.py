@@ -29,7 +29,7 @@ def space_for(config: RunConfig, dataset: Dataset) -> Space:
         >>> space_for(load_preset("digits", "tha"), dataset) is images.ANNEALED
         True
     """
-    if config.threshold.rule == "fixed" and isinstance(config.threshold.theta_0, list):
+    if config.threshold.rule == "fixed" and config.network.output == "membrane":
         return rules.READOUT
     if config.threshold.rule not in (None, "annealed"):
         return rules.FIXED if config.optimizer.threshold_lr is None else rules.OWN_RATE
