@@ -40,8 +40,6 @@ USES = (
         lambda t: t.optimizer.schedule == "cosine"),
     Use("optimizer", "warmup", "optimizer.schedule = 'cosine-to-zero' or 'one-cycle'",
         lambda t: t.optimizer.schedule in ("cosine-to-zero", "one-cycle")),
-    Use("teacher", "weight", "teacher.run", lambda t: t.teacher.run is not None),
-    Use("teacher", "temperature", "teacher.run", lambda t: t.teacher.run is not None),
     Use("snapshots", "samples", "snapshots.count above 0", lambda t: t.snapshots.count > 0),
     Use("snapshots", "neurons", "snapshots.count above 0", lambda t: t.snapshots.count > 0),
 )  # fmt: skip

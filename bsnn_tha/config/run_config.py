@@ -109,7 +109,6 @@ class RunConfig(Tables):
             if isinstance(table, dict):
                 for key in [key for key, value in table.items() if value == {}]:
                     del table[key]
-        values = {key: value for key, value in values.items() if value != {}}
         return tomli_w.dumps(values)
 
     def code_named(self) -> list[str]:

@@ -210,18 +210,6 @@ class AugmentSection(Section):
     jitter: int = 0
 
 
-class TeacherSection(Section):
-    """``[teacher]``: a finished run whose outputs are part of the loss.
-
-    ``run`` is its folder; ``weight`` λ its share of the loss, ``temperature`` τ what both
-    networks' scores are divided by (:mod:`bsnn_tha.training.teacher`). None by default.
-    """
-
-    run: str | None = None
-    weight: float = Field(default=0.5, gt=0, le=1)
-    temperature: float = Field(default=4.0, gt=0)
-
-
 class SnapshotsSection(Section):
     """``[snapshots]``: of how many iterations, samples and neurons per layer.
 
@@ -246,5 +234,4 @@ class Tables(Section):
     optimizer: OptimizerSection
     training: TrainingSection
     augment: AugmentSection = AugmentSection()
-    teacher: TeacherSection = TeacherSection()
     snapshots: SnapshotsSection = SnapshotsSection()

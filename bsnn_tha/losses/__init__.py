@@ -22,7 +22,6 @@ The other keys of a configuration's ``[loss]`` are the loss's own arguments.
 
 from bsnn_tha.choices import Axis
 from bsnn_tha.losses.cross_entropy import CrossEntropyLoss
-from bsnn_tha.losses.distillation import distillation_loss
 from bsnn_tha.losses.divergence import symmetric_divergence
 from bsnn_tha.losses.loss import Loss
 from bsnn_tha.losses.mean_membrane import MeanMembraneLoss
@@ -38,7 +37,6 @@ __all__ = [
     "MembraneLoss",
     "SpikeCountLoss",
     "TemporalEfficientLoss",
-    "distillation_loss",
     "mean_threshold",
     "membrane_loss",
     "spike_count_loss",

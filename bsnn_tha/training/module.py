@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -18,9 +18,6 @@ from bsnn_tha.observe.metrics import SampleMean
 from bsnn_tha.training.optimizers import make_optimizer
 from bsnn_tha.training.schedule import schedule_of
 from bsnn_tha.training.task import Task
-
-if TYPE_CHECKING:
-    from bsnn_tha.training.teacher import Teacher
 
 Batch = tuple[Tensor, Tensor]
 
@@ -84,8 +81,6 @@ class SpikingModule(LightningModule):
                 for name in ("loss", "accuracy")
             }
         )
-        self.teacher: Teacher | None = None
-        """Not a submodule: it neither learns nor is saved."""
         self.live: dict[str, Tensor] = {}
         """Loss and accuracy of the latest training batch, for the progress bar."""
         self.predictions: list[Tensor] = []
@@ -119,8 +114,6 @@ class SpikingModule(LightningModule):
         if self.config.loss.divergence:
             passes = self.loss.scores(window).chunk(2)
             loss = loss + self.config.loss.divergence * symmetric_divergence(*passes)
-        if self.teacher is not None:
-            loss = self.teacher.taught(loss, self.loss, window, batch[0])
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss must be finite, but is {loss.item()} at iteration {self.global_step}; "

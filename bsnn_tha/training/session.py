@@ -92,10 +92,6 @@ class Session:
         selection = None if selecting is None else evaluation_batches(selecting, size)
         seed_everything(config.training.seed, verbose=False)
         module = SpikingModule(config, dataset)
-        # Here, because a trained network is read with what training writes.
-        from bsnn_tha.training.teacher import Teacher
-
-        module.teacher = Teacher.of(config, dataset)
         _check_norms(module, min(config.data.batch_size, config.data.subset or len(dataset.train)))
         return cls(
             config,
