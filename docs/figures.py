@@ -133,7 +133,8 @@ def comparisons() -> Iterator[tuple[str, str]]:
 def runs() -> Iterator[tuple[str, str]]:
     """``runs.NAME.accuracy`` and ``.GROUP`` (test, %), ``.epochs``, ``.bits`` of binary weights.
 
-    Of several seeds ``.best``, ``.mean`` and ``.std`` of the test accuracy, %.
+    Of several seeds ``.best``, ``.mean`` and ``.std`` of the test accuracy, %. Of a folder of
+    cases ``runs.NAME.CASE``: the accuracies of its seeds.
     """
     for path in sorted((DOCS / "runs").glob("*/summary.json")):
         name = f"runs.{path.parent.name}"
@@ -147,6 +148,16 @@ def runs() -> Iterator[tuple[str, str]]:
         accuracy = json.loads(path.read_text(encoding="utf-8"))["accuracy"]
         for part in ("best", "mean", "std"):
             yield f"runs.{path.parent.name}.{part}", f"{100 * accuracy[part]:.2f}"
+
+
+def cases() -> Iterator[tuple[str, str]]:
+    """``runs.NAME.CASE``, of a folder with cases that have a folder for each seed."""
+    for case in sorted((DOCS / "runs").glob("*/*/")):
+        found = sorted(case.glob("seed-*/summary.json"))
+        tests = [json.loads(path.read_text(encoding="utf-8"))["test"] for path in found]
+        if tests:
+            values = ", ".join(f"{100 * test['accuracy']:.2f}" for test in tests)
+            yield f"runs.{case.parent.name}.{case.name}", values
 
 
 def campaigns() -> Iterator[tuple[str, str]]:
@@ -193,7 +204,7 @@ def _tenths(figure: str) -> str:
 
 def all_figures() -> dict[str, str]:
     """Every figure by its name."""
-    parts = temporal_coding, peers, studies, comparisons, runs, campaigns
+    parts = temporal_coding, peers, studies, comparisons, runs, cases, campaigns
     return dict(pair for part in parts for pair in part())
 
 

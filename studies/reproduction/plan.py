@@ -12,7 +12,7 @@ A plan is a TOML file, one of ``plans/`` in this folder or the user's own::
     seeds = 5                          # 0 to 4
     seconds = 600                      # of one run, as far as is known
     printed = {best = 99.12, mean = 99.07, std = 0.04}
-    set = {"training.epochs" = 14}     # changes to the preset, dotted keys
+    set = {"training.epochs" = 14}     # changes to the preset, dotted keys; "none" removes one
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Row(_Table):
     def config(self, seed: int) -> RunConfig:
         """What one of its runs is made from; snapshots, which shape no result, are off."""
         dataset, _, variant = self.preset.partition("/")
-        changes = {"snapshots.count": 0, **self.set, "training.seed": seed}
+        own = {key: None if value == "none" else value for key, value in self.set.items()}
+        changes = {"snapshots.count": 0, **own, "training.seed": seed}
         return load_preset(dataset, variant).with_changes(changes)
 
 

@@ -83,6 +83,12 @@ def test_a_plan_that_breaks_a_rule_is_refused(tmp_path, text, message):
         load_plan("bets")
 
 
+def test_none_removes_a_setting_of_the_preset():
+    running, measured = load_plan("statistics").rows
+    assert running.config(0).training.norm_batches is None
+    assert measured.config(0).training.norm_batches == 20
+
+
 def test_what_is_trained_is_recorded_with_where_it_was_made(trained):
     campaign, lines = trained
     assert [line.split("  ")[1] for line in lines] == ["small, seed 0", "small, seed 1"]
