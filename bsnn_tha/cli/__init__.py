@@ -22,6 +22,7 @@ from bsnn_tha.cli import (
     data,
     doctor,
     evaluate,
+    export,
     presets,
     reproduce,
     study,
@@ -71,6 +72,7 @@ def options(
 
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
 app.add_typer(study.app, name="study")
 app.command("compare")(compare.compare)
 app.command("reproduce")(reproduce.reproduce)

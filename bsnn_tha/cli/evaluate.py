@@ -19,9 +19,7 @@ from bsnn_tha.cli.options import (
 
 
 def evaluate(
-    run: Annotated[
-        Path, typer.Argument(help="Run folder, e.g. runs/mnist-tha-1; of trials, every seed.")
-    ],
+    run: Annotated[Path, typer.Argument(help="Run folder, of trials every seed; or zoo:NAME.")],
     checkpoint: Annotated[str, typer.Option(help="best, last or a path.")] = "best",
     split: Annotated[str, typer.Option(help="test or validation.")] = "test",
     allow_code: AllowCode = False,
@@ -35,7 +33,9 @@ def evaluate(
     \b
     bsnn-tha evaluate runs/digits-tha-1
     bsnn-tha evaluate runs/mnist-tha-1 --split validation --checkpoint last
+    bsnn-tha evaluate zoo:mnist
     """
+    from bsnn_tha import zoo
     from bsnn_tha.cli import show
     from bsnn_tha.run_folder import RunFolder
     from bsnn_tha.training.evaluation import evaluate as measure
@@ -44,7 +44,10 @@ def evaluate(
     options: Any = {"checkpoint": checkpoint, "split": split, "allow_code": allow_code}
     options["machine"] = machine(data_root, cache_root, device, threads)
     with one_line_at_ctrl_c():
-        if are_trials(run):
+        if zoo.named(str(run)):
+            result = zoo.evaluate(zoo.name_of(str(run)), split, options["machine"])
+            print(show.evaluation(result, split, str(run)))
+        elif are_trials(run):
             _, values = evaluate_trials(run, **options)
             print("\n".join(show.seeds(values, split)))
         else:

@@ -12,5 +12,8 @@
 :mod:`.deployment`      what a target (packed, C, NIR) is given, and which there are
 ======================  ==========================================================
 
-Only :mod:`.fold` and :mod:`.restore` need torch.
+
+and, with torch, what leads there: :mod:`.fold`, :mod:`.encode` (samples in whole numbers),
+:mod:`.measure` (beside the trained network, on the test set), :mod:`.report` (what it needs),
+:mod:`.export` (all of that, into a folder), :mod:`.restore`.
 """

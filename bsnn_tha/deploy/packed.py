@@ -148,12 +148,15 @@ def parsed(content: bytes, where: str) -> Packed:
 
 
 def write_target(deployment: Deployment, folder: Path) -> dict[str, Any]:
-    """The target ``packed`` (:mod:`bsnn_tha.deploy.deployment`): one file, ``NAME.safetensors``."""
+    """The target ``packed`` (:mod:`bsnn_tha.deploy.deployment`): one file, ``NAME.safetensors``.
+
+    Its options are further facts, e.g. ``licence``.
+    """
     from bsnn_tha.deploy.restore import trained_parameters
 
     trained = trained_parameters(deployment.trained, deployment.config)
     config = None if deployment.config is None else deployment.config.to_toml()
-    packed = Packed(deployment.whole, deployment.facts, config, trained)
+    packed = Packed(deployment.whole, {**deployment.facts, **deployment.options}, config, trained)
     file = f"{deployment.name}.safetensors"
     return {"file": file, "bytes": write(packed, folder / file)}
 

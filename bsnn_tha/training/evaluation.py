@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,6 +55,24 @@ def evaluate(
     """
     folder = RunFolder.open(run)
     config = run_config(folder, allow_code)
+    weights = folder.checkpoint(checkpoint)
+    return evaluate_split(config, split, lambda module: load_weights(module, weights), machine)
+
+
+def evaluate_split(
+    config: RunConfig,
+    split: str,
+    fill: Callable[[SpikingModule], None],
+    machine: Machine = THIS_MACHINE,
+) -> dict[str, Any]:
+    """As :func:`evaluate`, of a network that does not come from a run folder.
+
+    Args:
+        config: which network, and which data.
+        split: ``"test"`` or ``"validation"``.
+        fill: gives the network its weights.
+        machine: data root, device and threads.
+    """
     machine.make_ready()
     options = machine.trainer_options(together=False)
     dataset = load_data(config, machine)
@@ -65,7 +84,7 @@ def evaluate(
             f"known are {', '.join(known) or 'none: it is a training task only'}"
         )
     module = SpikingModule(config, dataset)
-    load_weights(module, folder.checkpoint(checkpoint))
+    fill(module)
     with interruptible():
         measured = measure(module, dataset, part, options)
     return {**measured.values, "layers": measured.layers}
