@@ -35,6 +35,7 @@ class Protocol:
         least_side: of a box, width and height alike.
 
     Example:
+        >>> import torch
         >>> PROTOCOLS["psee"].counts(torch.tensor([[0.0, 0, 40, 15], [0.0, 0, 25, 25]])).tolist()
         [False, True]
     """
