@@ -11,6 +11,7 @@ they have after every row, so that a run that is cut off leaves the most:
 ``steps``     training steps of MNIST, SHD and DVS Gesture beside the published step
               loop and SpikingJelly, outputs compared first; memory
 ``training``  five epochs of MNIST with the published setting: accuracy and seconds
+``campaign``  the next unfinished runs of ``bsnn-tha reproduce best``, for the time left
 ============  =====================================================================
 
 ``--dry-run`` tries the same code on a machine without a GPU: Triton's interpreter, tiny sizes.

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.gpu.setting import Row, Setting
 
-STAGES = ("kernels", "bandwidth", "steps", "training")
+STAGES = ("kernels", "bandwidth", "steps", "training", "campaign")
 """In the order of what they are worth; each is a module of this package with ``rows``."""
 
 

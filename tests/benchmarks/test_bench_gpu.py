@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 import time
 import types
@@ -68,16 +69,36 @@ def test_without_a_gpu_or_with_old_results_it_says_so(tmp_path, capsys, monkeypa
     assert "not empty" in capsys.readouterr().err
 
 
-def test_a_stage_whose_time_is_over_counts_with_the_rows_it_had(tmp_path, capfd, monkeypatch):
-    def slow(arguments, timeout, **_):
-        stage.write(Path(arguments[-1]), {"stage": "steps", "finished": False, "rows": [{"a": 1}]})
-        raise command.subprocess.TimeoutExpired(arguments, timeout)
+def test_a_stage_whose_time_is_over_ends_with_all_it_started(tmp_path, monkeypatch, capfd):
+    """What it had found is kept; a training it had begun does not go on beside the next stage."""
+    (tmp_path / "stage_that_waits.py").write_text(
+        "import json, pathlib, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "content = {'stage': 'steps', 'finished': False, 'rows': [{'pid': child.pid}]}\n"
+        "pathlib.Path(sys.argv[1]).write_text(json.dumps(content))\n"
+        "time.sleep(600)\n"
+    )
+    start = subprocess.Popen
 
-    monkeypatch.setattr(command.subprocess, "run", slow)
+    def instead(command, **settings):
+        script = tmp_path / "stage_that_waits.py"
+        return start([sys.executable, str(script), command[-1]], **settings)
+
+    monkeypatch.setattr(command.subprocess, "Popen", instead)
+    monkeypatch.setitem(command.LIMITS, "steps", 0.05)
     found = command.stage("steps", setting(tmp_path), tmp_path)
-    assert found["rows"] == [{"a": 1}] and not found["finished"]
+    assert not found["finished"]
+    assert not is_running(found["rows"][0]["pid"])
     results = {"command": "x", "dry_run": True, "machine": {}, "stages": [found]}
     assert "Cut off: its time was over." in markdown(results)
+
+
+def is_running(pid: int) -> bool:
+    """Neither gone nor a zombie that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @needs_triton
