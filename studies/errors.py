@@ -9,3 +9,14 @@ class StudyError(BsnnThaError):
 
 class TrialFailedError(Exception):
     """A trial cannot go on; the study can. The message is recorded as the reason."""
+
+
+class TrialPausedError(Exception):
+    """A trial stops for now, to be gone on with; ``epochs`` are behind it.
+
+    With ``time_is_up`` its worker begins nothing else.
+    """
+
+    def __init__(self, epochs: int, time_is_up: bool = False) -> None:
+        super().__init__(f"paused after {epochs} epochs")
+        self.epochs, self.time_is_up = epochs, time_is_up

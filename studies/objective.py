@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import optuna
 import torch
@@ -21,18 +24,27 @@ from bsnn_tha.training.callbacks.output import OutputRecorder
 from bsnn_tha.training.evaluation import load_data
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.session import Session
-from studies.errors import StudyError, TrialFailedError
+from studies.checkpoints import Checkpoints, TrialCheckpoint, epochs_in
+from studies.errors import StudyError, TrialFailedError, TrialPausedError
+from studies.optuna_internals import storage_of, trial_id
+from studies.rungs import UNTIL, root_of, trained
 from studies.space import Depth, Space
 from studies.study import OBJECTIVES, Plan
 
+LOST = "trained again"
+"""User attribute of a trial: epochs that were trained anew, since no checkpoint was to be had."""
+
 
 class EpochReport(Callback):
-    """After each epoch: report to the pruner, watch for a dead network.
+    """After each epoch: report it, stop where the trial pauses, watch for a dead network.
 
     Args:
         trial: that runs.
         session: whose monitor knows the output's spikes.
-        prune: whether the trial may be pruned.
+        compared: whether trials are compared by their epochs, and may be pruned.
+        until: epochs after which the trial pauses.
+        reported: epochs that it has reported before, which are not reported again.
+        deadline: ``time.monotonic()`` at which it pauses as well; None for no limit.
         seen: called with the epoch and the validation accuracy.
     """
 
@@ -40,11 +52,21 @@ class EpochReport(Callback):
         self,
         trial: optuna.Trial,
         session: Session,
-        prune: bool,
+        compared: bool,
+        until: int,
+        reported: int,
+        deadline: float | None,
         seen: Callable[[int, float | None], None],
     ) -> None:
-        self.trial, self.session, self.prune, self.seen = trial, session, prune, seen
+        self.trial, self.session, self.compared, self.seen = trial, session, compared, seen
+        self.until, self.reported, self.deadline = until, reported, deadline
         self.best: float | None = None
+        self.epochs = 0
+        self.time_is_up = False
+        self._since = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         accuracy = trainer.callback_metrics.get("val_accuracy")
@@ -52,15 +74,32 @@ class EpochReport(Callback):
         if value is not None:
             self.best = value if self.best is None else max(self.best, value)
         epoch = trainer.current_epoch
+        self.epochs = epoch + 1
         self.seen(epoch, value)
-        if self.prune and value is not None:
+        report = self.compared and value is not None
+        if report and epoch >= self.reported:
+            assert value is not None
             self.trial.report(value, epoch)
         output = self.session.monitor.layers()[-1]
         if output["threshold"] is not None and not output["spikes_per_sample"]:
             raise optuna.TrialPruned(f"dead network: no output spike in epoch {epoch + 1}")
-        last = epoch + 1 == trainer.max_epochs
-        if self.prune and value is not None and not last and self.trial.should_prune():
+        if self.epochs == trainer.max_epochs:
+            return
+        if report and self.trial.should_prune():
             raise optuna.TrialPruned
+        self.time_is_up = self._another_is_too_late()
+        if self.epochs >= self.until or self.time_is_up:
+            trainer.should_stop = True
+
+    def _another_is_too_late(self) -> bool:
+        now = time.monotonic()
+        return self.deadline is not None and now + (now - self._since) > self.deadline
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.epochs = state_dict["best"], state_dict["epochs"]
 
 
 class TrainingObjective:
@@ -71,6 +110,8 @@ class TrainingObjective:
         space: that the plan's table describes.
         machine: where it trains.
         seen: told ``(trial number, epoch, validation accuracy)``.
+        checkpoints: where trials that pause are kept; None keeps none.
+        deadline: ``time.monotonic()`` at which a running trial pauses, after its epoch.
         dataset: the one the plan's configuration names, if it is loaded already.
         depth: of the plan's network, if it was built already.
 
@@ -86,12 +127,16 @@ class TrainingObjective:
         seen: Callable[[int, int, float | None], None] = lambda *_: None,
         dataset: Dataset | None = None,
         depth: Depth | None = None,
+        checkpoints: Checkpoints | None = None,
+        deadline: float | None = None,
     ) -> None:
         self.config = plan.base
         self.objectives = plan.objectives
         self.space = space
         self.machine = machine
         self.seen = seen
+        self.checkpoints = checkpoints
+        self.deadline = deadline
         # Loaded once; the test split is out of every trial's reach.
         self.dataset = _without_test(dataset or load_data(self.config, machine))
         self.depth = depth or Depth.of(self.config.build_network(self.dataset.input_shape))
@@ -118,6 +163,10 @@ class TrainingObjective:
             gc.collect()
 
     def _train(self, trial: optuna.Trial, config: RunConfig) -> tuple[float, ...]:
+        until = trial.user_attrs.get(UNTIL, config.training.epochs)
+        reported = trained(storage_of(trial.study).get_trial(trial_id(trial)))
+        if reported >= until and until < config.training.epochs:
+            raise TrialPausedError(until)  # its worker died when there was no more to do
         dataset = self.dataset
         if config.data != self.config.data:  # e.g. a target that follows the threshold
             dataset = _without_test(load_data(config, self.machine))
@@ -125,12 +174,22 @@ class TrainingObjective:
         report = EpochReport(
             trial,
             session,
-            # Optuna prunes by one value only.
-            prune=len(self.objectives) == 1 and self.dataset.validation is not None,
+            # Optuna takes reports of one objective, and compares what it is.
+            self.objectives == ("accuracy",),
+            until,
+            reported,
+            self.deadline if self.checkpoints else None,
             seen=lambda epoch, value: self.seen(trial.number, epoch, value),
         )
         recorder = OutputRecorder(None) if "timing" in self.objectives else None
-        fitted = session.fit(before_annealing=[recorder] if recorder else [], after_epoch=[report])
+        keep, start = self._checkpoint(trial, config, reported)
+        fitted = session.fit(
+            before_annealing=[recorder] if recorder else [],
+            after_epoch=[report, *([keep] if keep else [])],
+            checkpoint=start,
+        )
+        if report.epochs < config.training.epochs:
+            raise TrialPausedError(report.epochs, report.time_is_up)
         scores = {
             "accuracy": report.best,
             "spikes": sum(row["spikes_per_sample"] for row in fitted.layers),
@@ -140,6 +199,22 @@ class TrainingObjective:
         trial.set_user_attr("scores", {k: v for k, v in scores.items() if v is not None})
         trial.set_user_attr("seconds", round(session.stopwatch.seconds, 2))
         return tuple(scores[name] for name in self.objectives)
+
+    def _checkpoint(
+        self, trial: optuna.Trial, config: RunConfig, reported: int
+    ) -> tuple[TrialCheckpoint | None, Path | None]:
+        """What keeps the trial's checkpoint, and the one it goes on from, if there is one."""
+        kept = self.checkpoints
+        if kept is None:
+            return None, None
+        root, text = root_of(trial), config.to_toml()
+        keep = TrialCheckpoint(kept.file(root), text, lambda: kept.publish(root))
+        start = kept.fetch(root)
+        behind = 0 if start is None else epochs_in(start, text) or 0
+        if reported > behind:
+            lost = trial.user_attrs.get(LOST, 0) + reported - behind
+            trial.set_user_attr(LOST, lost)
+        return keep, start if behind else None
 
 
 def _without_test(dataset: Dataset) -> Dataset:

@@ -11,12 +11,23 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.storages.journal._file import BaseJournalFileLock as JournalLock
 from optuna.storages.journal._storage import JournalOperation
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-__all__ = ["JournalLock", "JournalOperation", "contains", "storage_of", "suggest", "trial_id"]
+__all__ = [
+    "JournalLock",
+    "JournalOperation",
+    "begin",
+    "claim",
+    "contains",
+    "put_back",
+    "storage_of",
+    "suggest",
+    "trial_id",
+]
 
 
 def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
@@ -48,3 +59,34 @@ def storage_of(study: optuna.Study) -> BaseStorage:
 def trial_id(trial: optuna.Trial | FrozenTrial) -> int:
     """A trial's number within its storage, which may hold several studies."""
     return trial._trial_id
+
+
+def begin(study: optuna.Study) -> optuna.Trial:
+    """A new trial, as ``Study.ask``, whatever waits in the queue."""
+    _forget_trials(study)
+    return optuna.Trial(study, study._storage.create_new_trial(study._study_id))
+
+
+def claim(study: optuna.Study, waiting: FrozenTrial) -> optuna.Trial | None:
+    """Take a trial that waits; None if another worker was faster."""
+    _forget_trials(study)
+    try:
+        if not study._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
+            return None
+    except UpdateFinishedTrialError:
+        return None
+    return optuna.Trial(study, waiting._trial_id)
+
+
+def put_back(study: optuna.Study, trial: optuna.Trial) -> None:
+    """Let a running trial wait, with all that it has.
+
+    Raises:
+        UpdateFinishedTrialError: others took its worker for dead.
+    """
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+
+def _forget_trials(study: optuna.Study) -> None:
+    """A sampler looks at all trials once for each new one, as ``Study.ask`` sees to."""
+    study._thread_local.cached_all_trials = None

@@ -22,7 +22,7 @@ class Event:
     """Something a worker did.
 
     Args:
-        kind: ``"epoch"``, ``"finished"``, ``"died"`` or ``"stopping"`` (at Ctrl-C).
+        kind: ``"epoch"``, ``"paused"``, ``"finished"``, ``"died"`` or ``"stopping"`` (at Ctrl-C).
         trial: its number.
         epoch: from 0.
         value: the epoch's validation accuracy.

@@ -31,7 +31,7 @@ from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.trials import TrialsResult, train_trials
 from studies import figures
 from studies.errors import StudyError
-from studies.study import OpenStudy
+from studies.study import BEGUN, OpenStudy
 from studies.worker import finished, outcome
 
 DPI = 120
@@ -112,6 +112,8 @@ _IDENTITY = "study.json"
 
 def _identity(opened: OpenStudy) -> dict[str, str]:
     """What tells a study from another of the same name, wherever it is kept."""
+    if BEGUN in opened.study.user_attrs:
+        return {"study": opened.study.study_name, "begun": opened.study.user_attrs[BEGUN]}
     trials = opened.study.get_trials(deepcopy=False)
     begun = [str(trial.datetime_start) for trial in trials if trial.datetime_start is not None]
     return {"study": opened.study.study_name, "begun": min(begun, default="")}

@@ -31,12 +31,13 @@ from bsnn_tha.presets import load_preset
 from bsnn_tha.training.evaluation import load_data
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.session import Session
+from studies.checkpoints import Checkpoints
 from studies.errors import StudyError
 from studies.objective import TrainingObjective, check_objectives
 from studies.process import Event, read_events, start_worker
 from studies.space import Depth, Space
 from studies.spaces import load_space, space_for
-from studies.storage import DEFAULT, alone, open_storage
+from studies.storage import DEFAULT, alone, open_storage, report_folder
 from studies.study import Method, OpenStudy, Plan, open_study
 from studies.worker import Worker, finished
 
@@ -57,13 +58,15 @@ class Options:
         name: of the study; by default ``dataset-variant``.
         storage: folder or URL.
         workers: local processes.
-        sampler, pruner, seed: how the study is searched.
+        sampler, pruner, reduction, seed: how the study is searched.
         objectives: what trials are scored by.
         space: a table of one's own, ``module:NAME`` or ``file.py:NAME``.
         published: start with the preset's own values.
         changes: of the preset, by dotted key: the budget, and settings that are
             not to be searched.
-        timeout: seconds after which no trial is begun.
+        timeout: seconds after which no trial is begun, and running ones pause.
+        checkpoints: folder or address for the checkpoints of trials that pause; by default
+            beside the study's report.
         force: go on with another plan than the study was begun with.
         worker: which of several workers this is, from 0.
     """
@@ -76,12 +79,14 @@ class Options:
     workers: int = 1
     sampler: str = "tpe"
     pruner: str = "halving"
+    reduction: int = 3
     seed: int | None = None
     objectives: tuple[str, ...] = ("accuracy",)
     space: str | None = None
     published: bool = True
     changes: dict[str, Any] | None = None
     timeout: float | None = None
+    checkpoints: str | None = None
     force: bool = False
     data_root: str | None = None
     cache_root: str | None = None
@@ -113,7 +118,13 @@ class Options:
     @property
     def method(self) -> Method:
         """How the study is searched."""
-        return Method(self.sampler, self.pruner, self.seed, self.worker)
+        return Method(self.sampler, self.pruner, self.reduction, self.seed, self.worker)
+
+    def open_checkpoints(self) -> Checkpoints:
+        """Where trials of the study leave what they need to go on."""
+        if self.checkpoints is not None:
+            return Checkpoints.at(self.checkpoints, self.study_name)
+        return Checkpoints(report_folder(self.storage, self.study_name) / "checkpoints")
 
 
 class Prepared(NamedTuple):
@@ -223,14 +234,17 @@ def work_here(
     """One worker in this process; the first Ctrl-C ends it after its trial."""
 
     def told(trial: FrozenTrial) -> None:
-        show(Event("finished", trial.number))
+        show(Event("finished" if trial.state.is_finished() else "paused", trial.number))
 
     def seen(number: int, epoch: int, value: float | None) -> None:
         show(Event("epoch", number, epoch, value))
 
     plan, space, dataset, depth = prepared
-    objective = TrainingObjective(plan, space, options.machine, seen, dataset, depth)
-    worker = Worker(study, objective, options.trials, deadline, told)
+    kept, rungs = options.open_checkpoints(), options.method.rungs(plan)
+    objective = TrainingObjective(
+        plan, space, options.machine, seen, dataset, depth, kept, deadline
+    )
+    worker = Worker(study, objective, options.trials, deadline, told, rungs, kept)
 
     def stop() -> None:
         show(Event("stopping"))

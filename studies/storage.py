@@ -7,11 +7,13 @@
 ``grpc://host:port``            Optuna's proxy before a database, for many workers
 ==============================  ==============================================
 
-The journal is Optuna's, with three changes. Its lock belongs to the operating
+The journal is Optuna's, with four changes. Its lock belongs to the operating
 system, so a killed process never leaves it behind. A line that a killed process
 wrote only half of is cut off before the next one is written (without that,
-Optuna could not read the file any more). And the disk is waited for once per
-trial, when it ends, not with every parameter.
+Optuna could not read the file any more). The disk is waited for once per
+trial, when it ends, not with every parameter. And a trial that waits is taken by
+one process only, also if two had it before (without that, Optuna tells both that
+it is theirs).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +29,7 @@ from typing import Any, BinaryIO
 import optuna
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from bsnn_tha.run_folder import folder_name
 from studies.errors import StudyError
@@ -130,7 +133,7 @@ def _journal(folder: Path, study: str, create: bool) -> BaseStorage:
             "choose another folder with --storage"
         ) from None
     try:
-        return JournalStorage(_Journal(str(path), _Lock(path)))
+        return _Trials(_Journal(str(path), _Lock(path)), path)
     except Exception as error:  # whatever Optuna makes of a record it does not understand
         raise StudyError(_damage(path, error)) from None
 
@@ -266,6 +269,24 @@ class _Lock(JournalLock):
 
     def release(self) -> None:
         self._lock.release()
+
+
+class _Trials(JournalStorage):
+    """Optuna's storage on a journal; a trial that waits becomes one process's only."""
+
+    def __init__(self, journal: _Journal, path: Path) -> None:
+        from filelock import FileLock
+
+        super().__init__(journal)
+        self._taking = FileLock(path.with_name(f".{path.name}.take.lock"))
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        if state != TrialState.RUNNING:
+            return super().set_trial_state_values(trial_id, state, values)
+        with self._taking:
+            return super().set_trial_state_values(trial_id, state, values)
 
 
 class _Journal(JournalFileBackend):

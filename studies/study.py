@@ -10,29 +10,24 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
-from optuna.pruners import (
-    BasePruner,
-    HyperbandPruner,
-    MedianPruner,
-    NopPruner,
-    PatientPruner,
-    SuccessiveHalvingPruner,
-)
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 
 from bsnn_tha.config import RunConfig
-from bsnn_tha.suggest import did_you_mean
 from studies.errors import StudyError
+from studies.pruners import PRUNERS, RUNGS
+from studies.rungs import Rungs
 from studies.samplers import SAMPLERS
+from studies.sampling import SeesPaused
 from studies.storage import shown
 
-PRUNERS = ("halving", "hyperband", "median", "patient", "none")
 OBJECTIVES = {
     "accuracy": "maximize",
     "timing": "maximize",
@@ -42,6 +37,8 @@ OBJECTIVES = {
 """What a trial can be scored by, and in which direction."""
 
 _PLAN = "plan"
+BEGUN = "begun"
+"""User attribute of a study: when, which tells it from others of its name."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,9 @@ class Method:
 
     Args:
         sampler: of :data:`~studies.samplers.SAMPLERS`, or ``module:Class``.
-        pruner: one of :data:`PRUNERS`, by validation accuracy after each epoch.
+        pruner: of :data:`~studies.pruners.PRUNERS`, or ``module:factory``; by validation
+            accuracy after each epoch.
+        reduction: of how many settings one goes on, at the rungs of halving and hyperband.
         seed: of the sampler; None draws one.
         worker: which worker this is. Each draws its own numbers, and others
             than an earlier call did.
@@ -113,13 +112,17 @@ class Method:
 
     sampler: str = "tpe"
     pruner: str = "halving"
+    reduction: int = 3
     seed: int | None = None
     worker: int = 0
 
     def __post_init__(self) -> None:
         SAMPLERS.check_name(self.sampler)
-        if self.pruner not in PRUNERS:
-            raise StudyError(f"unknown pruner {self.pruner!r}{did_you_mean(self.pruner, PRUNERS)}")
+        PRUNERS.check_name(self.pruner)
+        if self.reduction < 2:
+            raise StudyError(
+                f"of how many settings one goes on must be at least 2, but got {self.reduction}"
+            )
         if self.seed is not None and self.seed < 0:
             raise StudyError(f"a sampler's seed must be at least 0, but got {self.seed}")
 
@@ -149,16 +152,24 @@ class Method:
             )
         return sampler
 
-    def build_pruner(self, epochs: int) -> BasePruner:
-        """Optuna's pruner for trials of so many epochs."""
-        makers: dict[str, Any] = {
-            "halving": lambda: SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
-            "hyperband": lambda: HyperbandPruner(min_resource=1, max_resource=epochs),
-            "median": lambda: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
-            "patient": lambda: PatientPruner(MedianPruner(), patience=2),
-            "none": NopPruner,
-        }
-        pruner: BasePruner = makers[self.pruner]()
+    def rungs(self, plan: Plan) -> Rungs | None:
+        """Where trials of a plan pause and are compared; None if they never do."""
+        make = RUNGS.get(self.pruner)
+        compared = plan.objectives == ("accuracy",) and plan.base.data.validation > 0
+        return make(plan.base.training.epochs, self.reduction) if make and compared else None
+
+    def build_pruner(self) -> BasePruner:
+        """Optuna's pruner, which never prunes where there are rungs.
+
+        Raises:
+            StudyError: one's own is none of Optuna's.
+        """
+        pruner = PRUNERS.make(self.pruner)
+        if not isinstance(pruner, BasePruner):
+            raise StudyError(
+                f"pruner {self.pruner!r} must give an optuna.pruners.BasePruner, but got "
+                f"{type(pruner).__name__}"
+            )
         return pruner
 
 
@@ -193,7 +204,7 @@ def open_study(
     """
     options: dict[str, Any] = {
         "sampler": method.build_sampler(),
-        "pruner": method.build_pruner(plan.base.training.epochs),
+        "pruner": method.build_pruner(),
     }
     try:  # Creating it first would be a record in the journal each time.
         study = optuna.load_study(storage=storage, study_name=name, **options)
@@ -206,11 +217,14 @@ def open_study(
             study = optuna.load_study(storage=storage, study_name=name, **options)
     trials = len(study.get_trials(deepcopy=False))
     study.sampler = method.build_sampler(trials)
+    if method.rungs(plan) is not None:
+        study.sampler = SeesPaused(study.sampler)
     kept = stored_plan(study)
     if kept is None:
         if trials:
             raise StudyError(f"study {name!r} in {shown(where)} was not made by bsnn-tha study")
         # New, or whoever created it was killed, or is about to do the same.
+        study.set_user_attr(BEGUN, datetime.now(UTC).isoformat())
         study.set_user_attr(_PLAN, plan.to_json())
         return OpenStudy(study, plan)
     if differences := kept.differences(plan):

@@ -13,7 +13,10 @@ for :data:`GRACE` seconds of the watcher's own clock, or whose process is gone
 from this computer, is marked as failed by whoever notices first.
 
 **Second chances.** A trial that died with its worker is put back in the queue
-with the same parameters, up to :data:`RETRIES` times.
+with the same parameters, up to :data:`RETRIES` times; it goes on from its checkpoint.
+
+**Pauses.** A trial that stops at a rung (:mod:`studies.rungs`), or because time is up, waits
+with all that it has, and whoever is free goes on with it. It counts among the N.
 """
 
 from __future__ import annotations
@@ -33,8 +36,20 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.errors import StudyError, TrialFailedError
-from studies.optuna_internals import storage_of, trial_id
+from studies.checkpoints import Checkpoints
+from studies.errors import StudyError, TrialFailedError, TrialPausedError
+from studies.optuna_internals import begin, claim, put_back, storage_of, trial_id
+from studies.rungs import (
+    AGAIN,
+    EPOCHS,
+    ROOT,
+    UNTIL,
+    Rungs,
+    is_paused,
+    owed,
+    root_of,
+    trained,
+)
 
 HEARTBEAT = 20.0
 """Seconds between two signs of life."""
@@ -50,6 +65,8 @@ POLL = 1.0
 Objective = Callable[[optuna.Trial], float | Sequence[float]]
 
 _ALIVE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+_HANDED_ON = ("published", UNTIL)
+"""What a trial that is tried again keeps of its user attributes."""
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -64,12 +81,15 @@ class Worker:
 
     Args:
         study: opened.
-        objective: scores a trial; may raise ``optuna.TrialPruned`` or
-            :class:`~studies.errors.TrialFailedError`.
+        objective: scores a trial; may raise ``optuna.TrialPruned``,
+            :class:`~studies.errors.TrialFailedError` or
+            :class:`~studies.errors.TrialPausedError`.
         trials: N, how many trials the study shall have.
         deadline: ``time.monotonic()`` after which no trial is begun; None for
             no limit.
-        told: called after each trial with its final state.
+        told: called after each trial with its final state, or as it is when it pauses.
+        rungs: where trials pause and who goes on; None if they run to their end.
+        checkpoints: of trials, removed when they have ended.
     """
 
     study: optuna.Study
@@ -77,8 +97,11 @@ class Worker:
     trials: int
     deadline: float | None = None
     told: Callable[[FrozenTrial], None] = lambda trial: None
+    rungs: Rungs | None = None
+    checkpoints: Checkpoints | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     _seen: dict[int, tuple[Any, float]] = field(default_factory=dict)
+    _owed: dict[int, float] = field(default_factory=dict)
 
     def work(self) -> None:
         """Take trials until there are N, time is up or :attr:`stopping` is set.
@@ -87,17 +110,14 @@ class Worker:
             StudyError: :data:`FAILURES_IN_A_ROW` trials failed.
         """
         failures = 0
+        self._sweep()
         while not self.stopping.is_set() and not self._late():
             self._bury_the_dead()
             if len(finished(self.study)) >= self.trials:
-                return
-            if len(self._alive()) >= self.trials:
+                break
+            trial = self._next()
+            if trial is None:
                 self.stopping.wait(POLL)  # others run the last ones; they may yet fail
-                continue
-            trial = self.study.ask()
-            if self._rank(trial) >= self.trials:
-                trial.set_user_attr("reason", "not needed: others were faster")
-                self.study.tell(trial, state=TrialState.FAIL)
                 continue
             result = self._run(trial)
             self.told(result)
@@ -107,18 +127,84 @@ class Worker:
                     f"{failures} trials failed in a row, the last with: "
                     f"{result.user_attrs.get('reason')}; mend that and give the command again"
                 )
+        self._sweep()
+
+    def _next(self) -> optuna.Trial | None:
+        """What to run now: one that paused, one from the queue, or a new one."""
+        trials = self.study.get_trials(deepcopy=False)
+        if (paused := self._going_on(trials)) is not None:
+            return paused
+        if self._alive(trials) >= self.trials:
+            return None
+        queued = (t for t in trials if t.state == TrialState.WAITING and not is_paused(t))
+        trial = next(filter(None, (claim(self.study, t) for t in queued)), None)
+        trial = trial or begin(self.study)
+        if self._rank(trial) >= self.trials:
+            trial.set_user_attr("reason", "not needed: others were faster")
+            self.study.tell(trial, state=TrialState.FAIL)
+            return self._next()
+        if self.rungs is not None and UNTIL not in trial.user_attrs:
+            trial.set_user_attr(UNTIL, self.rungs.first(trial.user_attrs.get(ROOT, trial.number)))
+        return trial
+
+    def _going_on(self, trials: list[FrozenTrial]) -> optuna.Trial | None:
+        """A paused trial whose turn it is; those that are beaten are ended on the way."""
+        paused = [trial for trial in trials if is_paused(trial)]
+        if not paused:
+            return None
+        if self.rungs is None:
+            candidates: list[tuple[FrozenTrial, int | None]] = [(trial, None) for trial in paused]
+        else:
+            stopped = [t for t in paused if t.user_attrs.get(UNTIL, math.inf) > trained(t)]
+            candidates = [(trial, trial.user_attrs.get(UNTIL)) for trial in stopped]
+            if not self._some_are_owed(trials):
+                to_come = max(0, self.trials - self._alive(trials))
+                decision = self.rungs.decide(trials, to_come)
+                for beaten in decision.beaten:
+                    self._end(beaten)
+                candidates += decision.go_on
+        for waiting, until in self._those_at_hand_first(candidates):
+            trial = claim(self.study, waiting)
+            if trial is not None:
+                if until != waiting.user_attrs.get(UNTIL):
+                    trial.set_user_attr(UNTIL, until)
+                return trial
+        return None
+
+    def _those_at_hand_first(
+        self, candidates: list[tuple[FrozenTrial, int | None]]
+    ) -> list[tuple[FrozenTrial, int | None]]:
+        """Trials whose checkpoint is here before those that would be trained again."""
+        kept = self.checkpoints
+        if kept is None:
+            return candidates
+        return sorted(candidates, key=lambda pair: not kept.has(root_of(pair[0])))
+
+    def _end(self, beaten: FrozenTrial) -> None:
+        trial = claim(self.study, beaten)
+        if trial is not None:
+            self.told(self._ended(self._tell(trial, state=TrialState.PRUNED)))
+
+    def _some_are_owed(self, trials: list[FrozenTrial]) -> bool:
+        """Whether others are about to queue a failed trial again, which is one step after."""
+        now = time.monotonic()
+        self._owed = {number: self._owed.get(number, now) for number in owed(trials)}
+        # Unless they died between the two.
+        return any(now - since < GRACE for since in self._owed.values())
 
     def _run(self, trial: optuna.Trial) -> FrozenTrial:
         with self._signs_of_life(trial):
             try:
                 values = self.objective(trial)
+            except TrialPausedError as pause:
+                return self._pause(trial, pause)
             except optuna.TrialPruned as pruned:
                 if pruned.args:
                     trial.set_user_attr("reason", str(pruned))
-                return self._tell(trial, state=TrialState.PRUNED)
+                return self._ended(self._tell(trial, state=TrialState.PRUNED))
             except TrialFailedError as failure:
                 trial.set_user_attr("reason", str(failure))
-                return self._tell(trial, state=TrialState.FAIL)
+                return self._ended(self._tell(trial, state=TrialState.FAIL))
             except UpdateFinishedTrialError:
                 return self._frozen(trial)  # as in _tell
             except BaseException as error:
@@ -129,8 +215,36 @@ class Worker:
                 raise
         if any(value is None or math.isnan(value) for value in _sequence(values)):
             trial.set_user_attr("reason", "a score is not a number")
-            return self._tell(trial, state=TrialState.FAIL)
-        return self._tell(trial, values)
+            return self._ended(self._tell(trial, state=TrialState.FAIL))
+        return self._ended(self._tell(trial, values))
+
+    def _pause(self, trial: optuna.Trial, pause: TrialPausedError) -> FrozenTrial:
+        if pause.time_is_up:
+            self.stopping.set()
+        try:
+            trial.set_user_attr(EPOCHS, pause.epochs)
+            trial.set_user_attr("worker", None)  # whoever goes on must not seem dead
+            put_back(self.study, trial)
+        except UpdateFinishedTrialError:
+            pass  # as in _tell
+        return self._frozen(trial)
+
+    def _ended(self, trial: FrozenTrial) -> FrozenTrial:
+        """The trial, without its checkpoint, unless others are trying it again."""
+        if self.checkpoints is not None and not trial.user_attrs.get(AGAIN):
+            self.checkpoints.discard(root_of(trial))
+        return trial
+
+    def _sweep(self) -> None:
+        if self.checkpoints is not None:
+            latest = {root_of(t): t for t in self.study.get_trials(deepcopy=False)}
+            self.checkpoints.sweep(
+                {
+                    root
+                    for root, trial in latest.items()
+                    if trial.state.is_finished() and not trial.user_attrs.get(AGAIN)
+                }
+            )
 
     def _tell(self, trial: optuna.Trial, values: Any = None, **options: Any) -> FrozenTrial:
         try:
@@ -145,8 +259,9 @@ class Worker:
     def _frozen(self, trial: optuna.Trial) -> FrozenTrial:
         return storage_of(self.study).get_trial(trial_id(trial))
 
-    def _alive(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False, states=_ALIVE)
+    def _alive(self, trials: list[FrozenTrial]) -> int:
+        """Trials that count, now or when they have ended."""
+        return sum(trial.state in _ALIVE or is_paused(trial) for trial in trials)
 
     def _rank(self, trial: optuna.Trial) -> int:
         """How many living trials come before this one.
@@ -187,7 +302,8 @@ class Worker:
         """Fail running trials whose worker is gone, and queue them again."""
         now = time.monotonic()
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            sign = trial.user_attrs.get("heartbeat", 0)
+            # One that paused and was gone on with counts its beats from where they were.
+            sign = trial.datetime_start, trial.user_attrs.get("heartbeat", 0)
             last, since = self._seen.get(trial.number, (None, now))
             if sign != last:
                 since = now
@@ -198,14 +314,16 @@ class Worker:
     def _fail_and_retry(self, dead: int, reason: str = "its worker died") -> None:
         storage = storage_of(self.study)
         trial = storage.get_trial(dead)
+        tries = trial.user_attrs.get("tries", 1)
+        again = tries <= RETRIES
         try:
             storage.set_trial_user_attr(dead, "reason", reason)
+            storage.set_trial_user_attr(dead, AGAIN, again)
             if not storage.set_trial_state_values(dead, TrialState.FAIL):
                 return
         except UpdateFinishedTrialError:
             return  # it was alive after all, or another worker was faster
-        tries = trial.user_attrs.get("tries", 1)
-        if tries <= RETRIES:
+        if again:
             self.study.add_trial(
                 optuna.create_trial(
                     state=TrialState.WAITING,
@@ -214,10 +332,12 @@ class Worker:
                         "fixed_params": trial.system_attrs.get("fixed_params", {}) | trial.params
                     },
                     user_attrs={
-                        **{k: v for k, v in trial.user_attrs.items() if k == "published"},
+                        **{k: v for k, v in trial.user_attrs.items() if k in _HANDED_ON},
+                        ROOT: root_of(trial),
                         "retry_of": trial.number,
                         "tries": tries + 1,
                     },
+                    intermediate_values=trial.intermediate_values,
                 )
             )
 

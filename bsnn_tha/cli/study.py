@@ -20,6 +20,7 @@ from bsnn_tha.cli.options import (
     one_line_at_ctrl_c,
     settings,
 )
+from studies.pruners import PRUNERS
 from studies.samplers import SAMPLERS
 
 DEFAULT_STORAGE = "runs/studies"
@@ -63,8 +64,11 @@ def run(
         str, typer.Option(help=f"{', '.join(SAMPLERS)}, or your own as module:Class.")
     ] = "tpe",
     pruner: Annotated[
-        str, typer.Option(help="halving, hyperband, median, patient or none.")
+        str, typer.Option(help=f"{', '.join(PRUNERS)}, or your own as module:factory.")
     ] = "halving",
+    reduction: Annotated[
+        int, typer.Option(help="Of how many settings one goes on: halving and hyperband.")
+    ] = 3,
     sampler_seed: Annotated[int | None, typer.Option(help="Of the sampler.")] = None,
     objective: Annotated[
         list[str] | None,
@@ -88,7 +92,14 @@ def run(
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(help="Seconds after which no trial is begun.", rich_help_panel="Budget"),
+        typer.Option(help="Seconds; trials then pause to go on later.", rich_help_panel="Budget"),
+    ] = None,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or address (s3://...) for trials that pause; one that all computers "
+            "reach. Default: beside the report, where only this one does."
+        ),
     ] = None,
     set_: Sets = None,
     force: Annotated[
@@ -131,12 +142,14 @@ def run(
         workers,
         sampler,
         pruner,
+        reduction,
         sampler_seed,
         tuple(objective),
         space,
         published,
         settings(budget, set_),
         timeout,
+        checkpoints,
         force,
         None if data_root is None else str(data_root),
         None if cache_root is None else str(cache_root),

@@ -63,6 +63,9 @@ class StudyProgress:
                     f"trial {event.trial}  epoch {event.epoch + 1}/{self.epochs}{value}"
                 )
                 self._draw()
+            elif event.kind == "paused":
+                self._lines.pop(event.worker, None)
+                self._draw()
             elif event.trial is not None:
                 self._print(self._finished(event.trial))
                 self._lines.pop(event.worker, None)

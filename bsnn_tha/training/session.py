@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from torch.utils.data import DataLoader
 
 from bsnn_tha.config import RunConfig
@@ -130,7 +130,7 @@ class Session:
                 gradient_clip_val=settings.grad_clip,
                 accumulate_grad_batches=settings.accumulate,
                 num_sanity_val_steps=0,
-                enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in after_epoch),
+                enable_checkpointing=any(isinstance(c, Checkpoint) for c in after_epoch),
                 plugins=[DurableCheckpointIO()],
                 logger=logger,
                 callbacks=[

@@ -163,13 +163,13 @@ def test_pruned_trials_count_and_failed_ones_do_not(study):
 
 
 def test_a_trial_that_came_too_late_is_not_run(study, monkeypatch):
-    others, ask = [], study.ask
+    others, begin = [], module.begin
 
-    def late():
-        others.append(ask())  # another worker's, a moment earlier
-        return ask()
+    def late(study):
+        others.append(begin(study))  # another worker's, a moment earlier
+        return begin(study)
 
-    monkeypatch.setattr(study, "ask", late)
+    monkeypatch.setattr(module, "begin", late)
     run = []
     thread = threading.Thread(target=Worker(study, run.append, 1).work)
     thread.start()
@@ -183,14 +183,14 @@ def test_a_trial_that_came_too_late_is_not_run(study, monkeypatch):
 
 def test_a_trial_that_was_queued_while_another_began_comes_first(study, monkeypatch):
     Worker(study, square, 3).work()
-    ask = study.ask
+    begin = module.begin
 
-    def queued_meanwhile():
-        monkeypatch.setattr(study, "ask", ask)
+    def queued_meanwhile(study):
+        monkeypatch.setattr(module, "begin", begin)
         study.enqueue_trial({"x": 0.5})
-        return optuna.Trial(study, study._storage.create_new_trial(study._study_id))
+        return begin(study)
 
-    monkeypatch.setattr(study, "ask", queued_meanwhile)
+    monkeypatch.setattr(module, "begin", queued_meanwhile)
     Worker(study, square, 4).work()
     assert numbers(study, COMPLETE) == [0, 1, 2, 3] and numbers(study, FAIL) == [4]
     assert study.trials[3].params == {"x": 0.5}
