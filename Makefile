@@ -45,6 +45,10 @@ package: $(VENV)/.installed-dev
 reproduce: $(VENV)/.installed
 	$(BIN)/bsnn-tha reproduce $(TABLE) --records docs/reproduction $(REPRODUCE)
 
+site: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # What is measured is this checkout; the peers get environments of their own in .bench.
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.peers $(BENCH)
