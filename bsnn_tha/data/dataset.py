@@ -64,6 +64,21 @@ class TensorSplit:
 
 
 @dataclass(frozen=True)
+class BoxTask:
+    """What boxes are found in, and which of them count. Splits then have ``times``, in seconds
+    from the start of each sample's recording.
+
+    Args:
+        frame: width and height of the sensor, in pixels.
+        protocols: names of :data:`bsnn_tha.detection.protocols.PROTOCOLS`; the first one's
+            precision is the result.
+    """
+
+    frame: tuple[int, int]
+    protocols: tuple[str, ...] = ("all",)
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A named data set, split for training, model selection and the final test.
 
@@ -78,6 +93,7 @@ class Dataset:
             by name: masks ``[samples]``.
         step_ms: one time step in ms, where samples have a time of their own.
         class_names: in the order of the class indices; empty where classes are numbers.
+        boxes: if targets are boxes (:mod:`bsnn_tha.detection.boxes`).
     """
 
     name: str
@@ -91,6 +107,7 @@ class Dataset:
     test_groups: Mapping[str, Tensor] = field(default_factory=dict)
     step_ms: float | None = None
     class_names: tuple[str, ...] = ()
+    boxes: BoxTask | None = None
 
     def with_train(self, train: Split, note: str) -> Dataset:
         """The same with other training samples, which its source notes."""
