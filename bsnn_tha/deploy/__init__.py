@@ -9,9 +9,9 @@
 :mod:`.bits`            ±1 weights as bits
 :mod:`.packed`          a file of it, whose layout is :mod:`.manifest`
 :mod:`.restore`         from such a file back to the trained network
+:mod:`.infer`           compiled inference over packed bits, also step by step
 :mod:`.deployment`      what a target (packed, C, NIR) is given, and which there are
 ======================  ==========================================================
-
 
 and, with torch, what leads there: :mod:`.fold`, :mod:`.encode` (samples in whole numbers),
 :mod:`.measure` (beside the trained network, on the test set), :mod:`.report` (what it needs),

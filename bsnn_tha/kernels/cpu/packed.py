@@ -1,0 +1,431 @@
+"""A deployed network over packed bits: sums by popcount or event by event, then neurons.
+
+The loops of :class:`bsnn_tha.deploy.infer.Runner`, which lays out the arrays. All are flat;
+a table of whole numbers says where what begins, so that one compiled function takes any network
+and a window is one call. Maps lie with channels innermost, ``[row, column, channel]``, so that
+what is done for all filters of a place is one run of vector instructions.
+
+Spikes are 0 and 1, so a sum of signs is n = 2 · popcount(spikes & signs) − popcount(spikes). It
+takes the same time however many spikes there are; adding the signs of each spike's weights takes
+less where there are few. :data:`POPCOUNT` and :data:`ADDITION` decide, layer by layer and step by
+step.
+
+This file stands alone: numba's own cache, which looks at the file of a loop only, is enough for
+it. It must not import torch, which those who run a packed file may not have.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.extending import intrinsic
+
+POPCOUNT = 3.0
+"""Time of 8 words of popcount, in units of an addition of 16 lanes, measured."""
+ADDITION = 1.0
+
+# Columns of a term's row in the table.
+KIND, READS_AT, READS, ROWS, COLUMNS, CHANNELS, KERNEL, STRIDE, PADDING = range(9)
+GROUPS, POOL, MAXIMUM, SUMS_MAPS, BITS_AT, WORDS, SIGNS_AT, GAIN_AT, MAP_ROWS = range(9, 18)
+MAP_COLUMNS, SUMS_AT, ROW_WORDS = range(18, 21)
+TERM_COLUMNS = 21
+DENSE, CONV, SPIKES = range(3)
+
+# Columns of a layer's row.
+TERM_AT, TERMS, PLACES, OUTPUTS, STATE_AT, SPIKES_AT, SYNAPTIC = range(7)
+OFFSET_AT, THRESHOLD_AT, THRESHOLD_EACH, DECAY_AT, DECAY_EACH, SYNAPSE_AT = range(7, 13)
+SYNAPSE_EACH, RESET, SATURATES, LOW, HIGH, SYNAPSE_LOW, SYNAPSE_HIGH = range(13, 20)
+LAYER_COLUMNS = 20
+SUBTRACT, ZERO, NONE = range(3)
+
+
+@intrinsic
+def _count_ones(typing: Any, value: Any) -> Any:
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return numba.uint64(numba.uint64), code
+
+
+_popcount: Any = _count_ones
+_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+
+@_compiled
+def window(
+    inputs: Any,
+    num_steps: int,
+    constant: bool,
+    layers: Any,
+    terms: Any,
+    reads: Any,
+    bits: Any,
+    signs: Any,
+    numbers: Any,
+    decay_bits: int,
+    membranes: Any,
+    synapses: Any,
+    spikes: Any,
+    sums: Any,
+    given: Any,
+    patch: Any,
+    maps: Any,
+    boxes: Any,
+    currents: Any,
+    counts: Any,
+    totals: Any,
+    fired: Any,
+) -> None:
+    """A window of one sample.
+
+    Args:
+        inputs: ``[frames, values]``, channels innermost, int32.
+        num_steps: T.
+        constant: whether the one frame is the input of every step.
+        layers, terms: tables, ``[layers, LAYER_COLUMNS]`` and ``[terms, TERM_COLUMNS]``.
+        reads: layers that terms read, one term's after the other's.
+        bits: of popcount, ``[word, output]`` of each term.
+        signs: −1 and 1, ``[input, output]`` of each term.
+        numbers: gains, offsets, thresholds and decays.
+        decay_bits: of decays' fractions.
+        membranes, synapses: states, changed in place.
+        spikes: of the step, of all layers, likewise.
+        sums, given, patch, maps, boxes, currents: room to compute in.
+        counts, totals: of the output, spikes and membranes, summed over the window.
+        fired: ``[T, neurons]``, filled with all spikes; or with no columns, and left alone.
+    """
+    record = fired.shape[1] > 0
+    last = len(layers) - 1
+    for step in range(num_steps):
+        frame = inputs[0 if constant else step]
+        for index in range(len(layers)):
+            layer = layers[index]
+            for t in range(layer[TERM_AT], layer[TERM_AT] + layer[TERMS]):
+                # A constant input is summed once.
+                if terms[t, READS] or not constant or step == 0:
+                    _term(
+                        t, layer, frame, layers, terms, reads, bits, signs, spikes, sums, given,
+                        patch, maps, boxes,
+                    )  # fmt: skip
+            _neurons(
+                layer, terms, numbers, decay_bits, membranes, synapses, spikes, sums, currents
+            )  # fmt: skip
+        if record:
+            fired[step, :] = spikes
+        state, at = layers[last, STATE_AT], layers[last, SPIKES_AT]
+        for neuron in range(len(counts)):
+            counts[neuron] += spikes[at + neuron]
+            totals[neuron] += membranes[state + neuron]
+
+
+@_compiled
+def _term(
+    t: int,
+    layer: Any,
+    frame: Any,
+    layers: Any,
+    terms: Any,
+    reads: Any,
+    bits: Any,
+    signs: Any,
+    spikes: Any,
+    sums: Any,
+    given: Any,
+    patch: Any,
+    maps: Any,
+    boxes: Any,
+) -> None:
+    """Pooled sums of a term, into its part of ``sums``."""
+    term = terms[t]
+    places = term[ROWS] * term[COLUMNS]
+    size = places * term[CHANNELS]
+    active = 0
+    if term[READS]:
+        # The channels of the layers that it reads, one after the other at each place.
+        first = 0
+        for r in range(term[READS_AT], term[READS_AT] + term[READS]):
+            at, channels = layers[reads[r], SPIKES_AT], layers[reads[r], OUTPUTS]
+            for place in range(places):
+                for channel in range(channels):
+                    value = spikes[at + place * channels + channel]
+                    given[place * term[CHANNELS] + first + channel] = value
+                    active += value
+            first += channels
+    else:
+        for i in range(size):
+            given[i] = frame[i]
+            active += frame[i] != 0
+    outputs, out_at = layer[OUTPUTS], term[SUMS_AT]
+    if term[KIND] == SPIKES:
+        for i in range(size):
+            sums[out_at + i] = given[i]
+    elif term[KIND] == DENSE:
+        _dense(term, outputs, size, active, given, bits, signs, patch, sums)
+    else:
+        _convolution(term, outputs, active, given, bits, signs, patch, maps, boxes, sums)
+
+
+@_compiled
+def _dense(
+    term: Any, outputs: int, size: int, active: int, given: Any, bits: Any, signs: Any, patch: Any,
+    sums: Any,
+) -> None:  # fmt: skip
+    out = sums[term[SUMS_AT] : term[SUMS_AT] + outputs]
+    if term[SUMS_MAPS]:
+        channels = term[CHANNELS]
+        for place in range(1, term[ROWS] * term[COLUMNS]):
+            for channel in range(channels):
+                given[channel] += given[place * channels + channel]
+        size = channels
+    words = term[WORDS]
+    out[:] = 0
+    if words and words * POPCOUNT / 8 < active * ADDITION / 16:
+        rows, ones = _rows(bits, term[BITS_AT], words, outputs), np.int32(0)
+        for word in range(words):
+            gathered = np.uint64(0)
+            for bit in range(min(64, size - 64 * word)):
+                gathered |= np.uint64(given[64 * word + bit]) << np.uint64(bit)
+            if gathered:
+                ones += np.int32(_popcount(gathered))
+                for o in range(outputs):
+                    out[o] += np.int32(_popcount(gathered & rows[word, o]))
+        for o in range(outputs):
+            out[o] = 2 * out[o] - ones
+        return
+    weights = _rows(signs, term[SIGNS_AT], size, outputs)
+    for i in range(size):
+        value = given[i]
+        if value:
+            for o in range(outputs):
+                out[o] += value * np.int32(weights[i, o])
+
+
+@_compiled
+def _rows(values: Any, at: int, rows: int, columns: int) -> Any:
+    """Part of a flat array as a matrix: counted from 0, inner loops over it become vectors."""
+    return values[at : at + rows * columns].reshape(rows, columns)
+
+
+@_compiled
+def _convolution(
+    term: Any, outputs: int, active: int, given: Any, bits: Any, signs: Any, patch: Any, maps: Any,
+    boxes: Any, sums: Any,
+) -> None:  # fmt: skip
+    """The pooled map, by the way that takes the fewest instructions for these spikes."""
+    places, taps = term[MAP_ROWS] * term[MAP_COLUMNS], term[KERNEL] * term[KERNEL]
+    side, channels = term[POOL], term[CHANNELS]
+    pooled = (term[MAP_ROWS] // side) * (term[MAP_COLUMNS] // side)
+    out = _rows(sums, term[SUMS_AT], pooled, outputs)
+    whole = out if side == 1 else _rows(maps, 0, places, outputs)
+    summed = side > 1 and not term[MAXIMUM]
+    density = min(1.0, active * side * side / (term[ROWS] * term[COLUMNS] * channels))
+    by_bits = term[KERNEL] * term[WORDS] * places * POPCOUNT / 8
+    if term[WORDS] and by_bits < (pooled if summed else places) * taps * channels * density / 16:
+        _by_bits(term, given, _rows(bits, term[BITS_AT], term[KERNEL] * term[WORDS], outputs),
+                 patch, whole)  # fmt: skip
+    elif term[GROUPS] > 1:
+        _by_groups(term, outputs, given, signs, whole.ravel())
+    else:
+        weights = _rows(signs, term[SIGNS_AT], taps * channels, outputs)
+        if summed:
+            # The sum over a window's places is one place on sums over windows of the input.
+            _box(term, given, boxes)
+            _by_places(term, side * term[STRIDE], side * term[STRIDE], boxes, weights,
+                       term[MAP_COLUMNS] // side, out)  # fmt: skip
+            return
+        _pad(term, given, boxes)
+        _by_places(term, term[STRIDE], term[STRIDE], boxes, weights, term[MAP_COLUMNS], whole)
+    if side > 1:
+        _pool(term, whole, out)
+
+
+@_compiled
+def _pad(term: Any, given: Any, boxes: Any) -> None:
+    """The input with its border of zeros."""
+    padding, channels = term[PADDING], term[CHANNELS]
+    width, length = term[COLUMNS] + 2 * padding, term[COLUMNS] * channels
+    boxes[: (term[ROWS] + 2 * padding) * width * channels] = 0
+    for row in range(term[ROWS]):
+        to = ((row + padding) * width + padding) * channels
+        boxes[to : to + length] = given[row * length : (row + 1) * length]
+
+
+@_compiled
+def _box(term: Any, given: Any, boxes: Any) -> None:
+    """Sums over the inputs that a tap meets in the places of a pooling window."""
+    padding, channels, stride = term[PADDING], term[CHANNELS], term[STRIDE]
+    width, length = term[COLUMNS] + 2 * padding, term[COLUMNS] * channels
+    size = (term[ROWS] + 2 * padding) * width * channels
+    boxes[:size] = 0
+    for row in range(term[ROWS]):
+        source = given[row * length : (row + 1) * length]
+        for dy in range(term[POOL]):
+            for dx in range(term[POOL]):
+                # What is at r counts for the windows that begin at r − d · stride.
+                top = row + padding - dy * stride
+                skip = max(0, dx * stride - padding) * channels
+                if top < 0:
+                    continue
+                to = (top * width + padding - dx * stride) * channels + skip
+                here = boxes[to : to + length - skip]
+                for i in range(length - skip):
+                    here[i] += source[skip + i]
+
+
+@_compiled
+def _by_places(
+    term: Any, down: int, right: int, padded: Any, weights: Any, columns: int, out: Any
+) -> None:
+    """Each place takes what its filters reach and is not 0."""
+    channels, kernel, outputs = term[CHANNELS], term[KERNEL], out.shape[1]
+    width, length = term[COLUMNS] + 2 * term[PADDING], kernel * channels
+    for place in range(out.shape[0]):
+        for o in range(outputs):
+            out[place, o] = 0
+        for dy in range(kernel):
+            at = ((place // columns * down + dy) * width + place % columns * right) * channels
+            for i in range(length):
+                value = padded[at + i]
+                if value:
+                    for o in range(outputs):
+                        out[place, o] += value * np.int32(weights[dy * length + i, o])
+
+
+@_compiled
+def _by_groups(term: Any, outputs: int, given: Any, signs: Any, out: Any) -> None:
+    """Filters that read some of the channels: each input goes to the places that it reaches."""
+    channels, kernel, stride = term[CHANNELS], term[KERNEL], term[STRIDE]
+    each, per_group = outputs // term[GROUPS], channels // term[GROUPS]
+    out[:] = 0
+    for row in range(term[ROWS]):
+        for column in range(term[COLUMNS]):
+            for channel in range(channels):
+                value = given[(row * term[COLUMNS] + column) * channels + channel]
+                if value == 0:
+                    continue
+                group = channel // per_group
+                for dy in range(kernel):
+                    y = row + term[PADDING] - dy
+                    if y < 0 or y % stride or y // stride >= term[MAP_ROWS]:
+                        continue
+                    for dx in range(kernel):
+                        x = column + term[PADDING] - dx
+                        if x < 0 or x % stride or x // stride >= term[MAP_COLUMNS]:
+                            continue
+                        to = (y // stride * term[MAP_COLUMNS] + x // stride) * outputs
+                        to += group * each
+                        at = (dy * kernel + dx) * per_group + channel - group * per_group
+                        at = term[SIGNS_AT] + at * outputs + group * each
+                        for o in range(each):
+                            out[to + o] += value * np.int32(signs[at + o])
+
+
+@_compiled
+def _by_bits(term: Any, given: Any, bits: Any, patch: Any, out: Any) -> None:
+    """Rows of maps as bits; a row of a filter is a few words cut out of them."""
+    channels, kernel, stride = term[CHANNELS], term[KERNEL], term[STRIDE]
+    row_words, words, padding = term[ROW_WORDS], term[WORDS], term[PADDING]
+    length, outputs, columns = kernel * channels, out.shape[1], term[MAP_COLUMNS]
+    patch[: term[ROWS] * row_words] = 0
+    for row in range(term[ROWS]):
+        for i in range(term[COLUMNS] * channels):
+            bit = padding * channels + i
+            value = np.uint64(given[row * term[COLUMNS] * channels + i])
+            patch[row * row_words + (bit >> 6)] |= value << np.uint64(bit & 63)
+    for place in range(out.shape[0]):
+        ones = np.int32(0)
+        for o in range(outputs):
+            out[place, o] = 0
+        for dy in range(kernel):
+            row = place // columns * stride + dy - padding
+            if row < 0 or row >= term[ROWS]:
+                continue
+            for word in range(words):
+                begin = place % columns * stride * channels + 64 * word
+                at, shift = row * row_words + (begin >> 6), np.uint64(begin & 63)
+                cut = patch[at] >> shift
+                if shift:
+                    cut |= patch[at + 1] << (np.uint64(64) - shift)
+                rest = length - 64 * word
+                if rest < 64:
+                    cut &= (np.uint64(1) << np.uint64(rest)) - np.uint64(1)
+                if cut == 0:
+                    continue
+                ones += np.int32(_popcount(cut))
+                for o in range(outputs):
+                    out[place, o] += np.int32(_popcount(cut & bits[dy * words + word, o]))
+        for o in range(outputs):
+            out[place, o] = 2 * out[place, o] - ones
+
+
+@_compiled
+def _pool(term: Any, maps: Any, out: Any) -> None:
+    side, columns, outputs = term[POOL], term[MAP_COLUMNS], out.shape[1]
+    for place in range(out.shape[0]):
+        y, x = place // (columns // side) * side, place % (columns // side) * side
+        for cell in range(side * side):
+            at = (y + cell // side) * columns + x + cell % side
+            if cell == 0:
+                for o in range(outputs):
+                    out[place, o] = maps[at, o]
+            elif term[MAXIMUM]:
+                for o in range(outputs):
+                    out[place, o] = max(out[place, o], maps[at, o])
+            else:
+                for o in range(outputs):
+                    out[place, o] += maps[at, o]
+
+
+@_compiled
+def _neurons(
+    layer: Any, terms: Any, numbers: Any, decay_bits: int, membranes: Any, synapses: Any,
+    spikes: Any, sums: Any, currents: Any,
+) -> None:  # fmt: skip
+    """A step of a layer's neurons, as :mod:`bsnn_tha.deploy.network` has it."""
+    outputs, places = layer[OUTPUTS], layer[PLACES]
+    first, second = layer[TERM_AT], layer[TERM_AT] + layer[TERMS] - 1
+    offset = numbers[layer[OFFSET_AT] : layer[OFFSET_AT] + outputs]
+    half = np.int64(1) << (decay_bits - 1)
+    subtract, zero = layer[RESET] == SUBTRACT, layer[RESET] == ZERO
+    saturates, low, high = layer[SATURATES], layer[LOW], layer[HIGH]
+    for place in range(places):
+        here = place * outputs
+        at = layer[STATE_AT] + here
+        membrane, spike = membranes[at : at + outputs], spikes[at : at + outputs]
+        current = currents[:outputs]
+        _current(terms[first], here, numbers, sums, offset, current)
+        if second != first:
+            _current(terms[second], here, numbers, sums, current, current)
+        if layer[SYNAPTIC]:
+            synapse = synapses[at : at + outputs]
+            for o in range(outputs):
+                kept = numbers[layer[SYNAPSE_AT] + (here + o) * layer[SYNAPSE_EACH]]
+                value = ((np.int64(synapse[o]) * kept + half) >> decay_bits) + current[o]
+                if saturates:
+                    value = min(max(value, layer[SYNAPSE_LOW]), layer[SYNAPSE_HIGH])
+                synapse[o] = current[o] = value
+        begin = layer[THRESHOLD_AT] + here * layer[THRESHOLD_EACH]
+        threshold = numbers[begin : begin + outputs]
+        begin = layer[DECAY_AT] + here * layer[DECAY_EACH]
+        decay = numbers[begin : begin + outputs]  # a shared one is repeated for the outputs
+        for o in range(outputs):
+            value, limit = np.int64(membrane[o]), threshold[o]
+            over = value >= limit
+            value = np.int64(0) if zero and over else value
+            value = ((value * decay[o] + half) >> decay_bits) + current[o]
+            value -= limit if subtract and over else np.int64(0)
+            if saturates:
+                value = min(max(value, low), high)
+            membrane[o] = value
+            spike[o] = value >= limit
+
+
+@_compiled
+def _current(term: Any, here: int, numbers: Any, sums: Any, offset: Any, out: Any) -> None:
+    gain = numbers[term[GAIN_AT] : term[GAIN_AT] + len(out)]
+    counts = sums[term[SUMS_AT] + here : term[SUMS_AT] + here + len(out)]
+    for o in range(len(out)):
+        out[o] = offset[o] + gain[o] * np.int64(counts[o])
