@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from exported_c import CASES, exported, make, needs_board, needs_compiler
 
-from benchmarks.compiled_network import CompiledNetwork, same_spikes
+from benchmarks.deployed.compiled import CompiledNetwork, same_spikes
 from bsnn_tha.deploy.c.layout import spike_words, weights_for_values, weights_for_words
 from bsnn_tha.deploy.c.linked import linked
 from bsnn_tha.deploy.c.program import program
+from bsnn_tha.deploy.reference import run
 from bsnn_tha.errors import DataError, InvalidValueError
 
 EQUAL = "3 samples, every time step: all spikes equal the reference\n"
@@ -85,6 +86,27 @@ def test_a_window_goes_on_where_it_stopped(tmp_path):
         compiled.step(frame)
     assert compiled.scores().any()
     same_spikes(compiled, inputs, None)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["signed", "held"])
+def test_values_out_of_range_are_held_at_the_bounds(name, tmp_path):
+    deployment = CASES[name].deployment()
+    exported(deployment, tmp_path)
+    made = program(deployment.whole)
+    sanitized = ("-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all")
+    compiled = CompiledNetwork(made, tmp_path, flags=sanitized)
+    coding, steps = deployment.whole.input, deployment.samples.num_steps
+    ends = np.iinfo(made.input_type.removesuffix("_t"))
+    wild = np.where(deployment.samples.inputs % 2, ends.max, ends.min)
+    expected = run(deployment.whole, wild.clip(coding.low, coding.high), steps)
+    compiled.reset()
+    if steps is not None:
+        compiled.show(wild[0])
+    for step in range(5):
+        compiled.step(wild[step, 0] if steps is None else None)
+    assert compiled.scores().tolist() == expected.scores[0].tolist()
+    assert np.array_equal(compiled.membranes(1), expected.membranes[-1, 0])
 
 
 @needs_compiler

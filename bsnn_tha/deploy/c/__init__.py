@@ -102,8 +102,11 @@ def _summary(deployment: Deployment, made: Program) -> list[str]:
         f"in multiples of 2^-{network.decay_bits}",
     ]
     for name in ("preset", "seed", "accuracy", "labels"):
-        if name in facts:
-            value = facts[name]
-            listed = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-            lines.append(f"{name}: {listed}")
+        value = facts.get(name)
+        if isinstance(value, float):
+            value = f"{value:.2%}"
+        if isinstance(value, list | tuple):
+            value = ", ".join(map(str, value))
+        if value not in (None, ""):
+            lines.append(f"{name}: {value}")
     return lines

@@ -235,6 +235,14 @@ class Program:
         return sorted(found, key=lambda field: -field.size)
 
     @property
+    def clips(self) -> bool:
+        """Whether the input's type has values that the input must not have."""
+        if self.input_words is not None:
+            return False
+        bounds = np.iinfo(self.input_type.removesuffix("_t"))
+        return bool(bounds.min < self.network.input.low or bounds.max > self.network.input.high)
+
+    @property
     def counts_bits(self) -> bool:
         """Whether words of spikes meet words of weights."""
         return any(term.way == "words" for layer in self.layers for term in layer.terms)

@@ -53,12 +53,21 @@ class CompiledNetwork:
 
     def show(self, image: Array) -> None:
         """An image for the time steps to come, ``[*shape]``."""
-        self._library.network_show(ctypes.byref(self.state), self._frame(image))
+        self._library.network_show(ctypes.byref(self.state), self.frame(image))
 
     def step(self, frame: Array | None = None) -> None:
         """A time step; with its events, ``[*shape]``, if the input is no image."""
-        given = () if frame is None else (self._frame(frame),)
+        given = () if frame is None else (self.frame(frame),)
         self._library.network_step(ctypes.byref(self.state), *given)
+
+    def classify(self, sample: ctypes.c_void_p) -> int:
+        """A whole sample, an image or frames as :meth:`frame` gives them."""
+        return int(self._library.network_classify(ctypes.byref(self.state), sample))
+
+    def frame(self, values: Array) -> ctypes.c_void_p:
+        """Numbers as C reads them, until the next are given."""
+        self._kept = np.ascontiguousarray(values, self.program.input_type.removesuffix("_t"))
+        return ctypes.c_void_p(self._kept.ctypes.data)
 
     def answer(self) -> int:
         """So far."""
@@ -87,11 +96,6 @@ class CompiledNetwork:
 
     def _array(self, name: str) -> Array:
         return np.ctypeslib.as_array(getattr(self.state, name)).copy()
-
-    def _frame(self, values: Array) -> ctypes.c_void_p:
-        typed = np.ascontiguousarray(values, self.program.input_type.removesuffix("_t"))
-        self._kept = typed  # alive while C reads it
-        return ctypes.c_void_p(typed.ctypes.data)
 
 
 def same_spikes(compiled: CompiledNetwork, inputs: Array, num_steps: int | None) -> int:
