@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import statistics
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,12 @@ def page(plan: Plan, entries: Sequence[Entry]) -> str:
     if plan.about:
         lines += [plan.about.strip(), ""]
     lines += [
-        f"Test accuracy in per cent, over seeds. Printed: {plan.source}. Dead neurons, firing "
-        "rates and spikes are those of the test set, flips the share of a layer's binary weights "
-        "whose sign changed during the last epoch; layer by layer. Seconds are of training "
-        "alone, on one machine shared with other work unless the page says otherwise.",
+        _wrapped(
+            f"Test accuracy in per cent, over seeds. Printed: {plan.source}. Dead neurons, firing "
+            "rates and spikes are those of the test set, flips the share of a layer's binary "
+            "weights whose sign changed during the last epoch; layer by layer. Seconds are of "
+            "training alone; the machine may have been shared with other work."
+        ),
         "",
     ]
     header = [*_COLUMNS]
@@ -65,8 +68,10 @@ def page(plan: Plan, entries: Sequence[Entry]) -> str:
     lines += [_settings(row) for row in plan.rows]
     lines += [
         "",
-        f"All of them, or those that are missing: `bsnn-tha reproduce {plan.name}`. Every run's "
-        f"summary, configuration and epochs are a line of [{NAME}]({NAME}).",
+        _wrapped(
+            f"All of them, or those that are missing: `bsnn-tha reproduce {plan.name}`. Every "
+            f"run's summary, configuration and epochs are a line of [{NAME}]({NAME})."
+        ),
         "",
         *_origins(entries),
     ]
@@ -128,6 +133,10 @@ def curves(plan: Plan, entries: Sequence[Entry]) -> Figure:
 
 def _by_row(plan: Plan, entries: Sequence[Entry]) -> list[tuple[Row, list[Entry]]]:
     return [(row, [e for e in entries if e["row"] == row.name]) for row in plan.rows]
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 100, break_on_hyphens=False, break_long_words=False)
 
 
 def _percent(share: float | None, digits: int = 2) -> str:
@@ -229,9 +238,11 @@ def _origins(entries: Sequence[Entry]) -> list[str]:
     machines = [entry["summary"]["machine"] for entry in entries]
     commits = of(*(f"`{e['origin']['commit']}`" for e in entries if e["origin"].get("commit")))
     return [
-        f"Made at {commits} on {of(*(e['origin'].get('processor', '') for e in entries))}, "
-        f"{of(*(m['device'] for m in machines))}, "
-        f"{of(*(str(m['threads']) for m in machines))} threads, torch "
-        f"{of(*(m['torch'] for m in machines))}. Protocol: "
-        f"{of(*(e['summary']['protocol'] for e in entries))}."
+        _wrapped(
+            f"Made at {commits} on {of(*(e['origin'].get('processor', '') for e in entries))}, "
+            f"{of(*(m['device'] for m in machines))}, "
+            f"threads: {of(*(str(m['threads']) for m in machines))}, torch "
+            f"{of(*(m['torch'] for m in machines))}. Protocol: "
+            f"{of(*(e['summary']['protocol'] for e in entries))}."
+        )
     ]
