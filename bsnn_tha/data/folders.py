@@ -9,7 +9,7 @@
   (archives, notes) are of no concern.
 
 Whether each class has a recording is checked where all data sets meet, by
-:meth:`bsnn_tha.data.events.EventSet.load`.
+:meth:`bsnn_tha.data.event_set.EventSet.load`.
 """
 
 from __future__ import annotations

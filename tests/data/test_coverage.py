@@ -11,8 +11,8 @@ from event_files import MemoryRecordings, bin_bytes, dat_bytes, hdf5_bytes, npy_
 from bsnn_tha.data import load_dataset
 from bsnn_tha.data.coverage import Coverage, coverage
 from bsnn_tha.data.event_cache import Binning, cached_events
+from bsnn_tha.data.event_set import EventSet
 from bsnn_tha.data.event_split import EventSplit
-from bsnn_tha.data.events import EventSet
 from bsnn_tha.data.recordings import TonicRecordings
 from bsnn_tha.errors import DataError
 

@@ -609,7 +609,8 @@ def test_processes_that_unpack_at_the_same_time_both_succeed(
 
 def test_the_addresses_are_tonics_own() -> None:
     datasets = pytest.importorskip("tonic.datasets")
-    from bsnn_tha.data.events import DVS_GESTURE, NMNIST, _remote_file
+    from bsnn_tha.data.event_set import _remote_file
+    from bsnn_tha.data.events import DVS_GESTURE, NMNIST
 
     for part, which in ((0, "train"), (1, "test")):
         shd = _remote_file(SHD.tonic or "", part)
