@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,45 +20,55 @@ from bsnn_tha.cli.options import (
 from bsnn_tha.errors import InvalidValueError
 from studies.comparison.recipes import RECIPES
 
+if TYPE_CHECKING:
+    from bsnn_tha.training.machine import Machine
+    from studies.comparison.plan import Comparison
+
 _RULES = "fixed,annealed,rouser,ltmd,lt-snn"
+
+Dataset = Annotated[str, typer.Option(help="As for bsnn-tha train.")]
+Rules = Annotated[str, typer.Option(help=f"Some of {', '.join(RECIPES)}, separated by commas.")]
+Weights = Annotated[str, typer.Option(help="binary, float, or both.")]
+Seeds = Annotated[int, typer.Option(help="Runs of each rule, from training.seed on.")]
+Theta0 = Annotated[
+    str, typer.Option(help="Factors of the initial thresholds to sweep, e.g. 0.25,1,4.")
+]
+OnlyThresholds = Annotated[
+    bool,
+    typer.Option(
+        "--only-thresholds",
+        help="Keep surrogate and reset of the presets; compare thresholds alone.",
+    ),
+]
+Reach = Annotated[
+    float | None,
+    typer.Option(
+        help="Validation accuracy whose first epoch is reported. Default: 95% of the best rule's."
+    ),
+]
+Jobs = Annotated[int, typer.Option(help="Runs at a time, each in one process.")]
+Epochs = Annotated[int | None, typer.Option(help="training.epochs")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder. One that has a comparison goes on with it, whatever else is given. "
+        "Default: runs/compare-DATASET-N."
+    ),
+]
 
 
 def compare(
-    dataset: Annotated[str, typer.Option(help="As for bsnn-tha train.")] = "digits",
-    rules: Annotated[
-        str,
-        typer.Option(help=f"Some of {', '.join(RECIPES)}, separated by commas."),
-    ] = _RULES,
-    weights: Annotated[str, typer.Option(help="binary, float, or both.")] = "binary,float",
-    seeds: Annotated[int, typer.Option(help="Runs of each rule, from training.seed on.")] = 3,
-    theta_0: Annotated[
-        str,
-        typer.Option(help="Factors of the initial thresholds to sweep, e.g. 0.25,1,4."),
-    ] = "1",
-    only_thresholds: Annotated[
-        bool,
-        typer.Option(
-            "--only-thresholds",
-            help="Keep surrogate and reset of the presets; compare thresholds alone.",
-        ),
-    ] = False,
-    reach: Annotated[
-        float | None,
-        typer.Option(
-            help="Validation accuracy whose first epoch is reported. Default: 95% of the best "
-            "rule's."
-        ),
-    ] = None,
-    jobs: Annotated[int, typer.Option(help="Runs at a time, each in one process.")] = 1,
-    epochs: Annotated[int | None, typer.Option(help="training.epochs")] = None,
+    dataset: Dataset = "digits",
+    rules: Rules = _RULES,
+    weights: Weights = "binary,float",
+    seeds: Seeds = 3,
+    theta_0: Theta0 = "1",
+    only_thresholds: OnlyThresholds = False,
+    reach: Reach = None,
+    jobs: Jobs = 1,
+    epochs: Epochs = None,
     set_: Sets = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder. One that has a comparison goes on with it, whatever else is given. "
-            "Default: runs/compare-DATASET-N."
-        ),
-    ] = None,
+    output: Output = None,
     data_root: DataRoot = None,
     cache_root: CacheRoot = None,
     device: Device = "auto",
@@ -77,35 +87,42 @@ def compare(
     bsnn-tha compare --rules fixed,ltmd --theta-0 0.25,0.5,1,2,4
     bsnn-tha compare --output runs/compare-digits-1   go on, or report again
     """
-    from bsnn_tha.run_folder import RunFolder
-    from studies.comparison import results, tables
     from studies.comparison.plan import Comparison, bases_of
-    from studies.comparison.runner import run_all
 
     if output is not None and (output / "comparison.toml").exists():
         comparison, folder = Comparison.load(output), output
     else:
-        changes = settings({"training.epochs": epochs}, set_)
-        comparison = Comparison(
-            bases_of(dataset, _list(weights), changes),
-            tuple(_list(rules)),
-            seeds,
-            tuple(_numbers(theta_0)),
-            only_thresholds,
-        )
-        folder = (
-            RunFolder.create(output)
-            if output
-            else RunFolder.create_numbered(Path("runs"), f"compare-{dataset}")
-        ).path
-    here = machine(data_root, cache_root, device, threads)
+        bases = bases_of(dataset, _list(weights), settings({"training.epochs": epochs}, set_))
+        factors = tuple(_numbers(theta_0))
+        comparison = Comparison(bases, tuple(_list(rules)), seeds, factors, only_thresholds)
+        folder = _new_folder(output, dataset)
+    _run(comparison, folder, machine(data_root, cache_root, device, threads), jobs)
+    _report(comparison, folder, reach)
+
+
+def _new_folder(output: Path | None, dataset: str) -> Path:
+    from bsnn_tha.run_folder import RunFolder
+
+    if output is not None:
+        return RunFolder.create(output).path
+    return RunFolder.create_numbered(Path("runs"), f"compare-{dataset}").path
+
+
+def _run(comparison: Comparison, folder: Path, machine: Machine, jobs: int) -> None:
+    from studies.comparison.runner import run_all
+
     with one_line_at_ctrl_c():
         try:
-            run_all(comparison, folder, machine=here, jobs=jobs, tell=_say)
+            run_all(comparison, folder, machine=machine, jobs=jobs, tell=_say)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"interrupted; go on with: bsnn-tha compare --output {folder}"
             ) from None
+
+
+def _report(comparison: Comparison, folder: Path, reach: float | None) -> None:
+    from studies.comparison import results, tables
+
     rows = results.read(comparison, folder, reach)
     tables.write(rows, folder)
     print(tables.table(rows))

@@ -34,6 +34,68 @@ Storage = Annotated[
 ]
 
 
+Dataset = Annotated[str, typer.Argument(help="As for bsnn-tha train.")]
+Variant = Annotated[str, typer.Option(help="tha, bsnn, bsnn-unit, flt32.")]
+Trials = Annotated[int, typer.Option(help="Go on to this many finished trials.")]
+Name = Annotated[str | None, typer.Option(help="Of the study. Default: DATASET-VARIANT.")]
+Workers = Annotated[int, typer.Option(help="Local worker processes.")]
+Sampler = Annotated[str, typer.Option(help=f"{', '.join(SAMPLERS)}, or your own as module:Class.")]
+Pruner = Annotated[
+    str, typer.Option(help=f"{', '.join(PRUNERS)}, or your own as module:factory.")
+]
+Reduction = Annotated[
+    int, typer.Option(help="Of how many settings one goes on: halving and hyperband.")
+]
+SamplerSeed = Annotated[int | None, typer.Option(help="Of the sampler.")]
+Objective = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="accuracy, timing, spikes or dead; two of them give a Pareto front.",
+        show_default="accuracy (temporal-coding: timing)",
+    ),
+]
+TrialSpace = Annotated[
+    str | None, typer.Option(help="Your own table: module:NAME or file.py:NAME.")
+]
+Published = Annotated[bool, typer.Option(help="Begin with the preset's own settings.")]
+Epochs = Annotated[int | None, typer.Option(help="Of a trial.", rich_help_panel="Budget")]
+Subset = Annotated[int | None, typer.Option(help="Training samples.", rich_help_panel="Budget")]
+Steps = Annotated[int | None, typer.Option(help="Time steps T.", rich_help_panel="Budget")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(help="Seconds; trials then pause to go on later.", rich_help_panel="Budget"),
+]
+Checkpoints = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or address (s3://...) for trials that pause; one that all computers "
+        "reach. Default: beside the report, where only this one does."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Go on although plan or budget differ.")]
+
+Existing = Annotated[str, typer.Argument(help="Of the study.")]
+ReportFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for the report. Default: NAME beside the study's journal; "
+        "of a database, runs/studies/NAME."
+    ),
+]
+Retrain = Annotated[int | None, typer.Option(help="Train the best setting from that many seeds.")]
+RetrainEpochs = Annotated[int | None, typer.Option(help="Of the retraining. Default: the study's.")]
+
+Database = Annotated[str, typer.Option(help="The database behind the proxy, a URL.")]
+Host = Annotated[
+    str,
+    typer.Option(
+        help="Address to listen on. The proxy asks nobody who they are: any other than "
+        "127.0.0.1 is for a network where everybody may read and write the studies."
+    ),
+]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+
+
 class _DatasetOrCommand(TyperGroup):
     """``study digits`` runs a study; ``study report NAME`` is a command of its own."""
 
@@ -52,59 +114,26 @@ app = typer.Typer(
 
 @app.command()
 def run(
-    dataset: Annotated[str, typer.Argument(help="As for bsnn-tha train.")],
-    variant: Annotated[str, typer.Option(help="tha, bsnn, bsnn-unit, flt32.")] = "tha",
-    trials: Annotated[int, typer.Option(help="Go on to this many finished trials.")] = 50,
-    name: Annotated[
-        str | None, typer.Option(help="Of the study. Default: DATASET-VARIANT.")
-    ] = None,
+    dataset: Dataset,
+    variant: Variant = "tha",
+    trials: Trials = 50,
+    name: Name = None,
     storage: Storage = DEFAULT_STORAGE,
-    workers: Annotated[int, typer.Option(help="Local worker processes.")] = 1,
-    sampler: Annotated[
-        str, typer.Option(help=f"{', '.join(SAMPLERS)}, or your own as module:Class.")
-    ] = "tpe",
-    pruner: Annotated[
-        str, typer.Option(help=f"{', '.join(PRUNERS)}, or your own as module:factory.")
-    ] = "halving",
-    reduction: Annotated[
-        int, typer.Option(help="Of how many settings one goes on: halving and hyperband.")
-    ] = 3,
-    sampler_seed: Annotated[int | None, typer.Option(help="Of the sampler.")] = None,
-    objective: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="accuracy, timing, spikes or dead; two of them give a Pareto front.",
-            show_default="accuracy (temporal-coding: timing)",
-        ),
-    ] = None,
-    space: Annotated[
-        str | None, typer.Option(help="Your own table: module:NAME or file.py:NAME.")
-    ] = None,
-    published: Annotated[bool, typer.Option(help="Begin with the preset's own settings.")] = True,
-    epochs: Annotated[
-        int | None, typer.Option(help="Of a trial.", rich_help_panel="Budget")
-    ] = None,
-    subset: Annotated[
-        int | None, typer.Option(help="Training samples.", rich_help_panel="Budget")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Time steps T.", rich_help_panel="Budget")
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(help="Seconds; trials then pause to go on later.", rich_help_panel="Budget"),
-    ] = None,
-    checkpoints: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder or address (s3://...) for trials that pause; one that all computers "
-            "reach. Default: beside the report, where only this one does."
-        ),
-    ] = None,
+    workers: Workers = 1,
+    sampler: Sampler = "tpe",
+    pruner: Pruner = "halving",
+    reduction: Reduction = 3,
+    sampler_seed: SamplerSeed = None,
+    objective: Objective = None,
+    space: TrialSpace = None,
+    published: Published = True,
+    epochs: Epochs = None,
+    subset: Subset = None,
+    steps: Steps = None,
+    timeout: Timeout = None,
+    checkpoints: Checkpoints = None,
     set_: Sets = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Go on although plan or budget differ.")
-    ] = False,
+    force: Force = False,
     data_root: DataRoot = None,
     cache_root: CacheRoot = None,
     device: Device = "auto",
@@ -124,37 +153,33 @@ def run(
     """
     from bsnn_tha.cli.study_progress import StudyProgress
     from bsnn_tha.freed_memory import keep_freed_memory
-    from bsnn_tha.presets import load_preset
     from studies import report
     from studies.runner import Options, run_study
 
     keep_freed_memory()
     budget = {"training.epochs": epochs, "data.subset": subset, "data.num_steps": steps}
-    if objective is None:
-        membrane = load_preset(dataset, variant).loss.name == "membrane"
-        objective = ["timing" if membrane else "accuracy"]
     options = Options(
         dataset,
         variant,
-        trials,
-        name,
-        storage,
-        workers,
-        sampler,
-        pruner,
-        reduction,
-        sampler_seed,
-        tuple(objective),
-        space,
-        published,
-        settings(budget, set_),
-        timeout,
-        checkpoints,
-        force,
-        None if data_root is None else str(data_root),
-        None if cache_root is None else str(cache_root),
-        device,
-        threads,
+        trials=trials,
+        name=name,
+        storage=storage,
+        workers=workers,
+        sampler=sampler,
+        pruner=pruner,
+        reduction=reduction,
+        seed=sampler_seed,
+        objectives=tuple(objective or _usual_objective(dataset, variant)),
+        space=space,
+        published=published,
+        changes=settings(budget, set_),
+        timeout=timeout,
+        checkpoints=checkpoints,
+        force=force,
+        data_root=None if data_root is None else str(data_root),
+        cache_root=None if cache_root is None else str(cache_root),
+        device=device,
+        threads=threads,
     )
     with one_line_at_ctrl_c():
         opened = run_study(options, StudyProgress)
@@ -162,23 +187,20 @@ def run(
     print(f"report: bsnn-tha study report {options.study_name}")
 
 
+def _usual_objective(dataset: str, variant: str) -> list[str]:
+    from bsnn_tha.presets import load_preset
+
+    membrane = load_preset(dataset, variant).loss.name == "membrane"
+    return ["timing" if membrane else "accuracy"]
+
+
 @app.command("report")
 def report_(
-    name: Annotated[str, typer.Argument(help="Of the study.")],
+    name: Existing,
     storage: Storage = DEFAULT_STORAGE,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for the report. Default: NAME beside the study's journal; "
-            "of a database, runs/studies/NAME."
-        ),
-    ] = None,
-    retrain: Annotated[
-        int | None, typer.Option(help="Train the best setting from that many seeds.")
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Of the retraining. Default: the study's.")
-    ] = None,
+    output: ReportFolder = None,
+    retrain: Retrain = None,
+    epochs: RetrainEpochs = None,
     allow_code: AllowCode = False,
     data_root: DataRoot = None,
     cache_root: CacheRoot = None,
@@ -218,17 +240,7 @@ def list_(storage: Storage = DEFAULT_STORAGE) -> None:
 
 
 @app.command()
-def serve(
-    storage: Annotated[str, typer.Option(help="The database behind the proxy, a URL.")],
-    host: Annotated[
-        str,
-        typer.Option(
-            help="Address to listen on. The proxy asks nobody who they are: any other than "
-            "127.0.0.1 is for a network where everybody may read and write the studies."
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 13000,
-) -> None:
+def serve(storage: Database, host: Host = "127.0.0.1", port: Port = 13000) -> None:
     """Run Optuna's gRPC proxy: many workers, few connections to the database.
 
     It listens on this computer only. Workers on another one reach it through a tunnel.

@@ -27,6 +27,54 @@ if TYPE_CHECKING:
     from bsnn_tha.training.run import RunResult
     from bsnn_tha.training.trials import TrialsResult
 
+Dataset = Annotated[
+    str | None,
+    typer.Argument(help=f"One of {', '.join(preset_names())}.", show_default=DEFAULT_DATASET),
+]
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        help="tha (annealed thresholds), bsnn (fixed), bsnn-unit (fixed at 1), "
+        "flt32 (full-precision weights), ...; see bsnn-tha presets.",
+        show_default=DEFAULT_VARIANT,
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(help="A configuration (TOML) in place of DATASET and --variant."),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN",
+        help="Go on with a run (or with trials) from the last finished epoch; "
+        "--epochs can make it longer.",
+    ),
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(help="Train that many times from different seeds: best, mean and σ."),
+]
+Epochs = Annotated[int | None, typer.Option(help="training.epochs")]
+Seed = Annotated[int | None, typer.Option(help="training.seed")]
+BatchSize = Annotated[int | None, typer.Option(help="data.batch_size")]
+NumSteps = Annotated[int | None, typer.Option(help="data.num_steps, T")]
+Lr = Annotated[float | None, typer.Option(help="optimizer.lr")]
+Centre = Annotated[
+    str | None,
+    typer.Option(help="neuron.surrogate_centre: clamped at θ0, or moving with θ."),
+]
+Protocol = Annotated[
+    str | None,
+    typer.Option(
+        help="training.protocol: a validation split selects the checkpoint, or, as in "
+        "the paper, the test set."
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(help="Run folder, new or empty. Default: runs/DATASET-VARIANT-N."),
+]
 Devices = Annotated[
     int, typer.Option(help="GPUs (or CPU processes) per node.", rich_help_panel="Machine")
 ]
@@ -37,56 +85,21 @@ Nodes = Annotated[
 
 
 def train(
-    dataset: Annotated[
-        str | None,
-        typer.Argument(help=f"One of {', '.join(preset_names())}.", show_default=DEFAULT_DATASET),
-    ] = None,
-    variant: Annotated[
-        str | None,
-        typer.Option(
-            help="tha (annealed thresholds), bsnn (fixed), bsnn-unit (fixed at 1), "
-            "flt32 (full-precision weights), ...; see bsnn-tha presets.",
-            show_default=DEFAULT_VARIANT,
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="A configuration (TOML) in place of DATASET and --variant."),
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN",
-            help="Go on with a run (or with trials) from the last finished epoch; "
-            "--epochs can make it longer.",
-        ),
-    ] = None,
-    seeds: Annotated[
-        int | None,
-        typer.Option(help="Train that many times from different seeds: best, mean and σ."),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="training.epochs")] = None,
-    seed: Annotated[int | None, typer.Option(help="training.seed")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="data.batch_size")] = None,
-    num_steps: Annotated[int | None, typer.Option(help="data.num_steps, T")] = None,
-    lr: Annotated[float | None, typer.Option(help="optimizer.lr")] = None,
-    surrogate_centre: Annotated[
-        str | None,
-        typer.Option(help="neuron.surrogate_centre: clamped at θ0, or moving with θ."),
-    ] = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            help="training.protocol: a validation split selects the checkpoint, or, as in "
-            "the paper, the test set."
-        ),
-    ] = None,
+    dataset: Dataset = None,
+    variant: Variant = None,
+    config: Config = None,
+    resume: Resume = None,
+    seeds: Seeds = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    batch_size: BatchSize = None,
+    num_steps: NumSteps = None,
+    lr: Lr = None,
+    surrogate_centre: Centre = None,
+    protocol: Protocol = None,
     set_: Sets = None,
     allow_code: AllowCode = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Run folder, new or empty. Default: runs/DATASET-VARIANT-N."),
-    ] = None,
+    output: Output = None,
     data_root: DataRoot = None,
     cache_root: CacheRoot = None,
     device: Device = "auto",
@@ -120,27 +133,30 @@ def train(
     changes = settings(options, set_)
     here = machine(data_root, cache_root, device, threads, devices, nodes)
     if resume is not None:
-        chosen = [dataset, variant, config, seeds, output, set_ or None]
-        if any(value is not None for value in chosen) or changes.keys() - {"training.epochs"}:
+        beginning = dataset, variant, config, seeds, output, set_ or None
+        if any(given is not None for given in beginning) or changes.keys() - {"training.epochs"}:
             raise InvalidValueError(
                 "a resumed run keeps its configuration: with --resume only --epochs and the "
                 "options of the machine can be given"
             )
-        _resume(resume, epochs, here, allow_code)
-        return
-    configured = _configuration(dataset, variant, config, allow_code).with_changes(changes)
+        _go_on(resume, epochs, here, allow_code)
+    else:
+        configured = _configuration(dataset, variant, config, allow_code).with_changes(changes)
+        _begin(configured, seeds, output, here)
+
+
+def _begin(config: RunConfig, seeds: int | None, output: Path | None, machine: Machine) -> None:
+    from bsnn_tha.training.run import train
+    from bsnn_tha.training.trials import train_trials
+
     with one_line_at_ctrl_c():
         if seeds is None:
-            from bsnn_tha.training.run import train as run
-
-            _show_run(run(configured, output=output, machine=here))
+            _show_run(train(config, output=output, machine=machine))
         else:
-            from bsnn_tha.training.trials import train_trials
-
-            _show_trials(train_trials(configured, seeds, output=output, machine=here))
+            _show_trials(train_trials(config, seeds, output=output, machine=machine))
 
 
-def _resume(path: Path, epochs: int | None, machine: Machine, allow_code: bool) -> None:
+def _go_on(path: Path, epochs: int | None, machine: Machine, allow_code: bool) -> None:
     from bsnn_tha.training.run import resume
     from bsnn_tha.training.trials import are_trials, resume_trials
 

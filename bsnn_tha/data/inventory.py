@@ -8,7 +8,7 @@ from typing import Literal
 
 from bsnn_tha.data import LOADERS, OWN
 from bsnn_tha.data.cifar import find_cifar10
-from bsnn_tha.data.events import EventSet
+from bsnn_tha.data.event_set import EventSet
 from bsnn_tha.data.images import FASHION_MNIST, MNIST
 
 Presence = Literal["built in", "here", "in part", "missing"]
