@@ -40,9 +40,7 @@ Trials = Annotated[int, typer.Option(help="Go on to this many finished trials.")
 Name = Annotated[str | None, typer.Option(help="Of the study. Default: DATASET-VARIANT.")]
 Workers = Annotated[int, typer.Option(help="Local worker processes.")]
 Sampler = Annotated[str, typer.Option(help=f"{', '.join(SAMPLERS)}, or your own as module:Class.")]
-Pruner = Annotated[
-    str, typer.Option(help=f"{', '.join(PRUNERS)}, or your own as module:factory.")
-]
+Pruner = Annotated[str, typer.Option(help=f"{', '.join(PRUNERS)}, or your own as module:factory.")]
 Reduction = Annotated[
     int, typer.Option(help="Of how many settings one goes on: halving and hyperband.")
 ]

@@ -10,7 +10,6 @@ import struct
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,6 +59,7 @@ def cli(*arguments, cwd):
 def in_this_process(arguments, folder, monkeypatch, capsys):
     """(exit status, standard output, standard error), without the seconds a process takes."""
     monkeypatch.chdir(folder)
+    monkeypatch.delenv("BSNN_THA_DATA", raising=False)
     monkeypatch.setattr(sys, "argv", ["bsnn-tha", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         main()
@@ -73,7 +73,7 @@ def snapshot(folder):
     }
 
 
-# Refusals: each prepares a folder and returns the arguments of a command that must fail
+# Each prepares a folder and returns the arguments of a command that must fail
 
 
 def tiny_config():
@@ -142,15 +142,6 @@ def output_not_empty(folder):
     return ["train", "digits", "--output", folder / "run"]
 
 
-def loss_not_finite(folder):
-    return [
-        *["train", "temporal-coding", "--variant=flt32", "--lr=1e37", "--num-steps=20"],
-        *["--set=network.notation=10Dense5Dense1", "--set=data.options.inputs=10"],
-        *["--set=data.options.target_step=15", "--set=data.options.iterations=50"],
-        *["--output", folder / "run"],
-    ]
-
-
 def resume_with(*options):
     return lambda folder: ["train", "--resume", run_folder(folder), *options]
 
@@ -164,16 +155,6 @@ def broken_config(folder):
     return ["train", "--config", folder / "broken.toml", "--output", folder / "run"]
 
 
-REFUSED = {
-    "unknown_dataset": (lambda _: ["train", "mnits"], "did you mean 'mnist'"),
-    "theta_inf_below_theta_0": (setting("threshold.theta_inf=0.5"), "greater than theta_0=2.4"),
-    "truncated_data": (truncated_data, "train-images-idx3-ubyte is damaged"),
-    "other_architecture": (other_architecture, "is of another architecture"),
-    "unwritable_output": (unwritable_output, "cannot write output folder"),
-    "loss_not_finite": (loss_not_finite, "the loss must be finite, but is "),
-    "broken_config": (broken_config, "is not valid TOML"),
-}
-LEFT_BY_A_FAILED_RUN = run_files("config.toml", "recording.npz", "snapshots")
 SHOWN = {
     "help": (["--help"], ["train", "evaluate", "presets"]),
     "help_of_train": (
@@ -194,62 +175,36 @@ MISUSED = {
 }
 
 
-@pytest.fixture(scope="module")
-def outcomes(request, tmp_path_factory):
-    """Folder, its state before, and result of every short command, by test and case.
+def test_a_process_that_refuses_says_so_in_one_line(tmp_path):
+    result = cli("train", "mnits", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and "did you mean 'mnist'" in line
+    assert names(tmp_path) == []
 
-    Each process spends seconds on importing torch, so those that the selected
-    tests need run two at a time, before the first of them is looked at.
-    """
-    makers = {
-        "test_a_bad_input_is_refused_in_one_line": lambda case: REFUSED[case][0],
-        "test_what_is_asked_for_is_shown": lambda case: lambda _: SHOWN[case][0],
-    }
-    wanted = [
-        (item.originalname, item.callspec.params["case"])
-        for item in request.session.items
-        if item.path == request.path and item.originalname in makers
+
+def test_a_loss_that_is_not_finite_leaves_the_run_as_it_was(tmp_path, monkeypatch, capsys):
+    arguments = [
+        *["train", "temporal-coding", "--variant=flt32", "--lr=1e37", "--num-steps=20"],
+        *["--set=network.notation=10Dense5Dense1", "--set=data.options.inputs=10"],
+        *["--set=data.options.target_step=15", "--set=data.options.iterations=50"],
+        *["--output", tmp_path / "run", "--threads=1"],
     ]
-
-    # Before the threads start: pytest's factory is not meant for several.
-    folders = {key: tmp_path_factory.mktemp(key[1]) for key in wanted}
-
-    def outcome(key):
-        test, case = key
-        folder = folders[key]
-        arguments = makers[test](case)(folder)
-        before = snapshot(folder)
-        return folder, before, cli(*arguments, cwd=folder)
-
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(wanted, pool.map(outcome, wanted), strict=True))
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_bad_input_is_refused_in_one_line(outcomes, case):
-    folder, before, result = outcomes["test_a_bad_input_is_refused_in_one_line", case]
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("error: ")
-    assert REFUSED[case][1] in lines[0]
-    after = snapshot(folder)
-    if case == "loss_not_finite":  # found out in the middle of a run, which leaves its folder
-        assert {path.split("/")[0] for path in after.keys() - before.keys()} == {"run"}
-        assert names(folder / "run") == LEFT_BY_A_FAILED_RUN
-        return
-    assert result.stdout == ""
-    assert after == before
+    status, _, errors = in_this_process(arguments, tmp_path, monkeypatch, capsys)
+    assert status == 2
+    (line,) = errors.splitlines()
+    assert line.startswith("error: the loss must be finite, but is ")
+    assert names(tmp_path) == ["run"]
+    assert names(tmp_path / "run") == run_files("config.toml", "recording.npz", "snapshots")
 
 
 @pytest.mark.parametrize("case", SHOWN)
-def test_what_is_asked_for_is_shown(outcomes, case):
-    _, _, result = outcomes["test_what_is_asked_for_is_shown", case]
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    for part in SHOWN[case][1]:
-        assert part in result.stdout
+def test_what_is_asked_for_is_shown(case, tmp_path, monkeypatch, capsys):
+    arguments, shown = SHOWN[case]
+    status, output, errors = in_this_process(arguments, tmp_path, monkeypatch, capsys)
+    assert (status, errors) == (0, "")
+    for part in shown:
+        assert part in output
 
 
 @pytest.mark.parametrize("case", MISUSED)
@@ -299,13 +254,11 @@ def test_options_reach_the_configuration(trained):
     assert RunConfig.from_file(run / "config.toml") == expected
 
 
-def test_a_configuration_is_taken_back(trained, tmp_path):
+def test_a_configuration_is_taken_back(trained, tmp_path, monkeypatch, capsys):
     run, _ = trained
-    result = cli(
-        *["train", "--config", run / "config.toml", "--output", tmp_path / "again", "--threads=1"],
-        cwd=tmp_path,
-    )
-    assert result.returncode == 0, result.stderr
+    arguments = ["train", "--config", run / "config.toml", "--output", "again", "--threads=1"]
+    status, _, errors = in_this_process(arguments, tmp_path, monkeypatch, capsys)
+    assert status == 0, errors
     for name in ("config.toml", "metrics.csv"):
         assert (tmp_path / "again" / name).read_text() == (run / name).read_text()
 
@@ -333,7 +286,7 @@ def wait_for(path, process):
         time.sleep(0.05)
 
 
-def test_an_interrupt_leaves_a_run_that_can_be_used_and_resumed(tmp_path):
+def test_an_interrupt_leaves_a_run_that_can_be_used_and_resumed(tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     options = ["--epochs=1000000", "--output", run, *TINY_OPTIONS]
     with subprocess.Popen(
@@ -364,12 +317,13 @@ def test_an_interrupt_leaves_a_run_that_can_be_used_and_resumed(tmp_path):
     # Interrupted between the two files, the table is an epoch ahead.
     assert checkpoint["global_step"] in (finished, finished - 3)
 
-    result = cli("evaluate", run, "--checkpoint=last", "--threads=1", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("test accuracy ")
+    arguments = ["evaluate", run, "--checkpoint=last", "--threads=1"]
+    status, output, errors = in_this_process(arguments, tmp_path, monkeypatch, capsys)
+    assert status == 0, errors
+    assert output.startswith("test accuracy ")
 
 
-# Refusals as above, in this process
+# Refusals
 
 
 def resume_trials_longer(folder):
@@ -394,7 +348,12 @@ RESUME = {
     "no_run": (lambda folder: ["train", "--resume", folder], "is not a run folder"),
     "absent": (lambda folder: ["train", "--resume", folder / "absent"], "is not a run folder"),
 }
-MORE_REFUSED = RESUME | {
+REFUSED = RESUME | {
+    "theta_inf_below_theta_0": (setting("threshold.theta_inf=0.5"), "greater than theta_0=2.4"),
+    "truncated_data": (truncated_data, "train-images-idx3-ubyte is damaged"),
+    "other_architecture": (other_architecture, "is of another architecture"),
+    "unwritable_output": (unwritable_output, "cannot write output folder"),
+    "broken_config": (broken_config, "is not valid TOML"),
     "unknown_variant": (lambda _: ["train", "mnist", "--variant", "thaa"], "known are best, bsnn,"),
     "alpha_0": (setting("threshold.alpha=0"), "alpha must be in (0, 1], but got alpha=0"),
     "alpha_1.5": (setting("threshold.alpha=1.5"), "alpha must be in (0, 1], but got alpha=1.5"),
@@ -419,9 +378,9 @@ MORE_REFUSED = RESUME | {
 }
 
 
-@pytest.mark.parametrize("case", MORE_REFUSED)
-def test_more_bad_input_is_refused_in_one_line(case, tmp_path, monkeypatch, capsys):
-    make, message = MORE_REFUSED[case]
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_in_one_line(case, tmp_path, monkeypatch, capsys):
+    make, message = REFUSED[case]
     arguments = make(tmp_path)
     before = snapshot(tmp_path)
     status, output, errors = in_this_process(arguments, tmp_path, monkeypatch, capsys)

@@ -6,11 +6,13 @@ import math
 
 import pytest
 import torch
+from compiled_choices import one_of
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
+from bsnn_tha.equations.lif import RESETS
 from bsnn_tha.equations.surrogate import ArcTan, FastSigmoid, Sigmoid
 from bsnn_tha.functional import sparse_lif as module
 from bsnn_tha.functional.dropout import dropout
@@ -62,14 +64,14 @@ def run(function, leaves, *arguments, **keywords):
     return [window.spikes.detach(), window.membrane.detach(), *gradients]
 
 
-# What is compiled for itself: reset, surrogate and whether there is dropout; every pair.
+# What is compiled for itself: reset, surrogate and whether there is dropout.
+SHAPES = [FastSigmoid(0.7), ArcTan(1.3)]
 COMPILED = [
-    ("subtract", FastSigmoid(0.7), 0.3),
-    ("subtract", ArcTan(1.3), 0.0),
-    ("zero", FastSigmoid(0.7), 0.0),
-    ("zero", ArcTan(1.3), 0.3),
-    ("none", FastSigmoid(0.7), 0.3),
-    ("none", ArcTan(1.3), 0.0),
+    ("subtract", SHAPES[0], 0.3),
+    ("subtract", SHAPES[1], 0.0),
+    ("zero", SHAPES[0], 0.0),
+    ("zero", SHAPES[1], 0.3),
+    ("none", SHAPES[0], 0.0),
 ]
 
 
@@ -80,7 +82,7 @@ COMPILED = [
     outputs=st.sampled_from([1, 3, 255, 257, 1100]),
     share=st.sampled_from([0.0, 0.05, 0.6]),
     most=st.sampled_from([1, 3]),
-    compiled=st.sampled_from(COMPILED),
+    compiled=one_of(COMPILED, RESETS, SHAPES, [0.0, 0.3]),
     per_neuron=st.booleans(),
     threads=st.sampled_from([1, 3]),
     seed=st.integers(0, 99),
