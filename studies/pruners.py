@@ -7,11 +7,9 @@ look at a running trial after each epoch and may end it. ``module:factory`` of o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from bsnn_tha.choices import Axis
-from studies.rungs import Rungs
 
 PRUNERS: Axis[Any] = Axis(
     "pruner",
@@ -23,12 +21,6 @@ PRUNERS: Axis[Any] = Axis(
         "none": "optuna.pruners:NopPruner",
     },
 )
-
-RUNGS: dict[str, Callable[[int, int], Rungs]] = {
-    "halving": Rungs.halving,
-    "hyperband": Rungs.hyperband,
-}
-"""By a pruner's name, what makes rungs of epochs and of how many settings one goes on."""
 
 
 def median() -> Any:

@@ -20,7 +20,7 @@ Everything here is a function of a study's trials, so that workers need not agre
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -245,3 +245,10 @@ def _pauses_at(trial: FrozenTrial, level: int, after: int) -> bool:
         and level <= trained(trial) < after
         and trial.user_attrs.get(UNTIL, 0) <= trained(trial)
     )
+
+
+RUNGS: dict[str, Callable[[int, int], Rungs]] = {
+    "halving": Rungs.halving,
+    "hyperband": Rungs.hyperband,
+}
+"""By a pruner's name, what makes rungs of epochs and of how many settings one goes on."""

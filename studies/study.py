@@ -22,8 +22,8 @@ from optuna.storages import BaseStorage
 
 from bsnn_tha.config import RunConfig
 from studies.errors import StudyError
-from studies.pruners import PRUNERS, RUNGS
-from studies.rungs import Rungs
+from studies.pruners import PRUNERS
+from studies.rungs import RUNGS, Rungs
 from studies.samplers import SAMPLERS
 from studies.sampling import SeesPaused
 from studies.storage import shown
