@@ -6,6 +6,7 @@
 # make site   the documentation's pages, into site/
 # make bench-gpu  everything there is to know of a GPU, in ten minutes (docs/gpu.md)
 # make reproduce  go on with the tables of docs/reproduction: TABLE=annealing REPRODUCE="--jobs 2"
+# make notebooks   run all cells and keep their outputs
 # make bench  speed and memory beside other libraries (half an hour; BENCH="--check": compare)
 # make clean  remove the environment
 #
@@ -48,6 +49,9 @@ reproduce: $(VENV)/.installed
 site: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/python docs/_site/notebooks.py
 
 # What is measured is this checkout; the peers get environments of their own in .bench.
 bench: $(VENV)/.installed

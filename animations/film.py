@@ -204,7 +204,15 @@ class Film:
         )
 
     def _repr_html_(self) -> str:
-        return page.embedded(self._clip(self.fps, None))
+        return self.embedded()
+
+    def embedded(self, dpi: float | None = None) -> str:
+        """The film with its player as part of a page, in HTML that needs no other file.
+
+        Args:
+            dpi: pixels per inch; the figure's own if none.
+        """
+        return page.embedded(self._clip(self.fps, dpi))
 
     def _clip(self, fps: float, dpi: float | None, watch: Watch | None = None) -> Clip:
         _check_fps(fps)

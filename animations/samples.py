@@ -34,12 +34,17 @@ def samples_figure(dataset: Dataset, most: int = MOST) -> Figure:
         figure = Figure(figsize=(1.7 * COLUMNS, 1.95 * rows), layout="constrained")
         axes = np.atleast_1d(figure.subplots(rows, COLUMNS)).ravel()
         for place, index in zip(axes, indices, strict=False):
-            sample = samples_of(dataset.train, [index]).float()
-            _draw(place, sample[0] if dataset.static else sample[:, 0], dataset.static)
+            draw_sample(place, dataset, dataset.train, index)
             place.set_title(_name(dataset, int(dataset.train.targets[index])))
         for place in axes[len(indices) :]:
             place.set_axis_off()
     return figure
+
+
+def draw_sample(axes: Axes, dataset: Dataset, split: Split, index: int) -> None:
+    """Draw one sample of a split."""
+    sample = samples_of(split, [index]).float()
+    _draw(axes, sample[0] if dataset.static else sample[:, 0], dataset.static)
 
 
 def _one_of_each(split: Split, most: int) -> list[int]:

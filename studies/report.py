@@ -12,10 +12,8 @@ runs/studies/digits-tha/
 
 from __future__ import annotations
 
-import base64
 import csv
 import html
-import io
 import json
 import tomllib
 from pathlib import Path
@@ -26,6 +24,7 @@ from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
 from bsnn_tha.config import RunConfig
+from bsnn_tha.html_page import DPI, data, page, picture, table
 from bsnn_tha.run_folder import replace_atomically
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.trials import TrialsResult, train_trials
@@ -34,7 +33,6 @@ from studies.errors import StudyError
 from studies.study import BEGUN, OpenStudy
 from studies.worker import finished, outcome
 
-DPI = 120
 TOP = 10
 """Trials in the table of the best."""
 
@@ -224,16 +222,6 @@ def _write_csv(opened: OpenStudy, path: Path) -> None:
             )
 
 
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #8884; }
-img { max-width: 100%; background: white; border-radius: .5rem; }
-pre { overflow-x: auto; padding: 1rem; border: 1px solid #8884; border-radius: .5rem; }
-"""
-
-
 def _page(opened: OpenStudy, config: RunConfig, drawn: dict[str, Figure]) -> str:
     plan, study = opened.plan, opened.study
     rows = [
@@ -241,43 +229,17 @@ def _page(opened: OpenStudy, config: RunConfig, drawn: dict[str, Figure]) -> str
         for t in best_trials(opened)[:TOP]
     ]
     images = "\n".join(
-        f"<h2>{html.escape(name.replace('_', ' ').capitalize())}</h2>\n"
-        f'<img alt="{html.escape(name)}" src="data:image/png;base64,{_encoded(figure)}">'
+        f"<h2>{html.escape(name.replace('_', ' ').capitalize())}</h2>\n{picture(figure, name)}"
         for name, figure in drawn.items()
     )
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{html.escape(study.study_name)}</title><style>{_STYLE}</style>
-<h1>{html.escape(study.study_name)}</h1>
-<pre>{html.escape(text(opened))}</pre>
+    body = f"""<pre>{html.escape(text(opened))}</pre>
 <h2>Best trials</h2>
-{_table(("trial", ", ".join(plan.objectives), ""), rows)}
+{table(("trial", ", ".join(plan.objectives), ""), rows)}
 {images}
 <h2>Search space</h2>
-{_table(("setting", "range", "per"), plan.space)}
+{table(("setting", "range", "per"), plan.space)}
 <h2>Best configuration</h2>
 <p>In <code>best.toml</code>, for <code>bsnn-tha train --config</code>.</p>
 <pre>{html.escape(config.to_toml())}</pre>
-<script type="application/json" id="best">{_json(best_trials(opened)[0].params)}</script>
-</html>
-"""
-
-
-def _table(head: tuple[str, ...], rows: Any) -> str:
-    cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    body = "\n".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
-        for row in rows
-    )
-    return f"<table><tr>{cells}</tr>\n{body}</table>"
-
-
-def _encoded(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _json(values: Any) -> str:
-    return json.dumps(values).replace("<", "\\u003c")
+{data(best_trials(opened)[0].params, "best")}"""
+    return page(study.study_name, body)

@@ -23,7 +23,9 @@ from bsnn_tha.cli import (
     doctor,
     evaluate,
     export,
+    notebooks,
     presets,
+    report,
     reproduce,
     study,
     train,
@@ -78,9 +80,11 @@ app.command("compare")(compare.compare)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(animate.app, name="animate")
 app.command("figure")(animate.figure)
+app.command("report")(report.report)
 app.add_typer(data.app, name="data")
 app.command("presets")(presets.presets)
 app.command("doctor")(doctor.doctor)
+app.command("notebooks")(notebooks.notebooks)
 app.command("completion")(completion.completion)
 
 

@@ -1,0 +1,59 @@
+"""A run over its epochs: losses, accuracies, thresholds, rates, dead neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from animations.run_arrays import layer_columns
+from animations.style import BLUE, ORANGE, RC, colour
+
+SIZE = (3.2, 2.4)
+"""Inches: small enough that a phone shows one at its own size."""
+_SPLITS = {"train": ("training", BLUE), "val": ("validation", ORANGE)}
+_LAYERS = {
+    "threshold": ("threshold θ", 1),
+    "rate": ("firing rate, %", 100),
+    "dead": ("dead neurons, %", 100),
+}
+"""Columns of each layer, their titles, and what they are multiplied with."""
+
+
+def curves(epochs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, Figure]]:
+    """What a run has learned, and whether its neurons live: titles and small figures.
+
+    Args:
+        epochs: columns of ``metrics.csv``, ``[epochs]`` each; what a run does not have is
+            left out.
+    """
+    at = epochs["epoch"] + 1
+    for what in ("loss", "accuracy"):
+        lines = {
+            label: (epochs[f"{split}_{what}"], own)
+            for split, (label, own) in _SPLITS.items()
+            if f"{split}_{what}" in epochs
+        }
+        if lines:
+            yield what, _figure(at, lines, what)
+    for column, (title, scale) in _LAYERS.items():
+        layers = layer_columns(dict(epochs), column)
+        lines = {f"layer {n + 1}": (scale * values, colour(n)) for n, values in enumerate(layers)}
+        yield title, _figure(at, lines, title)
+    yield "learning rate", _figure(at, {"": (epochs["lr"], BLUE)}, "learning rate")
+
+
+def _figure(at: np.ndarray, lines: Mapping[str, tuple[np.ndarray, str]], title: str) -> Figure:
+    with plt.rc_context(RC):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes = figure.subplots()
+        for label, (values, own) in lines.items():
+            axes.plot(at, values, color=own, marker="o" if len(at) < 4 else None, label=label)
+        axes.set(title=title, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(lines) > 1:
+            axes.legend()
+    return figure

@@ -1,0 +1,99 @@
+"""Pieces of pages that need no other file: tables, pictures, data, and the page around them.
+
+They follow a browser's light or dark mode, and fit a phone: what is wide scrolls by itself.
+Everything that is put in is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 120
+STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1, h2 { line-height: 1.2; overflow-wrap: anywhere; }
+h2 { margin-top: 2.5rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #8884; }
+img { max-width: 100%; background: white; border-radius: .5rem; }
+pre { overflow-x: auto; padding: 1rem; border: 1px solid #8884; border-radius: .5rem; }
+.small { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: .75rem; }
+.small img { width: 100%; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .75rem; }
+.facts div { padding: .6rem .8rem; border: 1px solid #8884; border-radius: .5rem; }
+.facts b { display: block; font-size: 1.3rem; font-variant-numeric: tabular-nums; }
+.note { opacity: .75; }
+"""
+
+
+def page(title: str, body: str, refresh: int | None = None) -> str:
+    """A whole page.
+
+    Args:
+        title: plain text.
+        body: HTML.
+        refresh: seconds after which a browser loads it again.
+
+    Example:
+        >>> print(page("a < b", "<p>c</p>").splitlines()[3])
+        <title>a &lt; b</title><style>
+    """
+    again = f'<meta http-equiv="refresh" content="{refresh}">\n' if refresh else ""
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+{again}<title>{html.escape(title)}</title><style>{STYLE}</style>
+<h1>{html.escape(title)}</h1>
+{body}
+</html>
+"""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table of plain text.
+
+    Example:
+        >>> table(("a",), [("1 < 2",)])
+        '<div class="wide"><table><tr><th>a</th></tr>\\n<tr><td>1 &lt; 2</td></tr></table></div>'
+    """
+    cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f'<div class="wide"><table><tr>{cells}</tr>\n{body}</table></div>'
+
+
+def picture(figure: Figure, what: str, dpi: float = DPI) -> str:
+    """A figure as part of the page.
+
+    Args:
+        figure: of Matplotlib.
+        what: in words, for those who do not see it.
+        dpi: pixels per inch.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img alt="{html.escape(what)}" src="data:image/png;base64,{data}">'
+
+
+def side_by_side(parts: Iterable[str]) -> str:
+    """Parts in rows of as many as fit, one below the other on a phone."""
+    return f'<div class="small">{"".join(parts)}</div>'
+
+
+def data(values: Any, name: str) -> str:
+    """Values for programs that read the page, as JSON in an element of this id."""
+    text = json.dumps(values).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{html.escape(name)}">{text}</script>'
