@@ -69,6 +69,15 @@ class TestErrors:
         assert complained.startswith("error: ") and "--debug" not in complained
 
 
+def test_notebooks_are_copied_and_yours_are_left_alone(monkeypatch, capsys, tmp_path):
+    (tmp_path / "02-study.ipynb").write_text("mine")
+    status, said, _ = run(monkeypatch, capsys, "notebooks", tmp_path)
+    assert status == 0 and "02-study.ipynb is there already" in said
+    assert (tmp_path / "02-study.ipynb").read_text() == "mine"
+    assert len([*tmp_path.glob("*.ipynb")]) == 5
+    assert json.loads((tmp_path / "03-film.ipynb").read_text("utf-8"))["cells"]
+
+
 class TestDoctor:
     @pytest.fixture
     def places(self, tmp_path, monkeypatch):

@@ -128,8 +128,10 @@ class TestInstalled:
         _run(command, "train", "digits", *small, cwd=tmp_path, **cache)
         assert [*tmp_path.glob("cache/**/*.nbi")]  # compiled loops, in the user's folder
         run = tmp_path / "runs/digits-tha-1"
-        _run(command, "animate", "run", run, "-o", "film.html", cwd=tmp_path)
-        assert "<html" in (tmp_path / "film.html").read_text(encoding="utf-8")
+        _run(command, "report", run, cwd=tmp_path, **cache)
+        assert "<iframe" in (run / "report.html").read_text(encoding="utf-8")
+        _run(command, "notebooks", cwd=tmp_path)
+        assert len([*tmp_path.glob("notebooks/*.ipynb")]) == 5
 
     def test_it_uninstalls_without_a_trace(self, installed):
         _pip(installed, "uninstall", "--yes", "bsnn-tha")
