@@ -22,8 +22,12 @@ ENVIRONMENTS = {
     "spikingjelly": "spikingjelly",
     "norse": "norse",
     "sinabs": "sinabs",
+    "onnxruntime": "onnxruntime",
 }
 """Those not listed are ours and run in the project's own environment."""
+
+ALONE = {"onnxruntime"}
+"""What does without PyTorch and brings its own dependencies."""
 
 
 def interpreter(peer: str, cache: Path) -> Path:
@@ -35,6 +39,8 @@ def interpreter(peer: str, cache: Path) -> Path:
     name = ENVIRONMENTS.get(peer)
     if name is None:
         return Path(sys.executable)
+    if name in ALONE:
+        return _python(_environment(cache, name, shared=None))
     torch = _environment(cache, "torch", shared=None)
     return _python(_environment(cache, name, shared=_site_packages(torch)))
 

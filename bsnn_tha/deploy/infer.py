@@ -76,7 +76,10 @@ class Runner:
             np.zeros(plan.patch + 2, np.uint64),
             np.zeros(plan.maps, np.int32),
             np.zeros(plan.boxes, np.int32),
-            np.zeros(max(layer.channels for layer in network.layers), np.int64),
+            np.zeros(plan.reached + 3, np.uint64),
+            np.zeros(plan.reached + 4, np.int32),
+            np.zeros(plan.reached + 4, np.int64),
+            np.zeros(max(row[loops.ROW] for row in plan.layers), np.int64),
         )
         self._unseen = np.zeros((0, 0), np.uint8)
 
@@ -173,7 +176,7 @@ class _Layout:
         self.bits: list[Array] = []
         self.signs: list[Array] = []
         self.numbers: list[Array] = []
-        self.sums = self.given = self.patch = self.maps = self.boxes = 1
+        self.sums = self.given = self.patch = self.maps = self.boxes = self.reached = 1
         self._ends = {"bits": 0, "signs": 0, "numbers": 0}
         neurons = 0
         for layer in network.layers:
@@ -188,11 +191,16 @@ class _Layout:
             self._term(term, layer)
         row[loops.PLACES], row[loops.OUTPUTS] = layer.neurons // layer.channels, layer.channels
         row[loops.STATE_AT] = row[loops.SPIKES_AT] = neurons
-        row[loops.OFFSET_AT] = self._add("numbers", layer.offset)
-        row[loops.THRESHOLD_AT] = self._add("numbers", _channels_last(layer.threshold))
+        times = _places_of_row(layer)
+        row[loops.ROW] = times * layer.channels
+        row[loops.OFFSET_AT] = self._add("numbers", np.tile(layer.offset, times))
+        threshold = _channels_last(layer.threshold)
+        if layer.threshold.shape == (layer.channels,):
+            threshold = np.tile(threshold, times)
+        row[loops.THRESHOLD_AT] = self._add("numbers", threshold)
         row[loops.THRESHOLD_EACH] = int(layer.threshold.shape != (layer.channels,))
         row[loops.DECAY_EACH] = int(layer.decay.ndim > 0)
-        decay = layer.decay if layer.decay.ndim else np.repeat(layer.decay, layer.channels)
+        decay = layer.decay if layer.decay.ndim else np.repeat(layer.decay, row[loops.ROW])
         row[loops.DECAY_AT] = self._add("numbers", _channels_last(decay))
         if layer.synaptic_decay is not None:
             assert widths.synapse is not None
@@ -212,9 +220,14 @@ class _Layout:
         row[loops.READS_AT], row[loops.READS] = len(self.reads), len(term.reads)
         self.reads += term.reads
         row[loops.ROWS], row[loops.COLUMNS], row[loops.CHANNELS] = rows, columns, channels
-        row[loops.SUMS_AT], row[loops.GAIN_AT] = self.sums, self._add("numbers", term.gain)
+        row[loops.SUMS_AT], row[loops.GAIN_AT] = (
+            self.sums,
+            self._add("numbers", np.tile(term.gain, _places_of_row(layer))),
+        )
         self.sums += layer.neurons
         self.given = max(self.given, rows * columns * channels)
+        reached = math.prod(term.input_shape) if term.kind == "dense" else term.fan_in
+        self.reached = max(self.reached, reached)
         if term.kind == "dense":
             self._dense(row, term, (channels, rows, columns))
         elif term.kind == "conv":
@@ -262,6 +275,20 @@ class _Layout:
         getattr(self, kind).append(flat)
         self._ends[kind] = at + len(flat)
         return at
+
+
+def _places_of_row(layer: Layer) -> int:
+    """How many places' neurons are updated in one run of vector instructions."""
+    places = layer.neurons // layer.channels
+    return max(
+        n
+        for n in range(1, places + 1)
+        if places % n == 0 and (n == 1 or n * layer.channels <= _ROW)
+    )
+
+
+_ROW = 512
+"""Neurons of such a run: long enough to pay, and its numbers stay in the nearest cache."""
 
 
 def _words(weights: NDArray[np.int8]) -> NDArray[np.uint64]:

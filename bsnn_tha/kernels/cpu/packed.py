@@ -38,7 +38,8 @@ DENSE, CONV, SPIKES = range(3)
 TERM_AT, TERMS, PLACES, OUTPUTS, STATE_AT, SPIKES_AT, SYNAPTIC = range(7)
 OFFSET_AT, THRESHOLD_AT, THRESHOLD_EACH, DECAY_AT, DECAY_EACH, SYNAPSE_AT = range(7, 13)
 SYNAPSE_EACH, RESET, SATURATES, LOW, HIGH, SYNAPSE_LOW, SYNAPSE_HIGH = range(13, 20)
-LAYER_COLUMNS = 20
+ROW = 20
+LAYER_COLUMNS = 21
 SUBTRACT, ZERO, NONE = range(3)
 
 
@@ -74,6 +75,9 @@ def window(
     patch: Any,
     maps: Any,
     boxes: Any,
+    cuts: Any,
+    values: Any,
+    which: Any,
     currents: Any,
     counts: Any,
     totals: Any,
@@ -93,7 +97,7 @@ def window(
         decay_bits: of decays' fractions.
         membranes, synapses: states, changed in place.
         spikes: of the step, of all layers, likewise.
-        sums, given, patch, maps, boxes, currents: room to compute in.
+        sums, given, patch, maps, boxes, cuts, values, which, currents: room to compute in.
         counts, totals: of the output, spikes and membranes, summed over the window.
         fired: ``[T, neurons]``, filled with all spikes; or with no columns, and left alone.
     """
@@ -108,7 +112,7 @@ def window(
                 if terms[t, READS] or not constant or step == 0:
                     _term(
                         t, layer, frame, layers, terms, reads, bits, signs, spikes, sums, given,
-                        patch, maps, boxes,
+                        patch, maps, boxes, cuts, values, which,
                     )  # fmt: skip
             _neurons(
                 layer, terms, numbers, decay_bits, membranes, synapses, spikes, sums, currents
@@ -137,6 +141,9 @@ def _term(
     patch: Any,
     maps: Any,
     boxes: Any,
+    cuts: Any,
+    values: Any,
+    which: Any,
 ) -> None:
     """Pooled sums of a term, into its part of ``sums``."""
     term = terms[t]
@@ -163,15 +170,17 @@ def _term(
         for i in range(size):
             sums[out_at + i] = given[i]
     elif term[KIND] == DENSE:
-        _dense(term, outputs, size, active, given, bits, signs, patch, sums)
+        _dense(term, outputs, size, active, given, bits, signs, cuts, values, which, sums)
     else:
-        _convolution(term, outputs, active, given, bits, signs, patch, maps, boxes, sums)
+        _convolution(
+            term, outputs, active, given, bits, signs, patch, maps, boxes, cuts, values, which, sums
+        )
 
 
 @_compiled
 def _dense(
-    term: Any, outputs: int, size: int, active: int, given: Any, bits: Any, signs: Any, patch: Any,
-    sums: Any,
+    term: Any, outputs: int, size: int, active: int, given: Any, bits: Any, signs: Any, cuts: Any,
+    values: Any, which: Any, sums: Any,
 ) -> None:  # fmt: skip
     out = sums[term[SUMS_AT] : term[SUMS_AT] + outputs]
     if term[SUMS_MAPS]:
@@ -181,26 +190,63 @@ def _dense(
                 given[channel] += given[place * channels + channel]
         size = channels
     words = term[WORDS]
-    out[:] = 0
     if words and words * POPCOUNT / 8 < active * ADDITION / 16:
-        rows, ones = _rows(bits, term[BITS_AT], words, outputs), np.int32(0)
         for word in range(words):
             gathered = np.uint64(0)
             for bit in range(min(64, size - 64 * word)):
                 gathered |= np.uint64(given[64 * word + bit]) << np.uint64(bit)
-            if gathered:
-                ones += np.int32(_popcount(gathered))
-                for o in range(outputs):
-                    out[o] += np.int32(_popcount(gathered & rows[word, o]))
-        for o in range(outputs):
-            out[o] = 2 * out[o] - ones
+            cuts[word] = gathered
+        _add_words(out, cuts, words, _rows(bits, term[BITS_AT], words, outputs))
         return
-    weights = _rows(signs, term[SIGNS_AT], size, outputs)
+    count = 0
     for i in range(size):
-        value = given[i]
-        if value:
-            for o in range(outputs):
-                out[o] += value * np.int32(weights[i, o])
+        values[count], which[count] = given[i], i
+        count += given[i] != 0
+    _add_values(out, values, which, count, _rows(signs, term[SIGNS_AT], size, outputs))
+
+
+@_compiled
+def _add_words(out: Any, cuts: Any, count: int, bits: Any) -> None:
+    """n of every output from words of spikes, four at a time; ``cuts`` has room for three more."""
+    for spare in range(count, count + 3):
+        cuts[spare] = 0
+    ones = np.int32(0)
+    for word in range(count):
+        ones += np.int32(_popcount(cuts[word]))
+    for o in range(len(out)):
+        out[o] = 0
+    last = len(bits) - 1
+    for word in range(0, count, 4):
+        a, b, c, d = cuts[word], cuts[word + 1], cuts[word + 2], cuts[word + 3]
+        if a | b | c | d:
+            p, q, r = min(word + 1, last), min(word + 2, last), min(word + 3, last)
+            for o in range(len(out)):
+                counted = _popcount(a & bits[word, o]) + _popcount(b & bits[p, o])
+                counted += _popcount(c & bits[q, o]) + _popcount(d & bits[r, o])
+                out[o] += np.int32(counted)
+    for o in range(len(out)):
+        out[o] = 2 * out[o] - ones
+
+
+@_compiled
+def _add_values(out: Any, values: Any, which: Any, count: int, weights: Any) -> None:
+    """n of every output from the inputs that are not 0, four at a time; room for three more."""
+    for spare in range(count, count + 3):
+        values[spare] = which[spare] = 0
+    for o in range(len(out)):
+        out[o] = 0
+    for i in range(0, count, 4):
+        a, b, c, d = values[i], values[i + 1], values[i + 2], values[i + 3]
+        p, q, r, s = which[i], which[i + 1], which[i + 2], which[i + 3]
+        if a == 1 and b == 1 and c == 1 and d == 1:
+            for o in range(len(out)):
+                out[o] += np.int32(weights[p, o] + weights[q, o] + weights[r, o] + weights[s, o])
+        else:
+            for o in range(len(out)):
+                out[o] += (
+                    a * np.int32(weights[p, o]) + b * np.int32(weights[q, o])
+                    + c * np.int32(weights[r, o]) + d * np.int32(weights[s, o])
+                )  # fmt: skip
 
 
 @_compiled
@@ -212,7 +258,7 @@ def _rows(values: Any, at: int, rows: int, columns: int) -> Any:
 @_compiled
 def _convolution(
     term: Any, outputs: int, active: int, given: Any, bits: Any, signs: Any, patch: Any, maps: Any,
-    boxes: Any, sums: Any,
+    boxes: Any, cuts: Any, values: Any, which: Any, sums: Any,
 ) -> None:  # fmt: skip
     """The pooled map, by the way that takes the fewest instructions for these spikes."""
     places, taps = term[MAP_ROWS] * term[MAP_COLUMNS], term[KERNEL] * term[KERNEL]
@@ -225,7 +271,7 @@ def _convolution(
     by_bits = term[KERNEL] * term[WORDS] * places * POPCOUNT / 8
     if term[WORDS] and by_bits < (pooled if summed else places) * taps * channels * density / 16:
         _by_bits(term, given, _rows(bits, term[BITS_AT], term[KERNEL] * term[WORDS], outputs),
-                 patch, whole)  # fmt: skip
+                 patch, cuts, whole)  # fmt: skip
     elif term[GROUPS] > 1:
         _by_groups(term, outputs, given, signs, whole.ravel())
     else:
@@ -234,10 +280,11 @@ def _convolution(
             # The sum over a window's places is one place on sums over windows of the input.
             _box(term, given, boxes)
             _by_places(term, side * term[STRIDE], side * term[STRIDE], boxes, weights,
-                       term[MAP_COLUMNS] // side, out)  # fmt: skip
+                       term[MAP_COLUMNS] // side, values, which, out)  # fmt: skip
             return
         _pad(term, given, boxes)
-        _by_places(term, term[STRIDE], term[STRIDE], boxes, weights, term[MAP_COLUMNS], whole)
+        _by_places(term, term[STRIDE], term[STRIDE], boxes, weights, term[MAP_COLUMNS], values,
+                   which, whole)  # fmt: skip
     if side > 1:
         _pool(term, whole, out)
 
@@ -277,21 +324,21 @@ def _box(term: Any, given: Any, boxes: Any) -> None:
 
 @_compiled
 def _by_places(
-    term: Any, down: int, right: int, padded: Any, weights: Any, columns: int, out: Any
-) -> None:
+    term: Any, down: int, right: int, padded: Any, weights: Any, columns: int, values: Any,
+    which: Any, out: Any,
+) -> None:  # fmt: skip
     """Each place takes what its filters reach and is not 0."""
-    channels, kernel, outputs = term[CHANNELS], term[KERNEL], out.shape[1]
+    channels, kernel = term[CHANNELS], term[KERNEL]
     width, length = term[COLUMNS] + 2 * term[PADDING], kernel * channels
     for place in range(out.shape[0]):
-        for o in range(outputs):
-            out[place, o] = 0
+        count = 0
         for dy in range(kernel):
             at = ((place // columns * down + dy) * width + place % columns * right) * channels
             for i in range(length):
                 value = padded[at + i]
-                if value:
-                    for o in range(outputs):
-                        out[place, o] += value * np.int32(weights[dy * length + i, o])
+                values[count], which[count] = value, dy * length + i
+                count += value != 0
+        _add_values(out[place], values, which, count, weights)
 
 
 @_compiled
@@ -324,11 +371,11 @@ def _by_groups(term: Any, outputs: int, given: Any, signs: Any, out: Any) -> Non
 
 
 @_compiled
-def _by_bits(term: Any, given: Any, bits: Any, patch: Any, out: Any) -> None:
+def _by_bits(term: Any, given: Any, bits: Any, patch: Any, cuts: Any, out: Any) -> None:
     """Rows of maps as bits; a row of a filter is a few words cut out of them."""
     channels, kernel, stride = term[CHANNELS], term[KERNEL], term[STRIDE]
     row_words, words, padding = term[ROW_WORDS], term[WORDS], term[PADDING]
-    length, outputs, columns = kernel * channels, out.shape[1], term[MAP_COLUMNS]
+    length, columns = kernel * channels, term[MAP_COLUMNS]
     patch[: term[ROWS] * row_words] = 0
     for row in range(term[ROWS]):
         for i in range(term[COLUMNS] * channels):
@@ -336,29 +383,22 @@ def _by_bits(term: Any, given: Any, bits: Any, patch: Any, out: Any) -> None:
             value = np.uint64(given[row * term[COLUMNS] * channels + i])
             patch[row * row_words + (bit >> 6)] |= value << np.uint64(bit & 63)
     for place in range(out.shape[0]):
-        ones = np.int32(0)
-        for o in range(outputs):
-            out[place, o] = 0
         for dy in range(kernel):
             row = place // columns * stride + dy - padding
-            if row < 0 or row >= term[ROWS]:
-                continue
+            inside = 0 <= row < term[ROWS]
             for word in range(words):
                 begin = place % columns * stride * channels + 64 * word
-                at, shift = row * row_words + (begin >> 6), np.uint64(begin & 63)
-                cut = patch[at] >> shift
-                if shift:
-                    cut |= patch[at + 1] << (np.uint64(64) - shift)
-                rest = length - 64 * word
-                if rest < 64:
-                    cut &= (np.uint64(1) << np.uint64(rest)) - np.uint64(1)
-                if cut == 0:
-                    continue
-                ones += np.int32(_popcount(cut))
-                for o in range(outputs):
-                    out[place, o] += np.int32(_popcount(cut & bits[dy * words + word, o]))
-        for o in range(outputs):
-            out[place, o] = 2 * out[place, o] - ones
+                cut = np.uint64(0)
+                if inside:
+                    at, shift = row * row_words + (begin >> 6), np.uint64(begin & 63)
+                    cut = patch[at] >> shift
+                    if shift:
+                        cut |= patch[at + 1] << (np.uint64(64) - shift)
+                    rest = length - 64 * word
+                    if rest < 64:
+                        cut &= (np.uint64(1) << np.uint64(rest)) - np.uint64(1)
+                cuts[dy * words + word] = cut
+        _add_words(out[place], cuts, kernel * words, bits)
 
 
 @_compiled
@@ -385,7 +425,9 @@ def _neurons(
     spikes: Any, sums: Any, currents: Any,
 ) -> None:  # fmt: skip
     """A step of a layer's neurons, as :mod:`bsnn_tha.deploy.network` has it."""
-    outputs, places = layer[OUTPUTS], layer[PLACES]
+    # Numbers of channels are repeated for the places of a row, so that rows are long.
+    outputs = layer[ROW]
+    places = layer[PLACES] * layer[OUTPUTS] // outputs
     first, second = layer[TERM_AT], layer[TERM_AT] + layer[TERMS] - 1
     offset = numbers[layer[OFFSET_AT] : layer[OFFSET_AT] + outputs]
     half = np.int64(1) << (decay_bits - 1)

@@ -1,0 +1,125 @@
+"""Latency of every way on every network, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.deploy.networks import NETWORKS, TITLES, Work
+from benchmarks.peers.environments import interpreter
+from bsnn_tha.deploy.fold import fold
+from bsnn_tha.deploy.integer import integer_network
+from bsnn_tha.deploy.network import DeployedNetwork, InputEncoding
+from bsnn_tha.deploy.packed import Packed, write
+
+ROOT = Path(__file__).parents[2]
+BATCHES = (1, 128)
+PEERS = {
+    "packed": "packed bits, this project",
+    "ours": "float32, this project",
+    "snntorch": "snnTorch",
+    "spikingjelly": "SpikingJelly",
+    "onnxruntime": "ONNX Runtime",
+}
+
+
+def latencies(names: list[str], ways: list[str], cache: Path) -> list[dict[str, Any]]:
+    """A row for each network, batch and way: seconds, and the share of answers as packed's."""
+    rows = []
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            _write(name, NETWORKS[name](), Path(folder))
+            for batch in BATCHES:
+                expected: list[int] | None = None
+                for way in ways:
+                    found = _run(way, Path(folder), batch, cache)
+                    expected = found["answers"] if expected is None else expected
+                    same = np.mean(np.array(found["answers"]) == np.array(expected))
+                    rows.append(
+                        {"network": name, "batch": batch, "way": way,
+                         "seconds": found["seconds"], "same_answers": float(same)}
+                    )  # fmt: skip
+                    print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def _run(way: str, folder: Path, batch: int, cache: Path) -> dict[str, Any]:
+    if way == "onnxruntime":
+        _process(sys.executable, "export", folder, batch)
+    return _process(str(interpreter(way, cache)), way, folder, batch)
+
+
+def _process(python: str, way: str, folder: Path, batch: int) -> dict[str, Any]:
+    command = [python, "-m", "benchmarks.deploy.worker", way, str(folder), str(batch)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True
+    )
+    values: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return values
+
+
+def _write(name: str, work: Work, folder: Path) -> None:
+    kind: Any = "image" if work.still else "events"
+    scale = 1 / 255 if work.still else 1.0
+    encoding = InputEncoding(kind, work.trained.input_shape, 8 if work.still else 3, False, scale)
+    readout: Any = "spike_count" if work.counts else "membrane_sum"
+    folded = fold(work.trained, encoding, readout, work.num_steps)
+    write(Packed(integer_network(folded)), folder / "network.safetensors")
+    np.save(folder / "inputs.npy", work.inputs.astype(np.float32))
+    arrays, layers = _float_layers(folded)
+    np.savez(folder / "layers.npz", **arrays)
+    facts = {"name": name, "still": work.still, "num_steps": work.num_steps,
+             "counts": work.counts, "layers": layers}  # fmt: skip
+    (folder / "facts.json").write_text(json.dumps(facts))
+
+
+def _float_layers(folded: DeployedNetwork) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The folded network for peers: batch norm in weights and biases, one θ for each layer."""
+    arrays: dict[str, Any] = {}
+    layers = []
+    for i, layer in enumerate(folded.layers):
+        term = layer.terms[0]
+        assert term.weights is not None and len(layer.terms) == 1
+        scale = term.gain * layer.unit / (1.0 if term.reads else folded.input.scale)
+        cells = term.pool**2 if term.pooling == "sum" else 1
+        shape = (-1, *(1,) * (term.weights.ndim - 1))
+        arrays[f"weight{i}"] = (term.weights * (scale * cells).reshape(shape)).astype(np.float32)
+        arrays[f"bias{i}"] = (layer.offset * layer.unit).astype(np.float32)
+        theta = float((layer.threshold * layer.unit).max())
+        fires = bool(np.isfinite(theta))
+        layers.append(
+            {"kind": term.kind, "stride": term.stride, "padding": term.padding, "pool": term.pool,
+             "pooling": term.pooling, "beta": float(layer.decay), "fires": fires,
+             "theta": theta if fires else 1e30}
+        )  # fmt: skip
+    return arrays, layers
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: milliseconds of a call, and how many times packed bits are faster."""
+    lines = []
+    for name in dict.fromkeys(row["network"] for row in rows):
+        lines += [f"### {TITLES[name]}", "",
+                  "| way | batch 1, ms | × packed | batch 128, ms | × packed | same answers |",
+                  "|---|---:|---:|---:|---:|---:|"]  # fmt: skip
+        mine = {row["batch"]: row["seconds"] for row in rows
+                if row["network"] == name and row["way"] == "packed"}  # fmt: skip
+        for way, title in PEERS.items():
+            found = {r["batch"]: r for r in rows if r["network"] == name and r["way"] == way}
+            if found:
+                cells = [
+                    f"{1000 * found[b]['seconds']:.3g} | {found[b]['seconds'] / mine[b]:.1f}"
+                    for b in BATCHES
+                ]
+                same = found[BATCHES[-1]]["same_answers"]
+                lines.append(f"| {title} | {' | '.join(cells)} | {same:.1%} |")
+        lines.append("")
+    return "\n".join(lines)

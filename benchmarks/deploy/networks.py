@@ -1,0 +1,90 @@
+"""The networks that inference is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import bsnn_tha
+from bsnn_tha.nn.network import SpikingNetwork
+
+
+@dataclass(frozen=True)
+class Work:
+    """A network and samples for it.
+
+    Attributes:
+        trained: in evaluation mode.
+        inputs: 128 samples as the data set gives them, ``[batch, ...]`` or ``[time, batch, ...]``.
+        still: whether they are images.
+        num_steps: T.
+        counts: whether answers are counts of spikes.
+    """
+
+    trained: SpikingNetwork
+    inputs: np.ndarray[Any, Any]
+    still: bool
+    num_steps: int
+    counts: bool
+
+
+BATCH = 128
+
+
+def _of_zoo(name: str) -> Callable[[], Work]:
+    def make() -> Work:
+
+        from bsnn_tha import zoo
+        from bsnn_tha.deploy.encode import samples_of
+        from bsnn_tha.deploy.export import readout_of
+        from bsnn_tha.training.evaluation import load_data
+        from bsnn_tha.training.machine import Machine
+
+        bsnn_tha.keep_freed_memory()
+        trained = zoo.load(name)
+        dataset = load_data(trained.config, Machine(_root()))
+        assert dataset.test is not None
+        batch, _ = dataset.test[list(range(BATCH))]
+        counts = readout_of(trained.loss) == "spike_count"
+        steps = trained.config.data.num_steps
+        return Work(trained.network, samples_of(batch), dataset.static, steps, counts)
+
+    return make
+
+
+def _dvs() -> Work:
+    """THA's network for DVS128 Gesture, untrained: 100 steps of 2 × 32 × 32, 2% of pixels on."""
+    import torch
+
+    from bsnn_tha.presets import load_preset
+
+    bsnn_tha.keep_freed_memory()
+    torch.manual_seed(0)
+    config = load_preset("dvs-gesture", "bsnn")
+    network = config.build_network((2, 32, 32)).eval()
+    generator = np.random.default_rng(0)
+    inputs = generator.random((100, BATCH, 2, 32, 32)) < 0.02
+    return Work(network, inputs.astype(np.float64), False, 100, True)
+
+
+def _root() -> Path | None:
+    import os
+
+    given = os.environ.get("BSNN_THA_DATA")
+    return Path(given) if given else None
+
+
+NETWORKS: dict[str, Callable[[], Work]] = {
+    "mnist": _of_zoo("mnist"),
+    "spoken-digits": _of_zoo("spoken-digits"),
+    "dvs": _dvs,
+}
+TITLES = {
+    "mnist": "MNIST, 16C5-AP2-64C5-AP2-10, 6 steps",
+    "spoken-digits": "size of SHD, 700-1000-20, 84 steps (spoken digits)",
+    "dvs": "size of DVS128 Gesture, 16C5-AP2-32C5-AP2-11, 100 steps (untrained)",
+}
