@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SECONDS = 2.0
+SECONDS = 1.0
 """Of timed calls."""
 
 

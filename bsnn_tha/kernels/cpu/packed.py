@@ -7,8 +7,7 @@ what is done for all filters of a place is one run of vector instructions.
 
 Spikes are 0 and 1, so a sum of signs is n = 2 · popcount(spikes & signs) − popcount(spikes). It
 takes the same time however many spikes there are; adding the signs of each spike's weights takes
-less where there are few. :data:`POPCOUNT` and :data:`ADDITION` decide, layer by layer and step by
-step.
+less where there are few. Costs that were measured decide, layer by layer and step by step.
 
 This file stands alone: numba's own cache, which looks at the file of a loop only, is enough for
 it. It must not import torch, which those who run a packed file may not have.
@@ -23,9 +22,10 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
-POPCOUNT = 3.0
-"""Time of 8 words of popcount, in units of an addition of 16 lanes, measured."""
-ADDITION = 1.0
+# What ways of a sum cost, in nanoseconds on the machine that they were measured on; only their
+# ratios matter: a tap of a spike, an input that is looked at, a word cut out of a map, and how
+# many outputs an addition and a popcount take in one.
+EVENT, SCAN, CUT, LANES, WORD_LANES = 4.0, 0.7, 3.0, 24.0, 12.0
 
 # Columns of a term's row in the table.
 KIND, READS_AT, READS, ROWS, COLUMNS, CHANNELS, KERNEL, STRIDE, PADDING = range(9)
@@ -190,7 +190,7 @@ def _dense(
                 given[channel] += given[place * channels + channel]
         size = channels
     words = term[WORDS]
-    if words and words * POPCOUNT / 8 < active * ADDITION / 16:
+    if words and words * (64 * SCAN + outputs / WORD_LANES) < active * (SCAN + outputs / LANES):
         for word in range(words):
             gathered = np.uint64(0)
             for bit in range(min(64, size - 64 * word)):
@@ -267,13 +267,22 @@ def _convolution(
     out = _rows(sums, term[SUMS_AT], pooled, outputs)
     whole = out if side == 1 else _rows(maps, 0, places, outputs)
     summed = side > 1 and not term[MAXIMUM]
-    density = min(1.0, active * side * side / (term[ROWS] * term[COLUMNS] * channels))
-    by_bits = term[KERNEL] * term[WORDS] * places * POPCOUNT / 8
-    if term[WORDS] and by_bits < (pooled if summed else places) * taps * channels * density / 16:
+    reached = pooled if summed else places
+    density = min(
+        1.0, active * (side * side if summed else 1) / (term[ROWS] * term[COLUMNS] * channels)
+    )
+    by_events = active * taps * (EVENT + outputs / LANES)
+    by_places = reached * taps * channels * (SCAN + density * outputs / LANES)
+    by_bits = places * term[KERNEL] * term[WORDS] * (CUT + outputs / WORD_LANES)
+    if term[WORDS] and by_bits < min(by_events, by_places):
         _by_bits(term, given, _rows(bits, term[BITS_AT], term[KERNEL] * term[WORDS], outputs),
                  patch, cuts, whole)  # fmt: skip
-    elif term[GROUPS] > 1:
-        _by_groups(term, outputs, given, signs, whole.ravel())
+    elif term[GROUPS] > 1 or by_events < by_places:
+        _by_events(
+            term, side if summed else 1, given, signs, (out if summed else whole).ravel(), outputs
+        )
+        if summed:
+            return
     else:
         weights = _rows(signs, term[SIGNS_AT], taps * channels, outputs)
         if summed:
@@ -342,32 +351,34 @@ def _by_places(
 
 
 @_compiled
-def _by_groups(term: Any, outputs: int, given: Any, signs: Any, out: Any) -> None:
-    """Filters that read some of the channels: each input goes to the places that it reaches."""
-    channels, kernel, stride = term[CHANNELS], term[KERNEL], term[STRIDE]
+def _by_events(term: Any, side: int, given: Any, signs: Any, out: Any, outputs: int) -> None:
+    """Each input that is not 0 goes to the places that it reaches; ``side`` of them are one."""
+    channels, kernel, stride, taps = term[CHANNELS], term[KERNEL], term[STRIDE], term[SIGNS_AT]
     each, per_group = outputs // term[GROUPS], channels // term[GROUPS]
+    rows, columns = term[MAP_ROWS] // side, term[MAP_COLUMNS] // side
     out[:] = 0
-    for row in range(term[ROWS]):
-        for column in range(term[COLUMNS]):
-            for channel in range(channels):
-                value = given[(row * term[COLUMNS] + column) * channels + channel]
-                if value == 0:
+    for place in range(term[ROWS] * term[COLUMNS]):
+        row, column = place // term[COLUMNS], place % term[COLUMNS]
+        for channel in range(channels):
+            value = given[place * channels + channel]
+            if value == 0:
+                continue
+            group = channel // per_group
+            for dy in range(kernel):
+                y = row + term[PADDING] - dy
+                if y < 0 or y % stride or y // stride // side >= rows:
                     continue
-                group = channel // per_group
-                for dy in range(kernel):
-                    y = row + term[PADDING] - dy
-                    if y < 0 or y % stride or y // stride >= term[MAP_ROWS]:
+                for dx in range(kernel):
+                    x = column + term[PADDING] - dx
+                    if x < 0 or x % stride or x // stride // side >= columns:
                         continue
-                    for dx in range(kernel):
-                        x = column + term[PADDING] - dx
-                        if x < 0 or x % stride or x // stride >= term[MAP_COLUMNS]:
-                            continue
-                        to = (y // stride * term[MAP_COLUMNS] + x // stride) * outputs
-                        to += group * each
-                        at = (dy * kernel + dx) * per_group + channel - group * per_group
-                        at = term[SIGNS_AT] + at * outputs + group * each
-                        for o in range(each):
-                            out[to + o] += value * np.int32(signs[at + o])
+                    to = (y // stride // side * columns + x // stride // side) * outputs
+                    to += group * each
+                    at = (dy * kernel + dx) * per_group + channel - group * per_group
+                    at = taps + at * outputs + group * each
+                    here, weights = out[to : to + each], signs[at : at + each]
+                    for o in range(each):
+                        here[o] += value * np.int32(weights[o])
 
 
 @_compiled
