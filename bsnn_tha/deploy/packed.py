@@ -152,7 +152,7 @@ def write_target(deployment: Deployment, folder: Path) -> dict[str, Any]:
 
     Its options are further facts, e.g. ``licence``.
     """
-    from bsnn_tha.deploy.restore import trained_parameters
+    from bsnn_tha.deploy.trained import trained_parameters
 
     trained = trained_parameters(deployment.trained, deployment.config)
     config = None if deployment.config is None else deployment.config.to_toml()

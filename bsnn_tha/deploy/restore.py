@@ -11,27 +11,12 @@ import torch
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.deploy.fold import fold
-from bsnn_tha.deploy.network import Array
 from bsnn_tha.deploy.packed import Packed
+from bsnn_tha.deploy.trained import LATENT, untrained
 from bsnn_tha.errors import BsnnThaError, DeployError
 from bsnn_tha.nn.layer import SpikingLayer
 from bsnn_tha.nn.network import SpikingNetwork
 from bsnn_tha.nn.notation import parse_network
-
-_LATENT = "latent_weight"
-_COUNTER = "num_batches_tracked"  # of use to nobody here
-
-
-def trained_parameters(network: SpikingNetwork, config: RunConfig | None) -> dict[str, Array]:
-    """What is not as its configuration makes it, but for the weights; nothing without one."""
-    if config is None:
-        return {}
-    fresh = _untrained(config, network.input_shape).state_dict()
-    return {
-        name: values.detach().cpu().numpy()
-        for name, values in network.state_dict().items()
-        if not name.endswith((_LATENT, _COUNTER)) and not torch.equal(values.cpu(), fresh[name])
-    }
 
 
 def spiking_network(packed: Packed, where: str = "the packed network") -> SpikingNetwork:
@@ -46,11 +31,11 @@ def spiking_network(packed: Packed, where: str = "the packed network") -> Spikin
     plans = parse_network(config.network.notation, packed.network.input.shape)
     if [plan.output_shape for plan in plans] != shapes:
         raise DeployError(f"{where} has a configuration of another network; export it again")
-    network = _untrained(config, packed.network.input.shape)
+    network = untrained(config, packed.network.input.shape)
     state = network.state_dict()
     given = {name: torch.from_numpy(values.copy()) for name, values in packed.trained.items()}
     for name, values in given.items():
-        if name not in state or state[name].shape != values.shape or _LATENT in name:
+        if name not in state or state[name].shape != values.shape or LATENT in name:
             raise DeployError(f"{where} has parameters of another network; export it again")
     network.load_state_dict({**state, **given})
     _set_signs(network, packed, where)
@@ -74,11 +59,6 @@ def configuration(packed: Packed, where: str = "the packed network") -> RunConfi
         raise DeployError(str(error)) from None
 
 
-def _untrained(config: RunConfig, input_shape: tuple[int, ...]) -> SpikingNetwork:
-    with torch.random.fork_rng(devices=[]):
-        return config.build_network(input_shape)
-
-
 @torch.no_grad()
 def _set_signs(network: SpikingNetwork, packed: Packed, where: str) -> None:
     """Latent weights, with the signs that folding put into them taken out again."""
@@ -93,7 +73,7 @@ def _set_signs(network: SpikingNetwork, packed: Packed, where: str) -> None:
     ]
     for synapse, term in latent:
         weights = torch.from_numpy(np.asarray(term.weights, np.float32))
-        parameter = synapse.get_parameter(_LATENT)
+        parameter = synapse.get_parameter(LATENT)
         if parameter.shape != weights.shape:
             raise DeployError(f"{where} has weights of another network; export it again")
         parameter.copy_(weights)
@@ -102,4 +82,4 @@ def _set_signs(network: SpikingNetwork, packed: Packed, where: str) -> None:
     for (synapse, term), folded in zip(latent, turned, strict=True):
         assert folded.weights is not None and term.weights is not None
         signs = torch.from_numpy((folded.weights * term.weights).astype(np.float32))
-        synapse.get_parameter(_LATENT).mul_(signs)
+        synapse.get_parameter(LATENT).mul_(signs)

@@ -25,7 +25,8 @@ from bsnn_tha.deploy.fold import fold
 from bsnn_tha.deploy.integer import Precision, integer_network
 from bsnn_tha.deploy.packed import Packed, parsed, read, serialised, write
 from bsnn_tha.deploy.reference import run
-from bsnn_tha.deploy.restore import spiking_network, trained_parameters
+from bsnn_tha.deploy.restore import spiking_network
+from bsnn_tha.deploy.trained import trained_parameters
 from bsnn_tha.errors import DeployError
 from bsnn_tha.presets import load_preset
 
