@@ -44,8 +44,8 @@ def main() -> None:
             "## Latency",
             "",
             f"One thread of a shared machine ({processor}, {os.cpu_count()} cores, load "
-            f"{os.getloadavg()[0]:.1f} at the end): medians of processor time of calls over at least a second. A "
-            "call is a whole window.",
+            f"{os.getloadavg()[0]:.1f} at the end): medians of processor time of calls over at "
+            "least a second. A call is a whole window.",
             "",
             latency.table(times),
         ]
