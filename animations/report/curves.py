@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -51,7 +52,9 @@ def _figure(at: np.ndarray, lines: Mapping[str, tuple[np.ndarray, str]], title: 
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
         for label, (values, own) in lines.items():
-            axes.plot(at, values, color=own, marker="o" if len(at) < 4 else None, label=label)
+            # As a colour of its own: names of the cycle are looked up when it is drawn.
+            marker = "o" if len(at) < 4 else None
+            axes.plot(at, values, color=to_hex(own), marker=marker, label=label)
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(lines) > 1:
