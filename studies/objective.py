@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from bsnn_tha.training.session import Session
 from studies.checkpoints import Checkpoints, TrialCheckpoint, epochs_in
 from studies.errors import StudyError, TrialFailedError, TrialPausedError
 from studies.optuna_internals import storage_of, trial_id
+from studies.race import INSTANCES
 from studies.rungs import UNTIL, root_of, trained
 from studies.space import Depth, Space
 from studies.study import OBJECTIVES, Plan
@@ -132,6 +134,7 @@ class TrainingObjective:
     ) -> None:
         self.config = plan.base
         self.objectives = plan.objectives
+        self.race = plan.race
         self.space = space
         self.machine = machine
         self.seen = seen
@@ -163,9 +166,44 @@ class TrainingObjective:
             gc.collect()
 
     def _train(self, trial: optuna.Trial, config: RunConfig) -> tuple[float, ...]:
-        until = trial.user_attrs.get(UNTIL, config.training.epochs)
-        reported = trained(storage_of(trial.study).get_trial(trial_id(trial)))
-        if reported >= until and until < config.training.epochs:
+        """Scores of the setting: the mean over its seeds."""
+        instances: list[dict[str, float]] = trial.user_attrs.get(INSTANCES, [])
+        while not instances or self._goes_on(trial, instances):
+            seed = config.training.seed + len(instances)
+            seeded = config.with_changes({"training.seed": seed})
+            instances.append(self._train_instance(trial, seeded, first=not instances))
+            if self.race.most > 1:
+                trial.set_user_attr(INSTANCES, instances)
+        scores = {
+            name: statistics.fmean(instance[name] for instance in instances)
+            for name in instances[0]
+        }
+        trial.set_user_attr("seconds", round(scores.pop("seconds") * len(instances), 2))
+        trial.set_user_attr("scores", scores)
+        return tuple(scores[name] for name in self.objectives)
+
+    def _goes_on(self, trial: optuna.Trial, instances: list[dict[str, float]]) -> bool:
+        """Whether the setting is worth another seed."""
+        if len(self.objectives) > 1:  # none of them says what is beaten
+            return len(instances) < self.race.most
+        (name,) = self.objectives
+        sign = 1 if OBJECTIVES[name] == "maximize" else -1
+        own = root_of(trial)
+        others = [
+            [sign * instance[name] for instance in other.user_attrs[INSTANCES]]
+            for other in trial.study.get_trials(deepcopy=False)
+            if INSTANCES in other.user_attrs and root_of(other) != own
+        ]
+        return self.race.goes_on([sign * instance[name] for instance in instances], others)
+
+    def _train_instance(
+        self, trial: optuna.Trial, config: RunConfig, first: bool
+    ) -> dict[str, float]:
+        """Scores of one seed. The first is compared at rungs and by pruners."""
+        epochs = config.training.epochs
+        until = trial.user_attrs.get(UNTIL, epochs) if first else epochs
+        reported = trained(storage_of(trial.study).get_trial(trial_id(trial))) if first else 0
+        if until < epochs and reported >= until:
             raise TrialPausedError(until)  # its worker died when there was no more to do
         dataset = self.dataset
         if config.data != self.config.data:  # e.g. a target that follows the threshold
@@ -175,7 +213,7 @@ class TrainingObjective:
             trial,
             session,
             # Optuna takes reports of one objective, and compares what it is.
-            self.objectives == ("accuracy",),
+            first and self.objectives == ("accuracy",),
             until,
             reported,
             self.deadline if self.checkpoints else None,
@@ -188,17 +226,16 @@ class TrainingObjective:
             after_epoch=[report, *([keep] if keep else [])],
             checkpoint=start,
         )
-        if report.epochs < config.training.epochs:
+        if report.epochs < epochs:
             raise TrialPausedError(report.epochs, report.time_is_up)
         scores = {
             "accuracy": report.best,
             "spikes": sum(row["spikes_per_sample"] for row in fitted.layers),
             "dead": session.monitor.dead_share(),
             "timing": _timing_score(recorder) if recorder else None,
+            "seconds": session.stopwatch.seconds,
         }
-        trial.set_user_attr("scores", {k: v for k, v in scores.items() if v is not None})
-        trial.set_user_attr("seconds", round(session.stopwatch.seconds, 2))
-        return tuple(scores[name] for name in self.objectives)
+        return {name: value for name, value in scores.items() if value is not None}
 
     def _checkpoint(
         self, trial: optuna.Trial, config: RunConfig, reported: int

@@ -30,22 +30,13 @@ from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.trials import TrialsResult, train_trials
 from studies import figures
 from studies.errors import StudyError
+from studies.race import INSTANCES
+from studies.ranking import best_trials, estimates, score
 from studies.study import BEGUN, OpenStudy
-from studies.worker import finished, outcome
+from studies.worker import finished
 
 TOP = 10
 """Trials in the table of the best."""
-
-
-def best_trials(opened: OpenStudy) -> list[FrozenTrial]:
-    """Complete trials, best first; of several objectives the Pareto front, by the first."""
-    study = opened.study
-    if len(study.directions) > 1:
-        trials = study.best_trials
-    else:
-        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    down = study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
-    return sorted(trials, key=lambda trial: trial.values[0], reverse=down)
 
 
 def best_config(opened: OpenStudy) -> RunConfig:
@@ -69,12 +60,16 @@ def text(opened: OpenStudy) -> str:
     lines = [f"study {study.study_name}: {_counts(study)}"]
     base = plan.base
     lines.append(f"{base.data.name}, variant {base.variant}, budget: {_budget(opened)}")
-    names = ", ".join(plan.objectives)
+    names, known = ", ".join(plan.objectives), estimates(opened)
     for place, trial in enumerate(best_trials(opened)[:TOP], start=1):
         mark = "  (published settings)" if trial.user_attrs.get("published") else ""
-        lines.append(f"{place:3}.  trial {trial.number:<4} {names} {outcome(trial)}{mark}")
+        lines.append(
+            f"{place:3}.  trial {trial.number:<4} {names} {score(opened, trial, known)}{mark}"
+        )
     if published := _published(study):
-        lines.append(f"published settings: trial {published.number}, {outcome(published)}")
+        lines.append(
+            f"published settings: trial {published.number}, {score(opened, published, known)}"
+        )
     return "\n".join(lines)
 
 
@@ -151,7 +146,7 @@ def retrain(
     """
     config = best_config(opened)
     config = RunConfig.from_toml(config.to_toml(), config.source, allow_code=allow_code)
-    changes: dict[str, Any] = {"training.seed": config.training.seed + 1}
+    changes: dict[str, Any] = {"training.seed": config.training.seed + opened.plan.race.most}
     if epochs is not None:
         changes["training.epochs"] = epochs
     return train_trials(
@@ -206,7 +201,9 @@ def _write_csv(opened: OpenStudy, path: Path) -> None:
     scores = sorted({name for trial in trials for name in trial.user_attrs.get("scores", {})})
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["trial", "state", *scores, "epochs", "seconds", "reason", *parameters])
+        writer.writerow(
+            ["trial", "state", *scores, "seeds", "epochs", "seconds", "reason", *parameters]
+        )
         for trial in trials:
             attributes = trial.user_attrs
             writer.writerow(
@@ -214,6 +211,7 @@ def _write_csv(opened: OpenStudy, path: Path) -> None:
                     trial.number,
                     trial.state.name.lower(),
                     *(attributes.get("scores", {}).get(name, "") for name in scores),
+                    len(attributes.get(INSTANCES, [])) or "",
                     len(trial.intermediate_values) or "",
                     attributes.get("seconds", ""),
                     attributes.get("reason", ""),
@@ -224,8 +222,13 @@ def _write_csv(opened: OpenStudy, path: Path) -> None:
 
 def _page(opened: OpenStudy, config: RunConfig, drawn: dict[str, Figure]) -> str:
     plan, study = opened.plan, opened.study
+    known = estimates(opened)
     rows = [
-        (str(t.number), outcome(t), "published" if t.user_attrs.get("published") else "")
+        (
+            str(t.number),
+            score(opened, t, known),
+            "published" if t.user_attrs.get("published") else "",
+        )
         for t in best_trials(opened)[:TOP]
     ]
     images = "\n".join(

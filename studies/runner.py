@@ -35,6 +35,7 @@ from studies.checkpoints import Checkpoints
 from studies.errors import StudyError
 from studies.objective import TrainingObjective, check_objectives
 from studies.process import Event, read_events, start_worker
+from studies.race import Race
 from studies.space import Depth, Space
 from studies.spaces import load_space, space_for
 from studies.storage import DEFAULT, alone, open_storage, report_folder
@@ -60,6 +61,7 @@ class Options:
         workers: local processes.
         sampler, pruner, reduction, seed: how the study is searched.
         objectives: what trials are scored by.
+        seeds: of each trial, ``"3"`` or ``"1..5"``, see :mod:`studies.race`.
         space: a table of one's own, ``module:NAME`` or ``file.py:NAME``.
         published: start with the preset's own values.
         changes: of the preset, by dotted key: the budget, and settings that are
@@ -82,6 +84,7 @@ class Options:
     reduction: int = 3
     seed: int | None = None
     objectives: tuple[str, ...] = ("accuracy",)
+    seeds: str = "1"
     space: str | None = None
     published: bool = True
     changes: dict[str, Any] | None = None
@@ -100,6 +103,7 @@ class Options:
                 raise StudyError(f"{name} must be at least 1, but got {getattr(self, name)}")
         if self.timeout is not None and not self.timeout > 0:
             raise StudyError(f"timeout must be above 0 seconds, but got {self.timeout:g}")
+        Race.parse(self.seeds)
         _ = self.method  # refuses an unknown sampler before anything is opened
         if self.name is not None and (not self.name or "/" in self.name):
             raise StudyError(f"a study's name must be a word without /, but got {self.name!r}")
@@ -170,7 +174,7 @@ def prepare(options: Options) -> Prepared:
             "threshold.theta_inf is fixed but threshold.theta_0 is searched, which may come to "
             "lie above it; --set both"
         )
-    plan = Plan(config.to_toml(), tuple(space.table()), options.objectives)
+    plan = Plan(config.to_toml(), tuple(space.table()), options.objectives, options.seeds)
     return Prepared(plan, space, dataset, Depth.of(session.module.network))
 
 

@@ -23,6 +23,7 @@ from optuna.storages import BaseStorage
 from bsnn_tha.config import RunConfig
 from studies.errors import StudyError
 from studies.pruners import PRUNERS
+from studies.race import Race
 from studies.rungs import RUNGS, Rungs
 from studies.samplers import SAMPLERS
 from studies.sampling import SeesPaused
@@ -50,11 +51,18 @@ class Plan:
             (epochs, subset, time steps) in it.
         space: the table of what is searched: key, range, per what.
         objectives: names in :data:`OBJECTIVES`.
+        seeds: between how many and how many seeds a setting gets, as of :class:`Race`.
     """
 
     config: str
     space: tuple[tuple[str, str, str], ...]
     objectives: tuple[str, ...] = ("accuracy",)
+    seeds: str = "1"
+
+    @property
+    def race(self) -> Race:
+        """How many seeds a setting gets."""
+        return Race.parse(self.seeds)
 
     @property
     def base(self) -> RunConfig:
@@ -79,6 +87,8 @@ class Plan:
         for key in sorted(mine.keys() | theirs.keys()):
             if mine.get(key) != theirs.get(key) and not key.startswith("snapshots."):
                 differences.append(f"{key} = {mine.get(key)} (asked for {theirs.get(key)})")
+        if self.seeds != other.seeds:
+            differences.append(f"{self.seeds} seeds per trial (asked for {other.seeds})")
         if self.space != other.space:
             differences.append("another search space")
         return differences
@@ -93,6 +103,7 @@ class Plan:
             values["config"],
             tuple((key, text, per) for key, text, per in values["space"]),
             tuple(values["objectives"]),
+            values.get("seeds", "1"),
         )
 
 

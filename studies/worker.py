@@ -39,6 +39,7 @@ from optuna.trial import FrozenTrial, TrialState
 from studies.checkpoints import Checkpoints
 from studies.errors import StudyError, TrialFailedError, TrialPausedError
 from studies.optuna_internals import begin, claim, put_back, storage_of, trial_id
+from studies.race import INSTANCES
 from studies.rungs import (
     AGAIN,
     EPOCHS,
@@ -48,7 +49,6 @@ from studies.rungs import (
     is_paused,
     owed,
     root_of,
-    trained,
 )
 
 HEARTBEAT = 20.0
@@ -65,7 +65,7 @@ POLL = 1.0
 Objective = Callable[[optuna.Trial], float | Sequence[float]]
 
 _ALIVE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-_HANDED_ON = ("published", UNTIL)
+_HANDED_ON = ("published", UNTIL, INSTANCES)
 """What a trial that is tried again keeps of its user attributes."""
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -155,8 +155,11 @@ class Worker:
         if self.rungs is None:
             candidates: list[tuple[FrozenTrial, int | None]] = [(trial, None) for trial in paused]
         else:
-            stopped = [t for t in paused if t.user_attrs.get(UNTIL, math.inf) > trained(t)]
-            candidates = [(trial, trial.user_attrs.get(UNTIL)) for trial in stopped]
+            candidates = [
+                (trial, trial.user_attrs.get(UNTIL))
+                for trial in paused
+                if trial.user_attrs[EPOCHS] < trial.user_attrs.get(UNTIL, math.inf)  # time was up
+            ]
             if not self._some_are_owed(trials):
                 to_come = max(0, self.trials - self._alive(trials))
                 decision = self.rungs.decide(trials, to_come)

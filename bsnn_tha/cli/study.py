@@ -52,6 +52,10 @@ Objective = Annotated[
         show_default="accuracy (temporal-coding: timing)",
     ),
 ]
+SeedsPerTrial = Annotated[
+    str,
+    typer.Option(help="3, or 1..5: from one seed to five, as long as a setting may be the best."),
+]
 TrialSpace = Annotated[
     str | None, typer.Option(help="Your own table: module:NAME or file.py:NAME.")
 ]
@@ -123,6 +127,7 @@ def run(
     reduction: Reduction = 3,
     sampler_seed: SamplerSeed = None,
     objective: Objective = None,
+    seeds_per_trial: SeedsPerTrial = "1",
     space: TrialSpace = None,
     published: Published = True,
     epochs: Epochs = None,
@@ -168,6 +173,7 @@ def run(
         reduction=reduction,
         seed=sampler_seed,
         objectives=tuple(objective or _usual_objective(dataset, variant)),
+        seeds=seeds_per_trial,
         space=space,
         published=published,
         changes=settings(budget, set_),
