@@ -9,3 +9,32 @@ def percent(share: float | None) -> str:
         ('98.76', '–')
     """
     return "–" if share is None else f"{100 * share:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it.
+
+    Example:
+        >>> [duration(seconds) for seconds in (0.2, 75, 600, 9600)]
+        ['under a second', '75 s', '10 min', '2 h 40 min']
+    """
+    if seconds < 1:
+        return "under a second"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def size(count: float) -> str:
+    """A number of bytes as people say it.
+
+    Example:
+        >>> [size(count) for count in (500, 12_000, 4_400_000)]
+        ['500 B', '12 kB', '4.4 MB']
+    """
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

@@ -33,6 +33,7 @@ from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.session import Session
 from studies.checkpoints import Checkpoints
 from studies.errors import StudyError
+from studies.forecast import Forecast, forecast
 from studies.objective import TrainingObjective, check_objectives
 from studies.process import Event, read_events, start_worker
 from studies.race import Race
@@ -188,12 +189,18 @@ def unwatched(study: optuna.Study, trials: int, epochs: int) -> Any:
     return nullcontext(lambda event: None)
 
 
-def run_study(options: Options, watcher: Watcher = unwatched) -> OpenStudy:
+def run_study(
+    options: Options,
+    watcher: Watcher = unwatched,
+    expected: Callable[[Forecast], None] | None = None,
+) -> OpenStudy:
     """Create a study or go on with it, to ``options.trials`` finished trials.
 
     Args:
         options: what was asked for.
         watcher: is told what workers do.
+        expected: is told what the trials will cost, before the first; None asks for no forecast,
+            which takes a few iterations of training.
 
     Returns:
         The study, with as many finished trials as were asked for, or fewer if
@@ -202,6 +209,9 @@ def run_study(options: Options, watcher: Watcher = unwatched) -> OpenStudy:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     opened, prepared = open_for_work(options)
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
+    to_begin = options.trials - len(finished(opened.study))
+    if expected is not None and to_begin > 0:
+        expected(_forecast(options, prepared, to_begin))
     with watcher(opened.study, options.trials, prepared.plan.base.training.epochs) as show:
         if options.workers == 1:
             work_here(opened.study, prepared, options, deadline, show)
@@ -210,6 +220,19 @@ def run_study(options: Options, watcher: Watcher = unwatched) -> OpenStudy:
             if failed and len(finished(opened.study)) < options.trials:
                 raise StudyError(f"{failed} of {options.workers} workers ended with an error")
     return opened
+
+
+def _forecast(options: Options, prepared: Prepared, trials: int) -> Forecast:
+    plan = prepared.plan
+    return forecast(
+        plan.base,
+        prepared.dataset,
+        replace(options.machine, threads=_threads(options)),
+        trials,
+        options.workers,
+        options.method.rungs(plan),
+        plan.race,
+    )
 
 
 def open_for_work(options: Options) -> tuple[OpenStudy, Prepared]:

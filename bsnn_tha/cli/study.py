@@ -186,7 +186,7 @@ def run(
         threads=threads,
     )
     with one_line_at_ctrl_c():
-        opened = run_study(options, StudyProgress)
+        opened = run_study(options, StudyProgress, print)
     print(report.text(opened))
     print(f"report: bsnn-tha study report {options.study_name}")
 

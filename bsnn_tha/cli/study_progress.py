@@ -12,6 +12,7 @@ import optuna
 from rich.live import Live
 from rich.table import Table
 
+from bsnn_tha.words import duration
 from studies.process import Event
 from studies.worker import finished, outcome
 
@@ -93,7 +94,7 @@ class StudyProgress:
         if here < 1 or done >= self.trials:
             return ""
         seconds = (time.monotonic() - self._started) / here * (self.trials - done)
-        return f"  {_duration(seconds)} left"
+        return f"  {duration(seconds)} left"
 
     def _draw(self) -> None:
         if self._live is None:
@@ -108,10 +109,3 @@ class StudyProgress:
             print(line, flush=True)
         else:
             self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return "under a minute"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
