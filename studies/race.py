@@ -108,7 +108,7 @@ def scatter(settings: Iterable[Sequence[float]]) -> float:
 
     Example:
         >>> scatter([[0.9]]), round(scatter([[0.90, 0.92], [0.80, 0.78], [0.7]] * 100), 4)
-        (0.015, 0.0141)
+        (0.015, 0.0142)
     """
     squares, freedom = WEIGHT * SCATTER**2, float(WEIGHT)
     for scores in settings:
