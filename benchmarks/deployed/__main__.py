@@ -11,13 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.deployed import c_program, nir_file
+from benchmarks.deployed.networks import deployed
 from benchmarks.deployed.tables import c_table, nir_table
 from bsnn_tha import zoo
-from bsnn_tha.deploy.deployment import Deployment
-from bsnn_tha.deploy.export import deploy
-from bsnn_tha.training.evaluation import load_data
-from bsnn_tha.training.machine import Machine
-from bsnn_tha.training.trained import load
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results.json"
@@ -54,16 +50,6 @@ def main() -> None:
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     for name, table in (("c", c_table(networks)), ("nir", nir_table(networks))):
         _put(DOCUMENTS / f"{name}.md", table)
-
-
-def deployed(run: str, samples: int) -> Deployment:
-    """A network of the zoo, or of a run, with test samples."""
-    named = zoo.named(run)
-    name = zoo.name_of(run) if named else Path(run).resolve().name
-    trained = zoo.load(name) if named else load(run)
-    return deploy(
-        trained, load_data(trained.config, Machine()), name=name, samples=samples
-    ).deployment
 
 
 def _put(document: Path, table: str) -> None:

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from exported_c import CASES, exported, make, needs_board, needs_compiler
 
+from benchmarks.deployed import c_program
 from benchmarks.deployed.compiled import CompiledNetwork, same_spikes
+from benchmarks.deployed.networks import deployed
+from bsnn_tha import zoo
 from bsnn_tha.deploy.c.layout import spike_words, weights_for_values, weights_for_words
 from bsnn_tha.deploy.c.linked import linked
 from bsnn_tha.deploy.c.program import program
@@ -193,3 +196,16 @@ def test_layouts_bit_by_bit(channels):
         bit = weights[out, channel, y, x] > 0
         assert int(by_words[y * 3 + x, channel // bits, out]) >> (channel % bits) & 1 == bit
         assert int(by_values[y * 3 + x, channel, out // 8]) >> (out % 8) & 1 == bit
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("name", zoo.names())
+def test_a_thousand_samples_of_the_zoo(name, tmp_path):
+    try:
+        deployment = deployed(f"zoo:{name}", samples=1000)
+    except DataError as missing:
+        pytest.skip(str(missing))
+    measured = c_program.measured(deployment, tmp_path)
+    assert measured["equal_samples"] == len(deployment.samples.targets) >= 300
+    assert measured["board"] is None or measured["board"]["passed"]
