@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +30,8 @@ def main() -> None:
     options = parser.parse_args()
     runs = options.runs or [f"{zoo.PREFIX}{name}" for name in zoo.names()]
     networks: dict[str, Any] = {}
+    if RESULTS.exists():  # of networks that are not measured again
+        networks = json.loads(RESULTS.read_text(encoding="utf-8"))["networks"]
     for run in runs:
         deployment = deployed(run, options.samples)
         samples = len(deployment.samples.targets)
@@ -45,9 +46,12 @@ def main() -> None:
             )
             print(nir_table({run: found}), file=sys.stderr, flush=True)
         networks[deployment.name] = found
-    command = shlex.join(["python", "-m", "benchmarks.deployed", *sys.argv[1:]])
-    results = {"command": command, "networks": networks}
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        _keep(dict(sorted(networks.items())))
+
+
+def _keep(networks: dict[str, Any]) -> None:
+    """What there is so far: the figures, and the tables of the documents."""
+    RESULTS.write_text(json.dumps({"networks": networks}, indent=1) + "\n", encoding="utf-8")
     for name, table in (("c", c_table(networks)), ("nir", nir_table(networks))):
         _put(DOCUMENTS / f"{name}.md", table)
 

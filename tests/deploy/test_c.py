@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 
 import numpy as np
 import pytest
-from exported_c import CASES, exported, make, needs_board, needs_compiler
+from exported_c import CASES, exported, make, needs_board, needs_compiler, random_case
 
 from benchmarks.deployed import c_program
 from benchmarks.deployed.compiled import CompiledNetwork, same_spikes
@@ -196,6 +197,21 @@ def test_layouts_bit_by_bit(channels):
         bit = weights[out, channel, y, x] > 0
         assert int(by_words[y * 3 + x, channel // bits, out]) >> (channel % bits) & 1 == bit
         assert int(by_values[y * 3 + x, channel, out // 8]) >> (out % 8) & 1 == bit
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("seed", range(40))
+def test_random_networks(seed, tmp_path):
+    deployment = random_case(seed).deployment(samples=2, steps=4)
+    exported(deployment, tmp_path)
+    compilers = [name for name in ("cc", "clang") if shutil.which(name)]
+    flags = ("-O2",), ("-O3",), ("-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all")
+    compiler = compilers[seed % len(compilers)]
+    # clang's runtime of the sanitizers is a package of its own.
+    chosen = flags[seed % 3 if compiler == "cc" else seed % 2]
+    compiled = CompiledNetwork(program(deployment.whole), tmp_path, compiler, chosen)
+    same_spikes(compiled, deployment.samples.inputs, deployment.samples.num_steps)
 
 
 @pytest.mark.slow

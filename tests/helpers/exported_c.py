@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -72,8 +73,43 @@ CASES = {
     # Sums of two scales; spikes of several layers as they are; means of maps.
     "residual": Case("8C3P-8R-12RS2-GAP-10", _image(1, 8, 8), {"theta_0": 0.7}),
     "blocks": Case("8C3P-2DB4-16R-T-10", _image(1, 8, 8), {"theta_0": 0.7}),
+    # No memory at all; padding around a single place.
+    "one place": Case(
+        "8C2S2-AP3-10C3P-10", _image(1, 8, 8), {"beta": 0.0, "reset_mechanism": "zero"}
+    ),
     "separable": Case("8DW-70DWS2-10", _image(3, 6, 6), {"reset_mechanism": "none"}),
 }
+
+
+def random_case(seed: int) -> Case:
+    """A small network of random layers, input, neurons and bits."""
+    pick = random.Random(seed)
+    sizes = (3, 8, 17, 33, 70)
+    if pick.random() < 0.25:
+        layers = [str(pick.choice(sizes)) for _ in range(pick.randint(1, 3))]
+        shape: tuple[int, ...] = (pick.choice((5, 31, 64, 70)),)
+    else:
+        shape = pick.choice((1, 2, 3, 9)), pick.choice((7, 8, 11)), pick.choice((7, 8, 10))
+        layers = [f"{pick.choice(sizes)}C{pick.choice(('3P', '1', '3', '3PS2', '2S2', '5P'))}"]
+        layers += pick.choice(([], [], ["AP2"], ["MP2"], ["AP3"]))
+        blocks = ("8R", "12RS2", "2DB4", "T", "16DW", "9DWS2", "10C3P", "24C1")
+        layers += [pick.choice(blocks) for _ in range(pick.randint(0, 2))]
+        layers += pick.choice(([], ["GAP"], ["12"]))
+    kind, bits = pick.choice((_events, _image)), pick.choice((1, 2, 5, 8))
+    neuron: dict[str, Any] = {
+        "beta": pick.choice((0.0, 0.3, 0.9, 1.0)),
+        "theta_0": pick.choice((0.3, 1.0, 4.0)),
+        "reset_mechanism": pick.choice(("subtract", "zero", "none")),
+    }
+    if pick.random() < 0.3:
+        neuron |= {"model": "synaptic", "synaptic_decay": pick.choice((0.2, 0.8, 1.0))}
+    if pick.random() < 0.2:
+        neuron |= {"rule": "learned", "per": "neuron"}
+    readout = pick.choice(("spike_count", "membrane_sum"))
+    return Case(
+        "-".join([*layers, "5"]), kind(*shape, bits=bits), neuron, pick.choice((16, 32)), readout
+    )
+
 
 needs_compiler = pytest.mark.skipif(
     not (shutil.which("cc") and shutil.which("make")), reason="needs a C compiler and make"

@@ -395,17 +395,13 @@ def _term(
         table = None
         if weights is not None:
             suffix = name if len(term.reads) < 2 else f"{name}_from_{source.name[7:]}"
-            here = weights if depthwise else weights[:, first : first + source.shape[0]]
+            some = slice(first, first + source.shape[0])
+            here = weights[some] if depthwise else weights[:, some]
             by_words = source.bits and not depthwise
             pack = weights_for_words if by_words else weights_for_values
             table = Table(f"weights_{suffix}", pack(here))
         sources.append(Source(source.name, source.type, source.bits, source.shape, first, table))
         first += source.shape[0]
-    if depthwise and len(sources) > 1:
-        raise InvalidValueError(
-            "the C program convolves each map by itself where one layer is read, but layer "
-            f"{index} reads {len(sources)}"
-        )
     way = "spikes" if weights is None else "depthwise" if depthwise else "values"
     if way == "values" and sources[0].bits:
         way = "words"
