@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from bsnn_tha.choices import Axis, parameters
+from bsnn_tha.data.class_names import CLASS_NAMES
 from bsnn_tha.data.dataset import Dataset
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.suggest import broken_rule, did_you_mean
@@ -103,4 +104,6 @@ def load_dataset(
             f"data set {name!r} must give a bsnn_tha.data.dataset.Dataset, but got "
             f"{type(loaded).__name__}"
         )
+    if not loaded.class_names and name in CLASS_NAMES:
+        return loaded.with_class_names(CLASS_NAMES[name])
     return loaded

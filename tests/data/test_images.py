@@ -627,14 +627,14 @@ def test_mnist_is_downloaded_once_and_equals_files_in_place(
         server.contents[f"/second/{path.name}"] = path.read_bytes()
         sums[path.name.split("-idx")[0]] = hashlib.md5(path.read_bytes()).hexdigest()
     fake = replace(
-        images._MNIST,
+        images.MNIST,
         mirrors=mirrors(server, "first", "second"),
         train_images=sums["train-images"],
         train_labels=sums["train-labels"],
         test_images=sums["t10k-images"],
         test_labels=sums["t10k-labels"],
     )
-    monkeypatch.setattr(images, "_MNIST", fake)
+    monkeypatch.setattr(images, "MNIST", fake)
     fetched = load_mnist(tmp_path / "fetched", validation=0.25, seed=0)
     assert len(server.requests) == 8  # four files, the first mirror has none
     by_hand = load_mnist(placed, validation=0.25, seed=0)
@@ -654,7 +654,7 @@ def test_mnist_is_downloaded_once_and_equals_files_in_place(
 def test_mnist_missing_and_offline(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "_MNIST", replace(images._MNIST, mirrors=mirrors(server, "gone")))
+    monkeypatch.setattr(images, "MNIST", replace(images.MNIST, mirrors=mirrors(server, "gone")))
     with pytest.raises(DataError, match="train-images-idx3-ubyte.gz") as error:
         load_mnist(tmp_path, validation=0, seed=0)
     by_hand = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"

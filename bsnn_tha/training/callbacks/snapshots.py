@@ -22,7 +22,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from bsnn_tha.config import SnapshotsSection
-from bsnn_tha.data.class_names import CLASS_NAMES
 from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.data.event_batch import EventBatch
 from bsnn_tha.equations.counts import neuron_counts
@@ -189,7 +188,7 @@ class Snapshots(Callback):
             "samples": np.array(probe.samples),
             "split": probe.split,
             "dataset": data.name,
-            "class_names": np.array(CLASS_NAMES.get(data.name, ()), dtype=np.str_),
+            "class_names": np.array(data.class_names, dtype=np.str_),
             "layer_names": np.array([layer_name(layer) for layer in layers]),
             "surrogate": neuron.surrogate,
             "surrogate_centre": neuron.surrogate_centre,
