@@ -46,7 +46,9 @@ def test_it_answers_as_it_was_measured(run, tmp_path):
 
 
 def test_last_is_another_checkpoint_and_missing_ones_are_refused(run, tmp_path):
-    assert bsnn_tha.load(run.folder.path, checkpoint="last").task == Task((1, 8, 8), True, (*"0123456789",))
+    assert bsnn_tha.load(run.folder.path, checkpoint="last").task == Task(
+        (1, 8, 8), True, (*"0123456789",)
+    )
     with pytest.raises(bsnn_tha.BsnnThaError, match="not a run folder"):
         bsnn_tha.load(tmp_path)
     with pytest.raises(bsnn_tha.BsnnThaError, match="no checkpoint"):
