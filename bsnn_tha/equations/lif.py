@@ -70,7 +70,7 @@ class _Fire(Function):
         surrogate: Surrogate,
         threshold_gradient: ThresholdGradient,
     ) -> Tensor:
-        return (membrane >= threshold.to(membrane.dtype)).to(membrane.dtype)
+        return fires(membrane, threshold.to(membrane.dtype)).to(membrane.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -80,9 +80,11 @@ class _Fire(Function):
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
         membrane, threshold, centre = ctx.saved_tensors
-        through = grad[0] * ctx.surrogate(membrane, centre)
-        reaching = through * ctx.threshold_gradient(membrane - threshold.to(membrane.dtype))
-        to_threshold = -reaching.sum_to_size(threshold.shape).to(threshold.dtype)
+        through = to_membrane(grad[0], membrane, centre, ctx.surrogate)
+        taken = from_threshold(
+            through, membrane, threshold.to(membrane.dtype), ctx.threshold_gradient
+        )
+        to_threshold = -taken.sum_to_size(threshold.shape).to(threshold.dtype)
         return through, to_threshold, None, None, None
 
 
@@ -109,6 +111,11 @@ def fire(
         tensor([0., 1., 1.])
     """
     return _Fire.apply(membrane, threshold, centre, surrogate, threshold_gradient)
+
+
+def fires(membrane: Tensor, threshold: Tensor) -> Tensor:
+    """z as a truth value (Eq. 2), detached: u ≥ θ, which is not so for NaN."""
+    return membrane >= threshold
 
 
 def integrate(
@@ -139,10 +146,43 @@ def integrate(
     if reset == "none":
         return beta * membrane + current
     if spiked is None:
-        spiked = (membrane >= threshold).to(current.dtype)  # a comparison: detached
+        spiked = fires(membrane, threshold).to(current.dtype)
     if reset == "zero":
         return beta * (membrane * (1 - spiked)) + current
     return beta * membrane + current - spiked * threshold
+
+
+# The gradients of one step, for scans that go back through a window themselves.
+
+
+def to_membrane(g_spikes: Tensor, membrane: Tensor, centre: Tensor, surrogate: Surrogate) -> Tensor:
+    """What a spike's gradient gives u (Eq. 8): g_z s(u, centre)."""
+    return g_spikes * surrogate(membrane, centre)
+
+
+def from_threshold(
+    through: Tensor, membrane: Tensor, threshold: Tensor, threshold_gradient: ThresholdGradient
+) -> Tensor:
+    """What a spike's gradient takes from θ, of what :func:`to_membrane` gave u."""
+    if threshold_gradient == SHARED:
+        return through
+    return through * threshold_gradient(membrane - threshold)
+
+
+def to_before(g: Tensor, before: Tensor, beta: Tensor, threshold: Tensor, reset: Reset) -> Tensor:
+    """What u[t−1] gets of g, the gradient that reaches u[t]: κ g, with the reset detached."""
+    g = beta * g
+    return g * ~fires(before, threshold) if reset == "zero" else g
+
+
+def to_decay(g: Tensor, before: Tensor, threshold: Tensor, reset: Reset) -> Tensor:
+    """What β gets: g u[t−1], or nothing where that was reset to zero."""
+    return g * (before * ~fires(before, threshold)) if reset == "zero" else g * before
+
+
+def from_threshold_by_reset(g: Tensor, before: Tensor, threshold: Tensor) -> Tensor:
+    """What a reset by subtraction takes from θ."""
+    return g * fires(before, threshold)
 
 
 def lif_sequence_reference(

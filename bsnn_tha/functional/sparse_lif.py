@@ -31,6 +31,7 @@ from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.dropout import draw_seed
 from bsnn_tha.functional.lif_operator import described
 from bsnn_tha.functional.routes import Refused, note, plain
+from bsnn_tha.kernels.curves import curve_of
 
 # Share of inputs that spike up to which adding rows up is faster than matrix products.
 _SPARSE = 0.1
@@ -202,7 +203,7 @@ class SparseLIF(Function):
         g_current = None if rows is None else torch.empty(ctx.shape, dtype=ctx.dtype)
         gradients = loops.backward(
             loops.Events(starts, columns), signs, layer.neurons(bias, seed), start, constants[2],
-            layer.surrogate, *grads, ctx.shape[0], g_current,
+            curve_of(layer.surrogate), *grads, ctx.shape[0], g_current,
         )  # fmt: skip
         g_input = None
         if g_current is not None:

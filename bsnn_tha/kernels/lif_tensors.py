@@ -10,9 +10,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bsnn_tha.equations.lif import Reset, integrate
+from bsnn_tha.equations.lif import (
+    Reset,
+    fires,
+    from_threshold,
+    from_threshold_by_reset,
+    integrate,
+    to_before,
+    to_decay,
+    to_membrane,
+)
 from bsnn_tha.equations.surrogate import Surrogate
-from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
+from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.kernels.layout import empty
 
 Upstream = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -48,7 +57,7 @@ def forward(
     u = start
     for t, step_current in enumerate(current.unbind(0)):
         u = integrate(step_current, u, beta, threshold, reset)
-        spikes[t] = u >= threshold
+        spikes[t] = fires(u, threshold)
         if membranes is not None:
             membranes[t] = u
     return spikes, membranes, u
@@ -94,22 +103,17 @@ def backward(
         if g_membranes is not None:
             g_u += g_membranes[t]
         if g_spikes is not None:
-            through = surrogate(u, centre) * g_spikes[t]
+            through = to_membrane(g_spikes[t], u, centre, surrogate)
             g_u += through
             if g_threshold is not None:
-                if threshold_gradient != SHARED:
-                    through = through * threshold_gradient(u - threshold)
-                g_threshold -= through.sum_to_size(threshold.shape)
-        carried = beta * g_u
-        decayed = before
-        if reset == "zero":
-            silent = ~(before >= threshold)  # NaN: as in the forward pass
-            carried = carried * silent
-            decayed = before * silent
+                taken = from_threshold(through, u, threshold, threshold_gradient)
+                g_threshold -= taken.sum_to_size(threshold.shape)
         if g_beta is not None:
-            g_beta += (g_u * decayed).sum_to_size(beta.shape)
+            g_beta += to_decay(g_u, before, threshold, reset).sum_to_size(beta.shape)
         if g_threshold is not None and reset == "subtract":
-            g_threshold -= (g_u * (before >= threshold)).sum_to_size(threshold.shape)
+            taken = from_threshold_by_reset(g_u, before, threshold)
+            g_threshold -= taken.sum_to_size(threshold.shape)
+        carried = to_before(g_u, before, beta, threshold, reset)
     if order != time_first:
         g_current = empty(membranes, order).copy_(g_current)
     return g_current, carried, g_beta, g_threshold

@@ -29,7 +29,7 @@ from bsnn_tha.functional import lif_operator
 from bsnn_tha.kernels import lif_tensors
 from bsnn_tha.kernels.cpu import compiled
 from bsnn_tha.kernels.cpu import lif as lif_numba
-from bsnn_tha.kernels.cpu.lif_scans import exponential_of, half_turns_of
+from bsnn_tha.kernels.cpu.arithmetic import exponential_of, half_turns_of
 from bsnn_tha.kernels.layout import Layout
 
 RESETS = ("subtract", "zero", "none")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.extending import overload
+from numba.extending import overload, register_jitable
 
 
 def widened(value: Any) -> Any:
@@ -32,23 +32,24 @@ def narrowed(value: Any, array: Any) -> Any:
 def _compile_narrowed(value, array):  # type: ignore[no-untyped-def]
     if array.dtype != numba.types.uint16:
         return lambda value, array: value
-
-    def narrow(value, array):  # type: ignore[no-untyped-def]
-        bits = np.float32(value).view(np.uint32)
-        odd = (bits >> np.uint32(16)) & np.uint32(1)  # to nearest, ties to even
-        upper = (bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
-        # NaN stays NaN: the lower half is empty, whether from bfloat16 or the processor's own.
-        return np.uint16(upper)
-
-    return narrow
+    return lambda value, array: _upper_half(value)
 
 
-def rounded(value: Any, array: Any) -> Any:
-    """The value as it would come back out of the array."""
+def rounded(value: Any, like: Any) -> Any:
+    """The value as it would come back from where ``like``, a number as it is held, is from."""
 
 
 @overload(rounded)
-def _compile_rounded(value, array):  # type: ignore[no-untyped-def]
-    if array.dtype != numba.types.uint16:
-        return lambda value, array: value
-    return lambda value, array: widened(narrowed(value, array))
+def _compile_rounded(value, like):  # type: ignore[no-untyped-def]
+    if like != numba.types.uint16:
+        return lambda value, like: value
+    return lambda value, like: widened(_upper_half(value))
+
+
+@register_jitable
+def _upper_half(value):  # type: ignore[no-untyped-def]
+    bits = np.float32(value).view(np.uint32)
+    odd = (bits >> np.uint32(16)) & np.uint32(1)  # to nearest, ties to even
+    upper = (bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
+    # NaN stays NaN: the lower half is empty, whether from bfloat16 or the processor's own.
+    return np.uint16(upper)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from bsnn_tha.kernels.cpu.bfloat16 import narrowed, widened
 from bsnn_tha.kernels.cpu.compiled import run
-from bsnn_tha.kernels.cpu.lif_scans import REALS
-from bsnn_tha.kernels.cpu.sparse_conv import WORTH_A_THREAD, Geometry, memory_of
+from bsnn_tha.kernels.cpu.memory import REALS, memory_of
+from bsnn_tha.kernels.cpu.sparse_conv import WORTH_A_THREAD, Geometry
 from bsnn_tha.kernels.cpu.vectors import add_products
 
 # Input channels that are worked on together.

@@ -5,7 +5,7 @@ neither reordering (``fastmath``) nor fused multiply-adds are allowed. Spikes,
 membranes and the gradients of currents and initial membranes are therefore
 equal to the last bit; gradients of β and θ are up to the order of summation.
 
-The exponential and the arctangent are of our own (:mod:`bsnn_tha.kernels.cpu.lif_scans`).
+The exponential and the arctangent are of our own (:mod:`bsnn_tha.kernels.cpu.arithmetic`).
 With ε the precision of the dtype, the surrogates ``sigmoid`` and ``exponential`` equal
 those of tensor operations within ε s k, their height factor; the windows ``sigmoid`` and
 ``arctan`` of θ's gradient, which are between 0 and 1, within 2 ε.
@@ -35,7 +35,8 @@ from bsnn_tha.equations.lif import Reset
 from bsnn_tha.equations.surrogate import Surrogate
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
 from bsnn_tha.kernels.cpu.compiled import run
-from bsnn_tha.kernels.cpu.lif_scans import REALS, backward_scan, forward_scan
+from bsnn_tha.kernels.cpu.lif_scans import backward_scan, forward_scan
+from bsnn_tha.kernels.cpu.memory import REALS, memory_of
 from bsnn_tha.kernels.curves import curve_of, differentiates
 from bsnn_tha.kernels.layout import Layout, empty
 from bsnn_tha.kernels.lif_tensors import Upstream
@@ -142,9 +143,7 @@ def _memory(window: Tensor | None, layout: Layout) -> tuple[Any, int, int]:
     strides = split.stride()
     span = 1 + sum((n - 1) * stride for n, stride in zip(split.shape, strides, strict=True))
     memory = split.as_strided((span if split.numel() else 0,), (1,))
-    if memory.dtype == torch.bfloat16:
-        memory = memory.view(torch.uint16)
-    return memory.numpy(), strides[0], strides[1]
+    return memory_of(memory), strides[0], strides[1]
 
 
 def _step(tensor: Tensor, layout: Layout) -> Any:

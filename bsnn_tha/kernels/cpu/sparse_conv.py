@@ -19,7 +19,7 @@ from torch import Tensor
 from bsnn_tha.kernels.cpu.bfloat16 import narrowed, widened
 from bsnn_tha.kernels.cpu.compiled import run
 from bsnn_tha.kernels.cpu.events import Events, events_of
-from bsnn_tha.kernels.cpu.lif_scans import REALS
+from bsnn_tha.kernels.cpu.memory import REALS, memory_of
 from bsnn_tha.kernels.cpu.vectors import add_row
 
 # Channels come in multiples of a vector, as many at a time.
@@ -228,12 +228,6 @@ def unpooled(g_weights: Tensor, geometry: Geometry) -> Tensor:
     threads = g_weights.numel() // WORTH_A_THREAD
     run(_unpooled_loop, (lanes.dtype,), arguments, size, threads)
     return lanes.permute(3, 2, 0, 1)[: geometry.outputs].contiguous()
-
-
-def memory_of(window: Tensor) -> Any:
-    """A contiguous tensor as loops see it: bfloat16 as integers."""
-    flat = window.view(-1)
-    return (flat.view(torch.uint16) if flat.dtype == torch.bfloat16 else flat).numpy()
 
 
 # Weights in other orders. The column kx of a kernel is column % pool at reach − 1 − kx // pool:

@@ -23,9 +23,11 @@ import torch
 from torch import Tensor
 
 from bsnn_tha.equations.lif import Reset
+from bsnn_tha.kernels.cpu.bfloat16 import narrowed
 from bsnn_tha.kernels.cpu.compiled import run
 from bsnn_tha.kernels.cpu.events import Events
-from bsnn_tha.kernels.cpu.lif_scans import REALS, SURROGATES
+from bsnn_tha.kernels.cpu.lif_step import SURROGATES, fires, integrate, to_before, to_membrane
+from bsnn_tha.kernels.cpu.memory import REALS, memory_of
 from bsnn_tha.kernels.cpu.sparse_conv import (
     PARTS,
     WORTH_A_THREAD,
@@ -34,7 +36,6 @@ from bsnn_tha.kernels.cpu.sparse_conv import (
     add_taps,
     from_margins,
     into_margins,
-    memory_of,
     unpooled,
 )
 from bsnn_tha.kernels.curves import Curve
@@ -140,18 +141,8 @@ def backward(
 def _step(sums, decay, theta, unit, before, after, subtract, zero):  # type: ignore[no-untyped-def]
     """Membranes one time step later."""
     real = type(decay)
-    one, nothing = real(1), real(0)
     for i in range(len(sums)):
-        current = real(sums[i]) * unit
-        u = before[i]
-        z = one if u >= theta else nothing
-        if zero:
-            u *= one - z
-        u = decay * u
-        u = u + current
-        if subtract:
-            u = u - z * theta
-        after[i] = u
+        after[i] = integrate(before[i], real(sums[i]) * unit, decay, theta, subtract, zero)
 
 
 def _forward_scan(
@@ -159,8 +150,6 @@ def _forward_scan(
 ) -> Callable[..., None]:
     subtract, zero = reset == "subtract", reset == "zero"
     real, span = REALS[dtype], reach * lanes
-    spike = np.uint16(0x3F80) if spikes_dtype == torch.bfloat16 else REALS[spikes_dtype](1)
-    silence = type(spike)(0)
 
     def scan(  # type: ignore[no-untyped-def]
         starts, events, taps, weights, decay, theta, unit, state, spikes,
@@ -192,7 +181,7 @@ def _forward_scan(
                         to = (now * places + row * columns + column) * outputs + channel
                         read, fired = after[of : of + length], spikes[to : to + length]
                         for i in range(length):
-                            fired[i] = spike if read[i] >= theta else silence
+                            fired[i] = narrowed(fires(read[i], theta), spikes)
             from_margins(
                 membranes[steps & 1], state, at, outputs, rows, columns, line, lanes, reach, width
             )
@@ -212,7 +201,6 @@ def _backward_scan(
     subtract, zero = reset == "subtract", reset == "zero"
     curve = SURROGATES[surrogate]
     real, span = REALS[dtype], reach * lanes
-    one, nothing = real(1), real(0)
 
     def scan(  # type: ignore[no-untyped-def]
         starts, events, taps, weights, decay, theta, unit, centre, narrowness, height,
@@ -253,13 +241,10 @@ def _backward_scan(
                     )
                     gradient, before = window[t], window[t - 1] if t > 0 else initial
                     for i in range(size):
-                        bump = curve((gradient[i] - centre) * narrowness, height)
-                        g = carry[i] + bump * arriving[i]
+                        u, g_z = gradient[i], arriving[i]
+                        g = carry[i] + to_membrane(g_z, u, centre, narrowness, height, curve)
                         gradient[i] = g
-                        g = decay * g
-                        if zero:
-                            g *= nothing if before[i] >= theta else one
-                        carry[i] = g
+                        carry[i] = to_before(g, before[i], decay, theta, zero)
                     add_taps(
                         gradient, g_these, taps, events, starts[now], starts[now + 1],
                         lanes, span, False,

@@ -20,7 +20,6 @@ neither on the number of threads nor on the blocks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,11 +33,13 @@ from torch import Tensor
 
 from bsnn_tha.equations.dropout import limit
 from bsnn_tha.equations.lif import Reset
-from bsnn_tha.equations.surrogate import ArcTan, FastSigmoid
 from bsnn_tha.kernels.cpu.bfloat16 import narrowed, widened
 from bsnn_tha.kernels.cpu.compiled import intrinsic, run
 from bsnn_tha.kernels.cpu.dropout import hashed, row_bits, scale
 from bsnn_tha.kernels.cpu.events import Events, events_of
+from bsnn_tha.kernels.cpu.lif_step import SURROGATES, fires, integrate, to_before, to_membrane
+from bsnn_tha.kernels.cpu.memory import REALS, memory_of
+from bsnn_tha.kernels.curves import Curve
 
 # Neurons that are worked on together: backward, their part of the weights' gradient
 # and their membranes of one sample have to fit a second-level cache.
@@ -52,8 +53,6 @@ _TOGETHER = 4
 _MOST_IN_A_STEP = (1 << 15) - 1
 # Additions for which waking a thread pays.
 _WORTH_A_THREAD = 1 << 20
-
-_REALS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 def listed(input: Tensor, most: int) -> Events | None:
@@ -109,7 +108,7 @@ def forward(
             signs.view(-1).numpy(),
             *neurons.arguments(blocks * BLOCK, start.dtype),
             last.view(-1).numpy(),
-            _memory(spikes),
+            memory_of(spikes),
             steps,
             batch,
             outputs,
@@ -127,7 +126,7 @@ def backward(
     neurons: Neurons,
     start: Tensor,
     centre: Tensor,
-    surrogate: FastSigmoid | ArcTan,
+    curve: Curve,
     g_spikes: Tensor | None,
     g_last: Tensor | None,
     steps: int,
@@ -140,7 +139,7 @@ def backward(
     batch, outputs = start.shape
     blocks, inputs = signs.shape[:2]
     dtype = start.dtype
-    real = _REALS[dtype]
+    real = REALS[dtype]
     g_weight = start.new_zeros(outputs, inputs)
     g_bias = start.new_zeros(blocks * BLOCK)
     carried = start.new_zeros(batch, outputs)
@@ -150,13 +149,11 @@ def backward(
     times = np.empty(len(events.columns), np.int32)
     starts, columns = events.starts.numpy(), events.columns.numpy()
     run(_sort_loop, (), (starts, columns, steps, batch, inputs, offsets, times), batch, 1)
-    fast_sigmoid = isinstance(surrogate, FastSigmoid)
-    slope = surrogate.slope if fast_sigmoid else math.pi / 2 * surrogate.slope
     g_dtype = dtype if g_spikes is None else g_spikes.dtype
     written = None if g_current is None else g_current.dtype
     run(
         _backward_scan,
-        (fast_sigmoid, neurons.reset, neurons.probability > 0, dtype, g_dtype, written),
+        (curve.name, neurons.reset, neurons.probability > 0, dtype, g_dtype, written),
         (
             starts,
             columns,
@@ -165,14 +162,14 @@ def backward(
             signs.view(-1).numpy(),
             *neurons.arguments(blocks * BLOCK, dtype),
             per_neuron(centre, blocks * BLOCK, dtype),
-            real(slope),
-            real(surrogate.slope / 2),
+            real(curve.narrowness),
+            real(curve.height),
             start.detach().contiguous().view(-1).numpy(),
-            None if g_spikes is None else _memory(g_spikes.detach().contiguous()),
+            None if g_spikes is None else memory_of(g_spikes.detach().contiguous()),
             carried.view(-1).numpy(),
             g_weight.view(-1).numpy(),
             g_bias.numpy(),
-            None if g_current is None else _memory(g_current),
+            None if g_current is None else memory_of(g_current),
             steps,
             batch,
             outputs,
@@ -186,15 +183,10 @@ def backward(
 
 def per_neuron(tensor: Tensor, count: int, dtype: torch.dtype) -> Any:
     """One value for each neuron, zero for those that only fill the last block."""
-    values = np.zeros(count, _REALS[dtype])
+    values = np.zeros(count, REALS[dtype])
     given = tensor.detach().to(dtype).reshape(-1)
     values[: count if len(given) == 1 else len(given)] = given.numpy()
     return values
-
-
-def _memory(window: Tensor) -> Any:
-    flat = window.view(-1)
-    return (flat.view(torch.uint16) if flat.dtype == torch.bfloat16 else flat).numpy()
 
 
 # Loops over the input and the weights.
@@ -226,7 +218,7 @@ def _sort_loop() -> Callable[..., None]:
 
 
 def _signs_loop(dtype: torch.dtype) -> Callable[..., None]:
-    one, nothing = _REALS[dtype](1), _REALS[dtype](0)
+    one, nothing = REALS[dtype](1), REALS[dtype](0)
     tile = 64
 
     def loop(weight, outputs, inputs, signs, others, first, last):  # type: ignore[no-untyped-def]
@@ -315,39 +307,21 @@ def _sum_signs(sums, signs, columns, begin, end):  # type: ignore[no-untyped-def
 @numba.njit(nogil=True, error_model="numpy")
 def _step(sums, bias, decay, theta, low, high, column, limit, scale, before, after, masked, subtract, zero):  # type: ignore[no-untyped-def]  # fmt: skip # noqa: E501
     """Membranes of a block one time step later."""
-    one, nothing = bias.dtype.type(1), bias.dtype.type(0)
+    nothing = bias.dtype.type(0)
     for i in range(BLOCK):
         current = bias.dtype.type(sums[i]) + bias[i]
         if masked:
             current *= nothing if hashed(low, high, column + i) < limit else scale
-        u = before[i]
-        z = one if u >= theta[i] else nothing
-        if zero:
-            u *= one - z
-        u = decay[i] * u
-        u = u + current
-        if subtract:
-            u = u - z * theta[i]
-        after[i] = u
+        after[i] = integrate(before[i], current, decay[i], theta[i], subtract, zero)
 
 
 @numba.njit(nogil=True, error_model="numpy")
-def _step_back(membranes, before, arriving, carry, g_bias, decay, theta, peak, slope, height, low, high, column, limit, scale, fast_sigmoid, masked, zero):  # type: ignore[no-untyped-def]  # fmt: skip # noqa: E501
+def _step_back(membranes, before, arriving, carry, g_bias, decay, theta, peak, narrowness, height, low, high, column, limit, scale, curve, masked, zero):  # type: ignore[no-untyped-def]  # fmt: skip # noqa: E501
     """Gradient of a step's current, in place of its membranes."""
-    one, nothing = decay.dtype.type(1), decay.dtype.type(0)
+    nothing = decay.dtype.type(0)
     for i in range(BLOCK):
-        distance = membranes[i] - peak[i]
-        if fast_sigmoid:
-            width = abs(distance) * slope + one
-            bump = one / (width * width)
-        else:
-            angle = slope * distance
-            bump = one / (one + angle * angle) * height
-        g = carry[i] + bump * arriving[i]
-        carried = decay[i] * g
-        if zero:
-            carried *= nothing if before[i] >= theta[i] else one
-        carry[i] = carried
+        g = carry[i] + to_membrane(arriving[i], membranes[i], peak[i], narrowness, height, curve)
+        carry[i] = to_before(g, before[i], decay[i], theta[i], zero)
         membranes[i] = g
     # A loop of its own: one of more arrays is not vectorized.
     for i in range(BLOCK):
@@ -362,9 +336,7 @@ def _forward_scan(
     reset: Reset, masked: bool, dtype: torch.dtype, spikes_dtype: torch.dtype
 ) -> Callable[..., None]:
     subtract, zero = reset == "subtract", reset == "zero"
-    real = _REALS[dtype]
-    spike = np.uint16(0x3F80) if spikes_dtype == torch.bfloat16 else _REALS[spikes_dtype](1)
-    silence = type(spike)(0)
+    real = REALS[dtype]
 
     def scan(  # type: ignore[no-untyped-def]
         starts, columns, signs, bias, beta, threshold, seed, limit, scale,
@@ -399,7 +371,7 @@ def _forward_scan(
                     at = row * outputs + column
                     fired = spikes[at : at + size]
                     for i in range(size):
-                        fired[i] = spike if after[i] >= theta[i] else silence
+                        fired[i] = narrowed(fires(after[i], theta[i]), spikes)
             for block in range(begin, end):
                 column = block * BLOCK
                 size = min(BLOCK, outputs - column)
@@ -409,7 +381,7 @@ def _forward_scan(
 
 
 def _backward_scan(
-    fast_sigmoid: bool,
+    surrogate: str,
     reset: Reset,
     masked: bool,
     dtype: torch.dtype,
@@ -417,11 +389,12 @@ def _backward_scan(
     written: torch.dtype | None,
 ) -> Callable[..., None]:
     subtract, zero = reset == "subtract", reset == "zero"
-    real = _REALS[dtype]
+    curve = SURROGATES[surrogate]
+    real = REALS[dtype]
 
     def scan(  # type: ignore[no-untyped-def]
         starts, columns, offsets, times, signs, bias, beta, threshold, seed, limit, scale,
-        centre, slope, height, start, g_spikes, carried, g_weight, g_bias, g_current,
+        centre, narrowness, height, start, g_spikes, carried, g_weight, g_bias, g_current,
         steps, batch, outputs, inputs, first, last,
     ):  # fmt: skip
         sums = np.empty(BLOCK, np.int16)
@@ -462,8 +435,8 @@ def _backward_scan(
                             arriving[i] = widened(upstream[i])
                     _step_back(
                         window[t], window[t - 1] if t > 0 else initial, arriving, carry, g_added,
-                        decay, theta, peak, slope, height, low, high, column, limit, scale,
-                        fast_sigmoid, masked, zero,
+                        decay, theta, peak, narrowness, height, low, high, column, limit, scale,
+                        curve, masked, zero,
                     )  # fmt: skip
                     if g_current is not None:
                         of = row * outputs + column

@@ -7,7 +7,7 @@ A patch is then ``k`` runs of ``k · in`` neighbours.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bsnn_tha.kernels.cpu.bfloat16 import narrowed, widened
 from bsnn_tha.kernels.cpu.compiled import run
+from bsnn_tha.kernels.cpu.memory import memory_of
 
 # Values for which waking a thread pays.
 _WORTH_A_THREAD = 1 << 18
@@ -53,7 +54,7 @@ def bytes_of(maps: Tensor) -> Tensor | None:
     """The same whole numbers of 0 to 127, as uint8; None if there are others."""
     innermost = maps.is_contiguous(memory_format=torch.channels_last)
     ordered = maps.detach().permute(0, 2, 3, 1) if innermost else maps.detach()
-    values = _memory(ordered.contiguous())
+    values = memory_of(ordered.contiguous())
     whole = np.empty(len(values), np.uint8)
     for first, last in ((0, min(_TRIED, len(values))), (0, len(values))):
         pieces = -(-(last - first) // _RUN)
@@ -69,19 +70,14 @@ def bytes_of(maps: Tensor) -> Tensor | None:
 
 def unfold(maps: Tensor, sizes: Patches, patches: Tensor) -> None:
     """Write the patches of bytes ``[samples, height, width, in]``, one in each row."""
-    arguments = maps.view(-1).numpy(), _memory(patches), *sizes, sizes.rows, sizes.columns
+    arguments = maps.view(-1).numpy(), memory_of(patches), *sizes, sizes.rows, sizes.columns
     run(_unfold_loop, (patches.dtype,), arguments, len(maps), patches.numel() // _WORTH_A_THREAD)
 
 
 def fold(patches: Tensor, sizes: Patches, maps: Tensor) -> None:
     """Write the sum of all patches where they belong, ``[samples, height, width, in]``."""
-    arguments = _memory(patches), _memory(maps), *sizes, sizes.rows, sizes.columns
+    arguments = memory_of(patches), memory_of(maps), *sizes, sizes.rows, sizes.columns
     run(_fold_loop, (patches.dtype,), arguments, len(maps), patches.numel() // _WORTH_A_THREAD)
-
-
-def _memory(tensor: Tensor) -> Any:
-    flat = tensor.view(-1)
-    return (flat.view(torch.uint16) if flat.dtype == torch.bfloat16 else flat).numpy()
 
 
 # The loops. The dtype is for `run`, which compiles one for each.
