@@ -26,14 +26,17 @@ operator: :mod:`bsnn_tha.functional.lif_operator`, which also chooses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import RESETS, LIFWindow, Reset, lif_sequence_reference
-from bsnn_tha.equations.surrogate import Surrogate
+from bsnn_tha.equations.surrogate import FastSigmoid, Surrogate
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.lif_operator import BACKENDS, Backend, LIFScan, described, lif
+from bsnn_tha.functional.lif_operator import BACKENDS, Backend, LIFScan, described, lif, written
 from bsnn_tha.functional.routes import note, plain
 from bsnn_tha.functional.transforms import transformed
 from bsnn_tha.inputs import signal
@@ -104,27 +107,69 @@ def lif_sequence(
         [0.0, 1.0, 1.0, 0.0]
     """
     current = signal("current", current)
-    if current.dim() < 1 or current.shape[0] == 0:
-        raise InvalidValueError(
-            "current must be [time, batch, ...] with at least one time step, "
-            f"but got shape {list(current.shape)}"
-        )
-    if reset not in RESETS:
-        raise InvalidValueError(f"reset must be one of {', '.join(RESETS)}, but got {reset!r}")
     beta, threshold, centre = (
         torch.as_tensor(value, device=current.device) for value in (beta, threshold, centre)
     )
-    step = _broadcast(
-        current.shape[1:], membrane=membrane, beta=beta, threshold=threshold, centre=centre
-    )
-    if step != current.shape[1:]:
-        ones = (1,) * (len(step) - current.dim() + 1)
-        current = current.unflatten(0, (-1, *ones)).expand(-1, *step)
-    membrane = torch.zeros_like(current[0]) if membrane is None else membrane.expand(step)
-    if backend not in BACKENDS:
-        raise InvalidValueError(
-            f"backend must be one of {', '.join(BACKENDS)}, but got {backend!r}"
-        )
+    dynamics = Dynamics(beta, threshold, centre, surrogate, reset, threshold_gradient)
+    return lif_window(current, dynamics, membrane, record, backend)
+
+
+def lif_window(
+    current: Tensor,
+    dynamics: Dynamics,
+    state: Tensor | Sequence[Tensor | None] | None = None,
+    record: bool = False,
+    backend: Backend = "auto",
+) -> LIFWindow:
+    """:func:`lif_sequence` of a bundle, as neurons hand theirs on.
+
+    Args:
+        current: I, ``[time, batch, ...]``, at least one step.
+        dynamics: β, θ, surrogate and reset; with κ (``alpha``) a synaptic current leaks into the
+            membrane, i[t+1] = κ i[t] + I[t+1].
+        state: u before the first step, ``[batch, ...]``; with κ i and u, a pair or
+            ``[2, batch, ...]``. Zero where it is None.
+        record: also return u at every step, differentiable.
+        backend: as in :func:`lif_sequence`.
+
+    Returns:
+        The window; with κ its last state is ``[2, batch, ...]``.
+
+    Raises:
+        InvalidValueError: as :func:`lif_sequence`.
+    """
+    if dynamics.alpha is None:
+        assert state is None or isinstance(state, Tensor)
+        return _window(current, dynamics, state, record, backend)
+    synapse, membrane = (None, None) if state is None else state
+    synaptic = synaptic_current(current, dynamics, synapse, backend)
+    assert synaptic.membranes is not None
+    window = _window(synaptic.membranes, dynamics, membrane, record, backend)
+    return window._replace(membrane=torch.stack([synaptic.membrane, window.membrane]))
+
+
+def synaptic_current(
+    current: Tensor, dynamics: Dynamics, start: Tensor | None, backend: Backend = "auto"
+) -> LIFWindow:
+    """i of every step, as ``membranes``: a leaky integrator that never fires, and runs as one.
+
+    Args:
+        current: I, ``[time, batch, ...]``.
+        dynamics: with κ (``alpha``).
+        start: i before the first step; zero if None.
+        backend: as in :func:`lif_sequence`.
+    """
+    assert dynamics.alpha is not None
+    never = torch.full_like(dynamics.threshold.detach(), torch.inf)
+    synapse = Dynamics(dynamics.alpha, never, never, FastSigmoid(), "none")
+    return _window(current, synapse, start, True, backend)
+
+
+def _window(
+    current: Tensor, dynamics: Dynamics, start: Tensor | None, record: bool, backend: Backend
+) -> LIFWindow:
+    """A window of neurons without a synaptic current."""
+    current, start = _checked(current, dynamics, start, backend)
     if plain():
         if transformed() and backend not in ("auto", "reference"):
             raise InvalidValueError(
@@ -133,28 +178,49 @@ def lif_sequence(
             )
         note("lif_sequence_reference")
         window = lif_sequence_reference(
-            current, beta, threshold, centre, surrogate, reset, membrane, threshold_gradient
-        )
+            current, *dynamics.tensors, dynamics.surrogate, dynamics.reset, start,
+            dynamics.threshold_gradient,
+        )  # fmt: skip
         return window if record else window._replace(membranes=None)
     # One dtype for the state (see `integrate`); the casts carry gradients back.
-    start, beta, threshold, centre = (
-        tensor.to(current.dtype) for tensor in (membrane, beta, threshold, centre)
-    )
-    learned = any(tensor.requires_grad for tensor in (current, start, beta, threshold))
+    start, dynamics = start.to(current.dtype), dynamics.mapped(lambda its: its.to(current.dtype))
+    learned = current.requires_grad or start.requires_grad or dynamics.learned
     keep = record or (torch.is_grad_enabled() and learned)
-    name = described(surrogate)
-    if name is None:
-        run = LIFScan.apply(
-            current, start, beta, threshold, centre, surrogate, threshold_gradient, reset, keep,
-            backend,
-        )  # fmt: skip
+    given = current, start, *dynamics.tensors
+    if described(dynamics.surrogate) is None:
+        run = LIFScan.apply(*given, dynamics, keep, backend)
     else:
-        run = lif(
-            current, start, beta, threshold, centre, *name, threshold_gradient.window,
-            threshold_gradient.fired_only, reset, keep, backend,
-        )  # fmt: skip
+        run = lif(*given, written(dynamics), keep, backend)
     spikes, membranes, last = run
     return LIFWindow(spikes, membranes if record else None, last)
+
+
+def _checked(
+    current: Tensor, dynamics: Dynamics, start: Tensor | None, backend: Backend
+) -> tuple[Tensor, Tensor]:
+    """The current and where to start, broadcast against each other and β and θ."""
+    current = signal("current", current)
+    if current.dim() < 1 or current.shape[0] == 0:
+        raise InvalidValueError(
+            "current must be [time, batch, ...] with at least one time step, "
+            f"but got shape {list(current.shape)}"
+        )
+    if dynamics.reset not in RESETS:
+        raise InvalidValueError(
+            f"reset must be one of {', '.join(RESETS)}, but got {dynamics.reset!r}"
+        )
+    beta, threshold, centre = dynamics.tensors
+    step = _broadcast(
+        current.shape[1:], membrane=start, beta=beta, threshold=threshold, centre=centre
+    )
+    if backend not in BACKENDS:
+        raise InvalidValueError(
+            f"backend must be one of {', '.join(BACKENDS)}, but got {backend!r}"
+        )
+    if step != current.shape[1:]:
+        ones = (1,) * (len(step) - current.dim() + 1)
+        current = current.unflatten(0, (-1, *ones)).expand(-1, *step)
+    return current, torch.zeros_like(current[0]) if start is None else start.expand(step)
 
 
 def _broadcast(step: torch.Size, **others: Tensor | None) -> torch.Size:

@@ -5,12 +5,13 @@ its gradient. Whatever looks at a network from outside (``torch.compile``,
 ``torch.export``, autocast, DistributedDataParallel) sees one node per layer and
 direction; which scan does the work is decided when the node runs.
 
-Operators take numbers and strings but no functions: a surrogate travels as its
-name in :data:`~bsnn_tha.equations.surrogate.SURROGATES` and its fields. Any
+Operators take tensors and text but no objects: of
+:class:`~bsnn_tha.equations.dynamics.Dynamics` β, θ and the centre travel as tensors, the rest
+as one line (:func:`written`), with the surrogate by its name in
+:data:`~bsnn_tha.equations.surrogate.SURROGATES` and its fields. Any
 other one (a function, snnTorch's, a class of the user's) takes
 :class:`LIFScan`, an ordinary ``autograd.Function``. A dataclass of float fields
-that is entered in ``SURROGATES`` under a name takes the operators. A
-:class:`~bsnn_tha.equations.threshold_gradient.ThresholdGradient` travels as its two fields.
+that is entered in ``SURROGATES`` under a name takes the operators.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from bsnn_tha.equations.lif import Reset
-from bsnn_tha.equations.surrogate import SURROGATES, Surrogate
+from bsnn_tha.equations.dynamics import Dynamics
+from bsnn_tha.equations.surrogate import SURROGATES, FastSigmoid, Surrogate
 from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.routes import note
@@ -56,6 +57,36 @@ def described(surrogate: Surrogate) -> tuple[str, list[float]] | None:
             fields = dataclasses.fields(surrogate)  # type: ignore[arg-type]
             return name, [float(getattr(surrogate, field.name)) for field in fields]
     return None
+
+
+def written(dynamics: Dynamics) -> str:
+    """What an operator is told of the dynamics besides their tensors, in one line of text.
+
+    Example:
+        >>> from bsnn_tha.equations.surrogate import FastSigmoid
+        >>> one = torch.tensor(1.0)
+        >>> written(Dynamics(one, one, one, FastSigmoid(2.5), "zero"))
+        'zero none all fast_sigmoid 2.5 1.0'
+    """
+    path, described_as = dynamics.threshold_gradient, described(dynamics.surrogate)
+    # Compilers follow this: plain operations on text.
+    text = f"{dynamics.reset} {path.window} {'fired' if path.fired_only else 'all'}"
+    if described_as is None:
+        return text
+    name, numbers = described_as
+    return " ".join([text, name, *[f"{number!r}" for number in numbers]])
+
+
+def read(text: str, beta: Tensor, threshold: Tensor, centre: Tensor) -> Dynamics:
+    """The dynamics of :func:`written`; without a name, their surrogate has no gradient here."""
+    reset, window, whose, *name = text.split(" ")
+    surrogate = SURROGATES[name[0]](*map(float, name[1:])) if name else _nameless
+    path = ThresholdGradient(window, whose == "fired")  # type: ignore[arg-type]
+    return Dynamics(beta, threshold, centre, surrogate, reset, path)  # type: ignore[arg-type]
+
+
+def _nameless(membrane: Tensor, centre: Tensor) -> Tensor:
+    raise RuntimeError("a surrogate without a name is differentiated by LIFScan")
 
 
 def memory_order(window: Tensor) -> list[int]:
@@ -88,19 +119,16 @@ def lif(
     beta: Tensor,
     threshold: Tensor,
     centre: Tensor,
-    surrogate: str,
-    parameters: Sequence[float],
-    window: str,
-    fired_only: bool,
-    reset: str,
+    dynamics: str,
     keep: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes, membranes (empty unless kept) and last membrane of a window.
 
-    All tensors have the current's dtype. Without ``keep`` there is no gradient.
+    All tensors have the current's dtype; ``dynamics`` is of :func:`written`. Without ``keep``
+    there is no gradient.
     """
-    return _forward(current, start, beta, threshold, reset, keep, backend)
+    return _forward(current, start, read(dynamics, beta, threshold, centre), keep, backend)
 
 
 @lif.register_fake
@@ -110,11 +138,7 @@ def _(
     beta: Tensor,
     threshold: Tensor,
     centre: Tensor,
-    surrogate: str,
-    parameters: Sequence[float],
-    window: str,
-    fired_only: bool,
-    reset: str,
+    dynamics: str,
     keep: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,11 +160,7 @@ def lif_backward(
     threshold: Tensor,
     centre: Tensor,
     membranes: Tensor,
-    surrogate: str,
-    parameters: Sequence[float],
-    window: str,
-    fired_only: bool,
-    reset: str,
+    dynamics: str,
     order: Sequence[int],
     learn_beta: bool,
     learn_threshold: bool,
@@ -148,10 +168,8 @@ def lif_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of current (laid out in ``order``), start, β and θ (empty unless learned)."""
     return _backward(
-        (g_spikes, g_membranes, g_last), start, beta, threshold, centre, membranes,
-        SURROGATES[surrogate](*parameters),
-        ThresholdGradient(window, fired_only),  # type: ignore[arg-type]
-        reset, order, learn_beta, learn_threshold, backend,
+        (g_spikes, g_membranes, g_last), start, read(dynamics, beta, threshold, centre),
+        membranes, order, learn_beta, learn_threshold, backend,
     )  # fmt: skip
 
 
@@ -165,11 +183,7 @@ def _(
     threshold: Tensor,
     centre: Tensor,
     membranes: Tensor,
-    surrogate: str,
-    parameters: Sequence[float],
-    window: str,
-    fired_only: bool,
-    reset: str,
+    dynamics: str,
     order: Sequence[int],
     learn_beta: bool,
     learn_threshold: bool,
@@ -194,9 +208,7 @@ def _like_step(window: Tensor) -> Tensor:
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    current, start, beta, threshold, centre, *ctx.gradient, ctx.reset, ctx.keep, ctx.backend = (
-        inputs
-    )
+    current, start, beta, threshold, centre, ctx.dynamics, ctx.keep, ctx.backend = inputs
     ctx.save_for_backward(start, beta, threshold, centre, output[1])
     ctx.order = memory_order(current)
     ctx.set_materialize_grads(False)
@@ -211,7 +223,7 @@ def _differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]
     g_spikes, g_membranes, g_last = grads
     _, _, learn_beta, learn_threshold, *_ = ctx.needs_input_grad
     g_current, g_start, g_beta, g_threshold = lif_backward(
-        g_spikes, g_membranes, g_last, *ctx.saved_tensors, *ctx.gradient, ctx.reset, ctx.order,
+        g_spikes, g_membranes, g_last, *ctx.saved_tensors, ctx.dynamics, ctx.order,
         learn_beta, learn_threshold, ctx.backend,
     )  # fmt: skip
     return (
@@ -219,7 +231,7 @@ def _differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]
         g_start,
         g_beta if learn_beta else None,
         g_threshold if learn_threshold else None,
-        *[None] * 8,
+        *[None] * 4,
     )
 
 
@@ -237,18 +249,14 @@ class LIFScan(Function):
         beta: Tensor,
         threshold: Tensor,
         centre: Tensor,
-        surrogate: Surrogate,
-        threshold_gradient: ThresholdGradient,
-        reset: Reset,
+        dynamics: Dynamics,
         keep: bool,
         backend: Backend,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        output = lif(
-            current, start, beta, threshold, centre, "", [], "none", False, reset, keep, backend
-        )
-        ctx.save_for_backward(start, beta, threshold, centre, output[1])
-        ctx.surrogate, ctx.threshold_gradient = surrogate, threshold_gradient
-        ctx.reset, ctx.order = reset, memory_order(current)
+        """The tensors of ``dynamics`` come apart as well, for autograd finds them only so."""
+        output = lif(current, start, beta, threshold, centre, written(dynamics), keep, backend)
+        ctx.save_for_backward(start, output[1], beta, threshold, centre)
+        ctx.dynamics, ctx.order = dynamics, memory_order(current)
         ctx.set_materialize_grads(False)
         return output
 
@@ -256,12 +264,12 @@ class LIFScan(Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         learn_beta, learn_threshold = ctx.needs_input_grad[2:4]
-        start, beta, threshold, centre, membranes = ctx.saved_tensors
+        start, membranes, *tensors = ctx.saved_tensors
+        dynamics = ctx.dynamics.with_tensors(*tensors)
         gradients = lif_tensors.backward(
-            grads, start, beta, threshold, centre, membranes, ctx.surrogate,
-            ctx.threshold_gradient, ctx.reset, ctx.order, learn_beta, learn_threshold,
-        )  # fmt: skip
-        return *gradients, *[None] * 6
+            grads, start, dynamics, membranes, ctx.order, learn_beta, learn_threshold
+        )
+        return *gradients, *[None] * 4
 
 
 # What they run
@@ -331,7 +339,8 @@ def _scans(name: str) -> tuple[ModuleType | None, str]:
     try:
         scans = importlib.import_module(_SCANS[name])
         ones = torch.ones(1, 1, device=_device(name))
-        scans.forward(ones, ones[0], ones[0], ones[0], "subtract", [0, 1], False)
+        dynamics = Dynamics(ones[0], ones[0], ones[0], FastSigmoid())
+        scans.forward(ones, ones[0], dynamics, [0, 1], False)
     except Exception as error:
         reason = " ".join(str(error).split()) or "no reason given"
         return None, f"{name} does not work here ({type(error).__name__}: {reason})"
@@ -344,18 +353,12 @@ def _say_once(message: str, level: int) -> None:
 
 
 def _forward(
-    current: Tensor,
-    start: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    reset: str,
-    keep: bool,
-    backend: str,
+    current: Tensor, start: Tensor, dynamics: Dynamics, keep: bool, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     scans = choose(backend, current)
     note(scans.__name__.removeprefix("bsnn_tha.kernels."))
     order = time_first(memory_order(current))
-    spikes, membranes, last = scans.forward(current, start, beta, threshold, reset, order, keep)
+    spikes, membranes, last = scans.forward(current, start, dynamics, order, keep)
     # An operator's results share no memory, and lie as its fake version says.
     if membranes is None:
         membranes = current.new_empty(0)
@@ -365,28 +368,22 @@ def _forward(
 def _backward(
     grads: lif_tensors.Upstream,
     start: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    centre: Tensor,
+    dynamics: Dynamics,
     membranes: Tensor,
-    surrogate: Surrogate,
-    threshold_gradient: ThresholdGradient,
-    reset: str,
     order: Sequence[int],
     learn_beta: bool,
     learn_threshold: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     scans: Any = choose(backend, membranes)
-    if not scans.differentiates(surrogate):
+    if not scans.differentiates(dynamics.surrogate):
         scans = lif_tensors
     g_current, g_start, g_beta, g_threshold = scans.backward(
-        grads, start, beta, threshold, centre, membranes, surrogate, threshold_gradient, reset,
-        list(order), learn_beta, learn_threshold,
-    )  # fmt: skip
+        grads, start, dynamics, membranes, list(order), learn_beta, learn_threshold
+    )
     return (
         g_current,
         _like_step(membranes).copy_(g_start),
-        beta.new_empty(0) if g_beta is None else g_beta,
-        threshold.new_empty(0) if g_threshold is None else g_threshold,
+        dynamics.beta.new_empty(0) if g_beta is None else g_beta,
+        dynamics.threshold.new_empty(0) if g_threshold is None else g_threshold,
     )

@@ -20,22 +20,18 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from bsnn_tha.equations.lif import LIFWindow, Reset
-from bsnn_tha.equations.surrogate import Surrogate
+from bsnn_tha.equations.dynamics import Dynamics
+from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.routes import Refused, note
 from bsnn_tha.functional.sparse_conv import Listed, input_gradient, listed
-from bsnn_tha.kernels.curves import Curve, curve_of, differentiates
+from bsnn_tha.kernels.curves import differentiates
 
 
 def sparse_conv_lif(
     input: Tensor,
     weight: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    centre: Tensor,
-    surrogate: Surrogate,
-    reset: Reset = "subtract",
+    dynamics: Dynamics,
     membrane: Tensor | None = None,
     pool: int = 1,
     padding: int = 0,
@@ -45,8 +41,8 @@ def sparse_conv_lif(
     Args:
         input: ``[time, batch, in, height, width]``.
         weight: ``[out, in, k, k]``, ±1 (or small whole numbers).
-        beta, threshold, centre: numbers.
-        surrogate, reset, membrane: as in :func:`~bsnn_tha.lif_sequence`.
+        dynamics: of the neurons; its tensors are numbers.
+        membrane: u before the first step, ``[batch, out, ...]``; zero if None.
         pool, padding: as in :func:`~bsnn_tha.functional.conv.conv_avg_pool2d`.
 
     Returns:
@@ -59,43 +55,37 @@ def sparse_conv_lif(
         >>> from bsnn_tha.equations.surrogate import FastSigmoid
         >>> weight, one = torch.randn(16, 2, 5, 5).sign(), torch.tensor(1.0)
         >>> spikes = (torch.rand(20, 8, 2, 32, 32) < 0.03).float()
-        >>> window = sparse_conv_lif(spikes, weight, one, one, one, FastSigmoid(), pool=2)
+        >>> dynamics = Dynamics(one, one, one, FastSigmoid())
+        >>> window = sparse_conv_lif(spikes, weight, dynamics, pool=2)
         >>> window.spikes.shape
         torch.Size([20, 8, 16, 14, 14])
-        >>> sparse_conv_lif(0.5 * spikes, weight, one, one, one, FastSigmoid()) is None
+        >>> sparse_conv_lif(0.5 * spikes, weight, dynamics) is None
         True
     """
-    window = attempt(
-        input, weight, beta, threshold, centre, surrogate, reset, membrane, pool, padding
-    )
+    window = attempt(input, weight, dynamics, membrane, pool, padding)
     return None if isinstance(window, Refused) else window
 
 
 def attempt(
     input: Tensor,
     weight: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    centre: Tensor,
-    surrogate: Surrogate,
-    reset: Reset = "subtract",
+    dynamics: Dynamics,
     membrane: Tensor | None = None,
     pool: int = 1,
     padding: int = 0,
     must_pay: bool = True,
 ) -> LIFWindow | Refused:
     """:func:`sparse_conv_lif`, or why not; unless it ``must_pay``, however small or dense it is."""
-    constants = beta, threshold, centre
-    given = [tensor for tensor in (membrane, *constants) if tensor is not None]
+    given = [tensor for tensor in (membrane, *dynamics.tensors) if tensor is not None]
     if any(tensor.device.type != "cpu" for tensor in given):
         return Refused("it needs tensors on the CPU")
     if any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in given):
         return Refused("it needs plain tensors")
-    if any(tensor.numel() != 1 for tensor in constants):
+    if any(tensor.numel() != 1 for tensor in dynamics.tensors):
         return Refused("β, θ and the centre must be one number")
-    if beta.requires_grad or threshold.requires_grad:
+    if dynamics.learned:
         return Refused("β or θ is learned")
-    if not differentiates(surrogate):
+    if not differentiates(dynamics.surrogate):
         return Refused("its surrogate is not compiled")
     found = listed(input, weight, pool, padding, must_pay)
     if isinstance(found, Refused):
@@ -105,11 +95,11 @@ def attempt(
         shape = input.shape[1], geometry.rows, geometry.columns, geometry.outputs
         membrane = weight.new_zeros(shape).permute(0, 3, 1, 2)
     note("sparse_conv_lif")
-    layer = _loops().Layer(geometry, found.taps, *(float(its) for its in constants), reset)
+    # Numbers as they are now: θ may change in place before the backward pass.
+    numbers = dynamics.mapped(lambda its: its.detach().clone())
     spikes, last = SparseConvLIF.apply(
-        input, weight, membrane.to(weight.dtype), found, layer, curve_of(surrogate),
-        result_dtype(weight),
-    )  # fmt: skip
+        input, weight, membrane.to(weight.dtype), found, numbers, result_dtype(weight)
+    )
     return LIFWindow(spikes, None, last)
 
 
@@ -123,18 +113,19 @@ class SparseConvLIF(Function):
         weight: Tensor,
         start: Tensor,
         found: Listed,
-        layer: Any,
-        curve: Curve,
+        dynamics: Dynamics,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         """Spikes of this dtype and the last membrane, both channels last in memory."""
-        weights, events, geometry = found.weights, found.events, layer.geometry
+        weights, events, geometry = found.weights, found.events, found.geometry
         spikes = torch.empty(
             *input.shape[:2], geometry.rows, geometry.columns, geometry.outputs, dtype=dtype
         )
-        last = _loops().forward(layer, events, weights, start.permute(0, 2, 3, 1), spikes)
+        ctx.layer = geometry, found.taps, dynamics
+        initial = start.permute(0, 2, 3, 1)
+        last = _loops().forward(events, weights, *ctx.layer, initial, spikes)
         ctx.save_for_backward(start, weights, *events)
-        ctx.layer, ctx.curve, ctx.events = layer, curve, type(events)
+        ctx.events = type(events)
         ctx.input_dtype, ctx.shape = input.dtype, spikes.shape
         ctx.set_materialize_grads(False)
         return spikes.permute(0, 1, 4, 2, 3), last.permute(0, 3, 1, 2)
@@ -142,13 +133,13 @@ class SparseConvLIF(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        layer, (start, weights, *events) = ctx.layer, ctx.saved_tensors
+        (geometry, *_), (start, weights, *events) = ctx.layer, ctx.saved_tensors
         with_input, with_weight, with_start, *_ = ctx.needs_input_grad
         g_spikes, g_last = grads
         if g_spikes is None:
             g_spikes = start.new_zeros(ctx.shape).permute(0, 1, 4, 2, 3)
         g_weight, g_start, g_current = _loops().backward(
-            layer, ctx.events(*events), weights, start.permute(0, 2, 3, 1), ctx.curve,
+            ctx.events(*events), weights, *ctx.layer, start.permute(0, 2, 3, 1),
             g_spikes.permute(0, 1, 3, 4, 2).contiguous(),
             None if g_last is None else g_last.permute(0, 2, 3, 1),
             with_input,
@@ -156,13 +147,13 @@ class SparseConvLIF(Function):
         g_input = None
         if with_input:
             g_maps = g_current.flatten(0, 1)
-            g_input = input_gradient(g_maps, weights, layer.geometry, ctx.input_dtype)
+            g_input = input_gradient(g_maps, weights, geometry, ctx.input_dtype)
             g_input = g_input.unflatten(0, ctx.shape[:2])
         return (
             g_input,
             g_weight if with_weight else None,
             g_start.permute(0, 3, 1, 2) if with_start else None,
-            *[None] * 4,
+            *[None] * 3,
         )
 
 

@@ -16,22 +16,20 @@ written: :mod:`bsnn_tha.kernels.cpu.sparse_lif`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from bsnn_tha.equations.lif import LIFWindow, Reset
-from bsnn_tha.equations.surrogate import ArcTan, FastSigmoid, Surrogate
+from bsnn_tha.equations.dynamics import Dynamics
+from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.dropout import draw_seed
-from bsnn_tha.functional.lif_operator import described
 from bsnn_tha.functional.routes import Refused, note, plain
-from bsnn_tha.kernels.curves import curve_of
+from bsnn_tha.kernels.curves import differentiates
 
 # Share of inputs that spike up to which adding rows up is faster than matrix products.
 _SPARSE = 0.1
@@ -45,11 +43,7 @@ def sparse_lif(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    beta: Tensor,
-    threshold: Tensor,
-    centre: Tensor,
-    surrogate: Surrogate,
-    reset: Reset = "subtract",
+    dynamics: Dynamics,
     membrane: Tensor | None = None,
     probability: float = 0.0,
     seed: Tensor | None = None,
@@ -60,8 +54,8 @@ def sparse_lif(
         input: ``[time, batch, in]``.
         weight: ``[out, in]``, ±1 (or 0).
         bias: ``[out]`` or None.
-        beta, threshold, centre: a number, or one for each of ``out`` neurons.
-        surrogate, reset, membrane: as in :func:`~bsnn_tha.lif_sequence`.
+        dynamics: of the neurons; its tensors are a number, or one for each of ``out``.
+        membrane: u before the first step, ``[batch, out]``; zero if None.
         probability: dropout's p.
         seed: of the mask, from :func:`~bsnn_tha.functional.dropout.draw_seed`; a
             new one if None.
@@ -73,17 +67,17 @@ def sparse_lif(
         too little to do.
 
     Example:
+        >>> from bsnn_tha.equations.surrogate import FastSigmoid
         >>> weight, one = torch.randn(100, 500).sign(), torch.tensor(1.0)
         >>> spikes = (torch.rand(20, 8, 500) < 0.03).float()
-        >>> window = sparse_lif(spikes, weight, None, one, one, one, FastSigmoid())
+        >>> dynamics = Dynamics(one, one, one, FastSigmoid())
+        >>> window = sparse_lif(spikes, weight, None, dynamics)
         >>> window.spikes.shape
         torch.Size([20, 8, 100])
-        >>> sparse_lif(0.5 * spikes, weight, None, one, one, one, FastSigmoid()) is None
+        >>> sparse_lif(0.5 * spikes, weight, None, dynamics) is None
         True
     """
-    window = attempt(
-        input, weight, bias, beta, threshold, centre, surrogate, reset, membrane, probability, seed
-    )
+    window = attempt(input, weight, bias, dynamics, membrane, probability, seed)
     return None if isinstance(window, Refused) else window
 
 
@@ -91,11 +85,7 @@ def attempt(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    beta: Tensor,
-    threshold: Tensor,
-    centre: Tensor,
-    surrogate: Surrogate,
-    reset: Reset = "subtract",
+    dynamics: Dynamics,
     membrane: Tensor | None = None,
     probability: float = 0.0,
     seed: Tensor | None = None,
@@ -104,27 +94,21 @@ def attempt(
     """:func:`sparse_lif`, or why not; unless it ``must_pay``, however small or dense it is."""
     batch, outputs = input.shape[1], len(weight)
     start = input.new_zeros(batch, outputs, dtype=weight.dtype) if membrane is None else membrane
-    constants = beta, threshold, centre
-    given = [tensor for tensor in (input, weight, bias, start, *constants) if tensor is not None]
+    given = [its for its in (input, weight, bias, start, *dynamics.tensors) if its is not None]
     if obstacle := _obstacle(input, outputs, must_pay):
         return obstacle
     if any(tensor.device.type != "cpu" for tensor in given):
         return Refused("it needs tensors on the CPU")
     if any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in given):
         return Refused("it needs plain tensors")
-    if any(tensor.numel() != 1 and tensor.shape != (outputs,) for tensor in constants):
+    if any(tensor.numel() != 1 and tensor.shape != (outputs,) for tensor in dynamics.tensors):
         return Refused("β, θ and the centre must be one number, or one for each neuron")
-    if beta.requires_grad or threshold.requires_grad:
+    if dynamics.learned:
         return Refused("β or θ is learned")
     if weight.dtype not in (torch.float32, torch.float64):
         return Refused("it needs weights in float32 or float64")
-    # A derived class may compute something else: it has no description.
-    if (
-        not isinstance(surrogate, FastSigmoid | ArcTan)
-        or described(surrogate) is None
-        or surrogate.scale != 1
-    ):
-        return Refused("its surrogate must be fast_sigmoid or arctan, of scale 1")
+    if not differentiates(dynamics.surrogate):
+        return Refused("its surrogate is not compiled")
     if not 0 <= probability < 1:
         return Refused("dropout must be in [0, 1)")
     loops = _compiled_loops()
@@ -140,9 +124,9 @@ def attempt(
     if probability and seed is None:
         seed = draw_seed()
     note("sparse_lif")
-    layer = _Layer(constants, surrogate, reset, probability)
+    mask = loops.Mask(probability, 0 if seed is None else int(seed))
     spikes, last = SparseLIF.apply(
-        input, weight, bias, start.to(weight.dtype), layer, signs, events, seed,
+        input, weight, bias, start.to(weight.dtype), dynamics, mask, signs, events,
         result_dtype(weight),
     )  # fmt: skip
     return LIFWindow(spikes, None, last)
@@ -174,22 +158,22 @@ class SparseLIF(Function):
         weight: Tensor,
         bias: Tensor | None,
         start: Tensor,
-        layer: _Layer,
+        dynamics: Dynamics,
+        mask: Any,
         signs: Tensor,
         events: Any,
-        seed: Tensor | None,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         """Spikes of this dtype, and the last membrane.
 
-        ``signs`` and ``events`` are the weights and the input as
+        ``mask``, ``signs`` and ``events`` are dropout, the weights and the input as
         :mod:`bsnn_tha.kernels.cpu.sparse_lif` reads them.
         """
         spikes = torch.empty(len(input), *start.shape, dtype=dtype)
-        last = _loops().forward(events, signs, layer.neurons(bias, seed), start, spikes)
+        last = _loops().forward(events, signs, bias, mask, dynamics, start, spikes)
         rows = weight if ctx.needs_input_grad[0] else None
-        ctx.save_for_backward(rows, bias, start, signs, seed, *layer.constants, *events)
-        ctx.layer, ctx.shape = layer, spikes.shape
+        ctx.save_for_backward(rows, bias, start, signs, *events, *dynamics.tensors)
+        ctx.dynamics, ctx.mask, ctx.shape = dynamics, mask, spikes.shape
         ctx.input_dtype, ctx.dtype = input.dtype, dtype
         ctx.set_materialize_grads(False)
         return spikes, last
@@ -198,34 +182,17 @@ class SparseLIF(Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         loops = _loops()
-        rows, bias, start, signs, seed, *constants, starts, columns = ctx.saved_tensors
-        layer = ctx.layer._replace(constants=constants)
+        rows, bias, start, signs, starts, columns, *tensors = ctx.saved_tensors
         g_current = None if rows is None else torch.empty(ctx.shape, dtype=ctx.dtype)
         gradients = loops.backward(
-            loops.Events(starts, columns), signs, layer.neurons(bias, seed), start, constants[2],
-            curve_of(layer.surrogate), *grads, ctx.shape[0], g_current,
+            loops.Events(starts, columns), signs, bias, ctx.mask,
+            ctx.dynamics.with_tensors(*tensors), start, *grads, ctx.shape[0], g_current,
         )  # fmt: skip
         g_input = None
         if g_current is not None:
             g_input = (g_current @ rows.to(ctx.dtype)).to(ctx.input_dtype)
         wanted = zip((g_input, *gradients), ctx.needs_input_grad, strict=False)
         return *(its if needed else None for its, needed in wanted), *[None] * 5
-
-
-class _Layer(NamedTuple):
-    """Settings of the neurons and of dropout."""
-
-    constants: Sequence[Tensor]
-    """β, θ and the surrogate's centre."""
-    surrogate: Surrogate
-    reset: Reset
-    probability: float
-
-    def neurons(self, bias: Tensor | None, seed: Tensor | None) -> Any:
-        """For the loops."""
-        beta, threshold, _ = self.constants
-        number = 0 if seed is None else int(seed)
-        return _loops().Neurons(bias, beta, threshold, self.reset, self.probability, number)
 
 
 def _loops() -> ModuleType:

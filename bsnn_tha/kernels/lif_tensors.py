@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import (
-    Reset,
     fires,
     from_threshold,
     from_threshold_by_reset,
@@ -21,7 +21,6 @@ from bsnn_tha.equations.lif import (
     to_membrane,
 )
 from bsnn_tha.equations.surrogate import Surrogate
-from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.kernels.layout import empty
 
 Upstream = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -34,21 +33,14 @@ def differentiates(surrogate: Surrogate) -> bool:
 
 
 def forward(
-    current: Tensor,
-    start: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    reset: Reset,
-    order: list[int],
-    keep: bool,
+    current: Tensor, start: Tensor, dynamics: Dynamics, order: list[int], keep: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Spikes and membranes of every step, and the last membrane.
 
     Args:
         current: I, ``[time, batch, ...]``, with any strides.
         start: u before the first step, ``[batch, ...]``.
-        beta, threshold: β and θ in the current's dtype, broadcast against ``start``.
-        reset: ``"subtract"``, ``"zero"`` or ``"none"``.
+        dynamics: with β and θ in the current's dtype, broadcast against ``start``.
         order: dimensions of the results as they lie in memory, time first.
         keep: whether the membranes are needed; None in their place if not.
     """
@@ -56,8 +48,8 @@ def forward(
     membranes = empty(current, order) if keep else None
     u = start
     for t, step_current in enumerate(current.unbind(0)):
-        u = integrate(step_current, u, beta, threshold, reset)
-        spikes[t] = fires(u, threshold)
+        u = integrate(step_current, u, dynamics.beta, dynamics.threshold, dynamics.reset)
+        spikes[t] = fires(u, dynamics.threshold)
         if membranes is not None:
             membranes[t] = u
     return spikes, membranes, u
@@ -66,13 +58,8 @@ def forward(
 def backward(
     grads: Upstream,
     start: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    centre: Tensor,
+    dynamics: Dynamics,
     membranes: Tensor,
-    surrogate: Surrogate,
-    threshold_gradient: ThresholdGradient,
-    reset: Reset,
     order: list[int],
     learn_beta: bool,
     learn_threshold: bool,
@@ -81,14 +68,12 @@ def backward(
 
     Args:
         grads: gradients that reach the results.
-        start, beta, threshold, membranes, reset: of the forward pass.
-        centre: where the surrogate is centred, broadcast against ``start``.
-        surrogate: s(u, centre).
-        threshold_gradient: which part of a spike's gradient reaches θ.
+        start, dynamics, membranes: of the forward pass.
         order: dimensions of the current's gradient as they lie in memory.
         learn_beta, learn_threshold: whether β and θ want a gradient.
     """
     g_spikes, g_membranes, g_last = grads
+    beta, threshold, centre = dynamics.tensors
     # Steps apart from each other are faster to work on, one at a time.
     time_first = [0, *(dim for dim in order if dim)]
     g_current = empty(membranes, time_first)
@@ -103,17 +88,17 @@ def backward(
         if g_membranes is not None:
             g_u += g_membranes[t]
         if g_spikes is not None:
-            through = to_membrane(g_spikes[t], u, centre, surrogate)
+            through = to_membrane(g_spikes[t], u, centre, dynamics.surrogate)
             g_u += through
             if g_threshold is not None:
-                taken = from_threshold(through, u, threshold, threshold_gradient)
+                taken = from_threshold(through, u, threshold, dynamics.threshold_gradient)
                 g_threshold -= taken.sum_to_size(threshold.shape)
         if g_beta is not None:
-            g_beta += to_decay(g_u, before, threshold, reset).sum_to_size(beta.shape)
-        if g_threshold is not None and reset == "subtract":
+            g_beta += to_decay(g_u, before, threshold, dynamics.reset).sum_to_size(beta.shape)
+        if g_threshold is not None and dynamics.reset == "subtract":
             taken = from_threshold_by_reset(g_u, before, threshold)
             g_threshold -= taken.sum_to_size(threshold.shape)
-        carried = to_before(g_u, before, beta, threshold, reset)
+        carried = to_before(g_u, before, beta, threshold, dynamics.reset)
     if order != time_first:
         g_current = empty(membranes, order).copy_(g_current)
     return g_current, carried, g_beta, g_threshold

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bsnn_tha.equations.bounds import held_decay
 from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.functional import sparse_conv, sparse_conv_lif, sparse_lif
 from bsnn_tha.functional.routes import Refused, running
@@ -117,11 +116,7 @@ def _fully_connected(
         input.flatten(2),
         weight_of(synapse),
         synapse.bias,
-        held_decay(neuron.beta),
-        neuron.threshold,
-        neuron.centre,
-        neuron.surrogate,
-        neuron._reset_mechanism,
+        neuron.dynamics(),
         membrane,
         probability,
         must_pay=must_pay,
@@ -149,11 +144,7 @@ def _convolution(
     return sparse_conv_lif.attempt(
         input,
         weight_of(synapse),
-        held_decay(neuron.beta),
-        neuron.threshold,
-        neuron.centre,
-        neuron.surrogate,
-        neuron._reset_mechanism,
+        neuron.dynamics(),
         membrane,
         spec.pool,
         spec.padding,

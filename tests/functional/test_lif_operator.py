@@ -14,10 +14,25 @@ import torch
 from torch import Tensor
 
 from bsnn_tha import AnnealedLeaky, SpikingNetwork, lif_sequence
+from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import lif_sequence_reference
-from bsnn_tha.equations.surrogate import SURROGATES, ArcTan, FastSigmoid, FromSnnTorch, Triangle
+from bsnn_tha.equations.surrogate import (
+    SURROGATES,
+    ArcTan,
+    FastSigmoid,
+    FromSnnTorch,
+    Sigmoid,
+    Triangle,
+)
 from bsnn_tha.equations.threshold_gradient import ThresholdGradient
-from bsnn_tha.functional.lif_operator import described, lif, lif_backward, memory_order
+from bsnn_tha.functional.lif_operator import (
+    described,
+    lif,
+    lif_backward,
+    memory_order,
+    read,
+    written,
+)
 
 ONE = torch.tensor(1.0)
 LAYOUTS = {
@@ -44,10 +59,10 @@ def window(*shape, dtype=torch.float32):
     return 0.6 + torch.randn(shape or (4, 2, 3, 5), dtype=dtype)
 
 
-def arguments(current, backend, keep=True, surrogate="fast_sigmoid"):
+def arguments(current, backend, keep=True):
     start = torch.rand_like(current[0])
-    scalars = (torch.tensor(value, dtype=current.dtype) for value in (0.9, 1.2, 1.0))
-    return current, start, *scalars, surrogate, [2.0], "none", False, "subtract", keep, backend
+    scalars = [torch.tensor(value, dtype=current.dtype) for value in (0.9, 1.2, 1.0)]
+    return current, start, *scalars, written(Dynamics(*scalars, FastSigmoid(2.0))), keep, backend
 
 
 # Registered rightly: schema, fake version (shapes, strides, dtypes), autograd
@@ -80,8 +95,11 @@ def test_forward_of_odd_shapes_is_registered_rightly(backend, shape):
 @pytest.mark.parametrize("learned", [(False, False), (True, False), (True, True)], ids=str)
 def test_backward_is_registered_rightly(backend, shape, order, learned):
     upstream, membranes = window(*shape), window(*shape)
-    axes = ("sigmoid", [2.0], "arctan", True) if learned[1] else ("arctan", [2.0], "none", False)
-    settings = ONE, ONE, ONE, membranes, *axes, "zero"
+    dynamics = Dynamics(ONE, ONE, ONE, ArcTan(2.0), "zero")
+    if learned[1]:
+        path = ThresholdGradient("arctan", fired_only=True)
+        dynamics = Dynamics(ONE, ONE, ONE, Sigmoid(2.0), "zero", path)
+    settings = ONE, ONE, ONE, membranes, written(dynamics)
     for used in ((upstream, None, None), (None, upstream, upstream[0])):
         torch.library.opcheck(
             lif_backward, (*used, membranes[0], *settings, order, *learned, backend)
@@ -119,6 +137,11 @@ def test_surrogates_travel_by_name(name):
     shape = SURROGATES[name](3.5, 1.5)
     assert described(shape) == (name, [3.5, 1.5])
     assert SURROGATES[name](*described(shape)[1]) == shape
+    path = ThresholdGradient("triangle", fired_only=True)
+    tensors = ONE, 2 * ONE, 3 * ONE
+    there = read(written(Dynamics(*tensors, shape, "zero", path)), *tensors)
+    assert (there.surrogate, there.reset, there.threshold_gradient) == (shape, "zero", path)
+    assert all(got is given for got, given in zip(there.tensors, tensors, strict=True))
 
 
 class Narrower(FastSigmoid):
@@ -340,7 +363,7 @@ def test_inference_keeps_no_membranes(monkeypatch):
     kept = []
 
     def look(*arguments):
-        kept.append(arguments[10])
+        kept.append(arguments[6])
         return lif(*arguments)
 
     monkeypatch.setattr("bsnn_tha.functional.lif.lif", look)

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
+from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import RESETS
 from bsnn_tha.equations.surrogate import SURROGATES, FastSigmoid
 from bsnn_tha.functional import sparse_conv
-from bsnn_tha.functional.lif import lif_sequence
+from bsnn_tha.functional.lif import lif_window
 from bsnn_tha.functional.sparse_conv_lif import sparse_conv_lif
 from bsnn_tha.kernels.cpu import events as events_numba
 from bsnn_tha.kernels.cpu import input_gradient as input_gradient_numba
@@ -42,15 +43,12 @@ def events(shape, share=0.05, dtype=torch.float32, seed=1, most=1):
 
 
 def parts(
-    input, weight, beta, threshold, centre, surrogate, reset="subtract", membrane=None, pool=1,
-    padding=0,
+    input, weight, dynamics, membrane=None, pool=1, padding=0,
 ):  # fmt: skip
     """What the layer is defined as: PyTorch's own convolution and pooling, and the reference."""
     maps = F.conv2d(input.flatten(0, 1).to(weight.dtype), weight, padding=padding)
     current = F.avg_pool2d(maps, pool).unflatten(0, input.shape[:2])
-    return lif_sequence(
-        current, beta, threshold, centre, surrogate, reset, membrane, backend="reference"
-    )
+    return lif_window(current, dynamics, membrane, backend="reference")
 
 
 def run(function, leaves, *arguments, **keywords):
@@ -110,7 +108,7 @@ def test_one_pass_is_the_parts(
         torch.randn(outputs, channels, kernel, kernel, dtype=torch.float64).sign(),
         torch.randn(batch, outputs, rows, columns, dtype=torch.float64),
     )
-    arguments = *constants, SURROGATES[surrogate](slope=1.3), reset
+    arguments = (Dynamics(*constants, SURROGATES[surrogate](slope=1.3), reset),)
     keywords = {"pool": pool, "padding": padding}
     with pytest.MonkeyPatch.context() as patch:
         for where in (loops, sparse_conv_numba, input_gradient_numba):
@@ -134,7 +132,8 @@ def layer(batch=3, channels=5, side=12, outputs=20, share=0.05):
 
 
 def test_float32_to_the_last_bit_and_the_same_for_any_threads(monkeypatch):
-    arguments, keywords = (0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5)), {"pool": 2}
+    arguments = (Dynamics(0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5)),)
+    keywords = {"pool": 2}
     expected = run(parts, layer(), *arguments, **keywords)
     assert 0.05 < expected[0].mean() < 0.95
     found = []
@@ -152,16 +151,16 @@ def test_float32_to_the_last_bit_and_the_same_for_any_threads(monkeypatch):
 
 def test_a_tie_fires_and_a_membrane_that_is_no_number_does_not():
     input, weight = torch.ones(3, 1, 1, 2, 2), torch.ones(1, 1, 2, 2)
-    constants = ONE, 4 * ONE, ONE, FastSigmoid()
+    dynamics = Dynamics(ONE, 4 * ONE, ONE, FastSigmoid())
     for value in (0.0, math.nan, math.inf):
         start = torch.full((1, 1, 1, 1), value)
         got, wanted = (
-            function(input, weight, *constants, membrane=start)
+            function(input, weight, dynamics, membrane=start)
             for function in (sparse_conv_lif, parts)
         )
         assert torch.equal(got.spikes, wanted.spikes)
         torch.testing.assert_close(got.membrane, wanted.membrane, rtol=0, atol=0, equal_nan=True)
-    assert sparse_conv_lif(input, weight, *constants).spikes.flatten().tolist() == [1.0, 1.0, 1.0]
+    assert sparse_conv_lif(input, weight, dynamics).spikes.flatten().tolist() == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -191,8 +190,12 @@ def test_what_it_leaves_to_the_parts(change):
         "input": events((4, 2, 3, 9, 9)), "weight": torch.ones(5, 3, 3, 3), "beta": ONE,
         "threshold": ONE, "centre": ONE, "surrogate": FastSigmoid(),
     }  # fmt: skip
-    assert sparse_conv_lif(**given) is not None
-    assert sparse_conv_lif(**(given | change)) is None
+
+    def window(input, weight, pool=1, **dynamics):
+        return sparse_conv_lif(input, weight, Dynamics(**dynamics), pool=pool)
+
+    assert window(**given) is not None
+    assert window(**(given | change)) is None
 
 
 def test_sums_that_would_leave_16_bits_are_left_to_the_parts(monkeypatch):
@@ -201,31 +204,31 @@ def test_sums_that_would_leave_16_bits_are_left_to_the_parts(monkeypatch):
     input = 100 * torch.ones(2, 1, 1, 8, 10)
     for size, fits in ((4.0, True), (5.0, False)):
         weight = torch.full((1, 1, 8, 8), size)
-        constants = ONE, 1e4 * ONE, ONE, FastSigmoid()
-        window = sparse_conv_lif(input, weight, *constants)
+        dynamics = Dynamics(ONE, 1e4 * ONE, ONE, FastSigmoid())
+        window = sparse_conv_lif(input, weight, dynamics)
         assert (window is not None) is fits
         if window is not None:
-            wanted = parts(input, weight, *constants)
+            wanted = parts(input, weight, dynamics)
             assert torch.equal(window.membrane, wanted.membrane)
 
 
 def test_dense_input_is_left_to_the_parts(monkeypatch):
     monkeypatch.setattr(sparse_conv, "_SPARSE", 0.1)
-    weight, constants = torch.ones(5, 3, 3, 3), (ONE, ONE, ONE, FastSigmoid())
+    weight, dynamics = torch.ones(5, 3, 3, 3), Dynamics(ONE, ONE, ONE, FastSigmoid())
     for share, fits in ((0.03, True), (0.5, False)):
-        window = sparse_conv_lif(events((9, 2, 3, 9, 9), share), weight, *constants)
+        window = sparse_conv_lif(events((9, 2, 3, 9, 9), share), weight, dynamics)
         assert (window is not None) is fits
 
 
 def test_under_autocast_spikes_and_gradients_are_bfloat16_and_nothing_else():
     input, weight, _ = layer()
     weight.requires_grad_()
-    constants = 0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5)
-    plain = sparse_conv_lif(input, weight, *constants, pool=2)
+    dynamics = Dynamics(0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5))
+    plain = sparse_conv_lif(input, weight, dynamics, pool=2)
     # As another such layer hands them on.
     halves = input.bfloat16().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        half = sparse_conv_lif(halves, weight, *constants, pool=2)
+        half = sparse_conv_lif(halves, weight, dynamics, pool=2)
     assert half.spikes.dtype == torch.bfloat16 and half.membrane.dtype == torch.float32
     assert torch.equal(half.spikes.float(), plain.spikes)
     upstream = torch.randn(plain.spikes.shape).bfloat16()
@@ -237,13 +240,13 @@ def test_under_autocast_spikes_and_gradients_are_bfloat16_and_nothing_else():
 
 def test_only_what_is_asked_for_has_a_gradient():
     input, weight, start = layer()
-    constants = 0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5), "subtract", start.requires_grad_()
-    window = sparse_conv_lif(input, weight, *constants, pool=2)
+    given = Dynamics(0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5)), start.requires_grad_()
+    window = sparse_conv_lif(input, weight, *given, pool=2)
     # Of the last membrane alone: there is no gradient of spikes.
     (gradient,) = torch.autograd.grad(window.membrane.sum(), start)
     torch.testing.assert_close(gradient, torch.full_like(start, 0.9**30))
     with torch.no_grad():
-        assert not sparse_conv_lif(input, weight, *constants, pool=2).spikes.requires_grad
+        assert not sparse_conv_lif(input, weight, *given, pool=2).spikes.requires_grad
 
 
 def network(**settings):

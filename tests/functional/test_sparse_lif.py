@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
+from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import RESETS
-from bsnn_tha.equations.surrogate import ArcTan, FastSigmoid, Sigmoid
+from bsnn_tha.equations.surrogate import SURROGATES, FastSigmoid
 from bsnn_tha.functional import sparse_lif as module
 from bsnn_tha.functional.dropout import dropout
-from bsnn_tha.functional.lif import lif_sequence
+from bsnn_tha.functional.lif import lif_window
 from bsnn_tha.functional.sparse_lif import sparse_lif
 from bsnn_tha.kernels.cpu import sparse_lif as loops
 
@@ -37,16 +38,13 @@ def events(steps, batch, width, share=0.05, dtype=torch.float32, seed=1, most=1)
 
 
 def parts(
-    input, weight, bias, beta, threshold, centre, surrogate, reset="subtract", membrane=None,
-    probability=0.0, seed=None,
+    input, weight, bias, dynamics, membrane=None, probability=0.0, seed=None,
 ):  # fmt: skip
     """What the layer is defined as."""
     current = F.linear(input.to(weight.dtype), weight) + (0 if bias is None else bias)
     if probability:
         current = dropout(current, probability, seed)
-    return lif_sequence(
-        current, beta, threshold, centre, surrogate, reset, membrane, backend="reference"
-    )
+    return lif_window(current, dynamics, membrane, backend="reference")
 
 
 def run(function, leaves, *arguments, **keywords):
@@ -65,13 +63,13 @@ def run(function, leaves, *arguments, **keywords):
 
 
 # What is compiled for itself: reset, surrogate and whether there is dropout.
-SHAPES = [FastSigmoid(0.7), ArcTan(1.3)]
+SHAPES = [shape(0.7, 1.3) for shape in SURROGATES.values()]
 COMPILED = [
-    ("subtract", SHAPES[0], 0.3),
-    ("subtract", SHAPES[1], 0.0),
+    ("subtract", SHAPES[0], 0.3),  # fast_sigmoid
+    ("subtract", SHAPES[2], 0.0),  # arctan
     ("zero", SHAPES[0], 0.0),
-    ("zero", SHAPES[1], 0.3),
-    ("none", SHAPES[0], 0.0),
+    ("zero", SHAPES[5], 0.3),  # triangle
+    ("none", SHAPES[3], 0.0),  # exponential
 ]
 
 
@@ -103,7 +101,7 @@ def test_one_pass_is_the_parts(
         torch.randn(outputs, dtype=torch.float64),
         torch.randn(batch, outputs, dtype=torch.float64),
     )
-    arguments = beta.clamp(0, 1), threshold, centre, surrogate, reset
+    arguments = (Dynamics(beta.clamp(0, 1), threshold, centre, surrogate, reset),)
     keywords = {"probability": probability, "seed": torch.tensor(seed)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loops, "_WORTH_A_THREAD", 1)
@@ -126,7 +124,7 @@ def layer(outputs=300, width=80, batch=3, dtype=torch.float32):
 
 def test_float32_to_the_last_bit_and_the_same_for_any_threads(monkeypatch):
     leaves = events(40, 3, 80), *layer()
-    arguments = 0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5)
+    arguments = (Dynamics(0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5)),)
     keywords = {"probability": 0.2, "seed": torch.tensor(11)}
     expected = run(parts, leaves, *arguments, **keywords)
     assert 0.05 < expected[0].mean() < 0.95
@@ -145,14 +143,14 @@ def test_float32_to_the_last_bit_and_the_same_for_any_threads(monkeypatch):
 def test_a_tie_fires_and_nan_does_not():
     weight, input = torch.ones(3, 1), torch.ones(2, 1, 1)
     bias = torch.tensor([0.0, math.nan, math.inf])
-    constants = ONE, ONE, ONE, FastSigmoid(), "subtract", None
+    dynamics = Dynamics(ONE, ONE, ONE, FastSigmoid())
     for extra in ({}, {"probability": 0.5, "seed": torch.tensor(1)}):
         got, wanted = (
-            function(input, weight, bias, *constants, **extra) for function in (sparse_lif, parts)
+            function(input, weight, bias, dynamics, **extra) for function in (sparse_lif, parts)
         )
         torch.testing.assert_close(got.spikes, wanted.spikes, rtol=0, atol=0)
         torch.testing.assert_close(got.membrane, wanted.membrane, rtol=0, atol=0, equal_nan=True)
-    tie = sparse_lif(input, weight, None, *constants)
+    tie = sparse_lif(input, weight, None, dynamics)
     assert tie.spikes.flatten().tolist() == [1.0] * 6
 
 
@@ -171,7 +169,7 @@ def test_a_tie_fires_and_nan_does_not():
         {"beta": torch.tensor(0.5, requires_grad=True)},
         {"threshold": torch.tensor(0.5, requires_grad=True)},
         {"threshold": torch.ones(2, 1)},
-        {"surrogate": Sigmoid()},
+        {"surrogate": lambda membrane, centre: membrane},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -180,22 +178,26 @@ def test_what_it_leaves_to_the_parts(change):
         "input": events(4, 2, 9), "weight": torch.ones(5, 9), "bias": None, "beta": ONE,
         "threshold": ONE, "centre": ONE, "surrogate": FastSigmoid(),
     }  # fmt: skip
-    assert sparse_lif(**given) is not None
-    assert sparse_lif(**(given | change)) is None
+
+    def window(input, weight, bias, **dynamics):
+        return sparse_lif(input, weight, bias, Dynamics(**dynamics))
+
+    assert window(**given) is not None
+    assert window(**(given | change)) is None
 
 
 def test_dense_input_is_left_to_matrix_products(monkeypatch):
     monkeypatch.setattr(module, "_SPARSE", 0.1)
-    weight = torch.ones(5, 40)
+    weight, dynamics = torch.ones(5, 40), Dynamics(ONE, ONE, ONE, FastSigmoid())
     for share, fits in ((0.03, True), (0.5, False)):
-        window = sparse_lif(events(30, 2, 40, share), weight, None, ONE, ONE, ONE, FastSigmoid())
+        window = sparse_lif(events(30, 2, 40, share), weight, None, dynamics)
         assert (window is not None) is fits
 
 
 def test_under_autocast_spikes_and_gradients_are_bfloat16_and_nothing_else():
     input, (weight, bias, _) = events(20, 3, 80), layer()
     weight.requires_grad_()
-    arguments = weight, bias, 0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5)
+    arguments = weight, bias, Dynamics(0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5))
     plain = sparse_lif(input, *arguments)
     # As another layer hands them on.
     halves = input.bfloat16().requires_grad_()

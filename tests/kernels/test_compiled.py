@@ -14,9 +14,12 @@ PACKAGE = Path(bsnn_tha.__file__).parent
 # One small loop, the forward scan, and where it came from.
 SCRIPT = """
 import torch
+from bsnn_tha.equations.dynamics import Dynamics
+from bsnn_tha.equations.surrogate import FastSigmoid
 from bsnn_tha.kernels.cpu import compiled, lif
 one = torch.ones(1)
-_, membranes, _ = lif.forward(torch.full((1, 1), 3.0), one, one, one, "none", [0, 1], True)
+dynamics = Dynamics(one, one, one, FastSigmoid(), "none")
+_, membranes, _ = lif.forward(torch.full((1, 1), 3.0), one, dynamics, [0, 1], True)
 (loop,) = compiled._loops.values()
 print(membranes.item(), sum(loop.stats.cache_hits.values()), sum(loop.stats.cache_misses.values()))
 """

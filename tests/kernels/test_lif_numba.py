@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
 from bsnn_tha import AnnealedLeaky, SpikingNetwork, lif_sequence
+from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.surrogate import SURROGATES, FastSigmoid
 from bsnn_tha.equations.threshold_gradient import SHARED, WINDOWS, ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
@@ -167,10 +168,11 @@ def test_any_window_has_the_bits_of_the_tensor_operations(data, setting, count):
     if dtype == torch.bfloat16:
         # Computed in float32 and rounded once: the float32 gradient of this very window.
         wide = [g if g is None else g.float() for g in upstream]
+        tensors = [x.to(dtype).float() for x in (beta, theta, centre)]
+        dynamics = Dynamics(*tensors, SHAPES[surrogate], reset, path)
         expected_gradients = lif_tensors.backward(
-            wide, *(x.float() for x in (start, *(x.to(dtype) for x in (beta, theta, centre)))),
-            expected[1].float(), SHAPES[surrogate], path, reset, [0, 1, 2, 3], True, True,
-        )  # fmt: skip
+            wide, start.float(), dynamics, expected[1].float(), [0, 1, 2, 3], True, True
+        )
         expected_gradients = [g.to(dtype) for g in expected_gradients]
     tolerance = {
         torch.float64: {},
@@ -397,7 +399,7 @@ def test_two_python_threads_at_once(threads):
 
 def _in_child(connection):
     current = torch.full((40, 20_011), 0.7)
-    lif_numba.forward(current, current[0], ONE, ONE, "subtract", [0, 1], True)
+    lif_numba.forward(current, current[0], Dynamics(ONE, ONE, ONE, FastSigmoid()), [0, 1], True)
     connection.send(compiled._pool.cache_info().currsize)
 
 

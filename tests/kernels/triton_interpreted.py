@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bsnn_tha import AnnealedLeaky, lif_sequence
+from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.surrogate import SURROGATES, FastSigmoid
 from bsnn_tha.equations.threshold_gradient import SHARED, WINDOWS, ThresholdGradient
 from bsnn_tha.functional import lif_operator
@@ -45,7 +46,8 @@ def compare(current, beta, theta, centre, start, surrogate, path, reset, upstrea
     """Both scans against tensor operations; gradients against float32 at least."""
     triton = lif_operator.choose("triton", current)
     dtype = current.dtype
-    arguments = current, start, beta, theta, reset
+    dynamics = Dynamics(beta, theta, centre, surrogate, reset, path)
+    arguments = current, start, dynamics
     first = lif_operator.time_first(order)
     expected = lif_tensors.forward(*arguments, first, True)
     for keep in (True, False):
@@ -59,13 +61,16 @@ def compare(current, beta, theta, centre, start, surrogate, path, reset, upstrea
             assert actual[1] is None
 
     wide = torch.promote_types(dtype, torch.float32)
-    tensors = start, beta, theta, centre, expected[1]
-    settings = surrogate, path, reset, order, True, True
-    actual = triton.backward(upstream, *tensors, *settings)
+    membranes = expected[1]
+    actual = triton.backward(upstream, start, dynamics, membranes, order, True, True)
     expected = lif_tensors.backward(
         [g if g is None else g.to(wide) for g in upstream],
-        *(tensor.to(wide) for tensor in tensors),
-        *settings,
+        start.to(wide),
+        dynamics.mapped(lambda its: its.to(wide)),
+        membranes.to(wide),
+        order,
+        True,
+        True,
     )
     tolerance = {
         torch.float32: {"rtol": 1e-4, "atol": 1e-5},
@@ -77,7 +82,7 @@ def compare(current, beta, theta, centre, start, surrogate, path, reset, upstrea
         assert got.dtype == dtype and got.shape == wanted.shape
         torch.testing.assert_close(got.to(wide), wanted, equal_nan=True, **tolerance)
     assert actual[0].stride() == empty(current, order).stride()
-    without = triton.backward(upstream, *tensors, surrogate, path, reset, order, False, False)
+    without = triton.backward(upstream, start, dynamics, membranes, order, False, False)
     assert without[2] is without[3] is None
     same_bits(without[0], actual[0])
 

@@ -31,9 +31,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bsnn_tha.equations.lif import Reset
-from bsnn_tha.equations.surrogate import Surrogate
-from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
+from bsnn_tha.equations.dynamics import Dynamics
+from bsnn_tha.equations.threshold_gradient import SHARED
 from bsnn_tha.kernels.cpu.compiled import run
 from bsnn_tha.kernels.cpu.lif_scans import backward_scan, forward_scan
 from bsnn_tha.kernels.cpu.memory import REALS, memory_of
@@ -52,13 +51,7 @@ _WORTH_A_THREAD = 1 << 16
 
 
 def forward(
-    current: Tensor,
-    start: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    reset: Reset,
-    order: list[int],
-    keep: bool,
+    current: Tensor, start: Tensor, dynamics: Dynamics, order: list[int], keep: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """As :func:`bsnn_tha.kernels.lif_tensors.forward`."""
     layout = Layout.of(current, order, _SHORT_ROW)
@@ -67,10 +60,10 @@ def forward(
     last = layout.step(start).clone()
     _run(
         forward_scan,
-        (reset, current.dtype),
+        (dynamics.reset, current.dtype),
         layout,
         *_memory(current, layout),
-        *(_step(tensor, layout) for tensor in (beta, threshold)),
+        *(_step(tensor, layout) for tensor in (dynamics.beta, dynamics.threshold)),
         last.numpy(),
         _memory(spikes, layout)[0],
         _memory(membranes, layout)[0],
@@ -81,13 +74,8 @@ def forward(
 def backward(
     grads: Upstream,
     start: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    centre: Tensor,
+    dynamics: Dynamics,
     membranes: Tensor,
-    surrogate: Surrogate,
-    threshold_gradient: ThresholdGradient,
-    reset: Reset,
     order: list[int],
     learn_beta: bool,
     learn_threshold: bool,
@@ -102,17 +90,17 @@ def backward(
     # Summed over time for each neuron; over neurons afterwards.
     g_beta = torch.zeros_like(carried) if learn_beta else None
     g_threshold = torch.zeros_like(carried) if learn_threshold else None
-    curve = curve_of(surrogate)
+    curve = curve_of(dynamics.surrogate)
     # Without a learned threshold all are the same loop.
-    threshold_gradient = threshold_gradient if learn_threshold else SHARED
+    threshold_gradient = dynamics.threshold_gradient if learn_threshold else SHARED
     real = REALS[membranes.dtype]
     _run(
         backward_scan,
-        (curve.name, threshold_gradient, reset, membranes.dtype),
+        (curve.name, threshold_gradient, dynamics.reset, membranes.dtype),
         layout,
         *_memory(g_spikes, layout),
         *_memory(g_membranes, layout),
-        *(_step(tensor, layout) for tensor in (start, beta, threshold, centre)),
+        *(_step(tensor, layout) for tensor in (start, *dynamics.tensors)),
         *_memory(membranes, layout),
         real(curve.narrowness),
         real(curve.height),
@@ -124,8 +112,8 @@ def backward(
     return (
         g_current if written is g_current else g_current.copy_(written),
         layout.restore_step(carried, start.dtype),
-        None if g_beta is None else layout.summed(g_beta, beta),
-        None if g_threshold is None else layout.summed(g_threshold, threshold),
+        None if g_beta is None else layout.summed(g_beta, dynamics.beta),
+        None if g_threshold is None else layout.summed(g_threshold, dynamics.threshold),
     )
 
 

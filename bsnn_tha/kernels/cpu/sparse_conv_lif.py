@@ -15,13 +15,14 @@ the number of threads.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
 import torch
 from torch import Tensor
 
+from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import Reset
 from bsnn_tha.kernels.cpu.bfloat16 import narrowed
 from bsnn_tha.kernels.cpu.compiled import run
@@ -38,42 +39,32 @@ from bsnn_tha.kernels.cpu.sparse_conv import (
     into_margins,
     unpooled,
 )
-from bsnn_tha.kernels.curves import Curve
+from bsnn_tha.kernels.curves import curve_of
 
 
-class Layer(NamedTuple):
-    """What all loops need to know besides weights and spikes."""
-
-    geometry: Geometry
-    taps: Taps
-    beta: float
-    threshold: float
-    centre: float
-    """Of the surrogate gradient."""
-    reset: Reset
-
-    def numbers(self, dtype: torch.dtype) -> tuple[Any, ...]:
-        """β, θ and the unit, for the scans."""
-        numbers = self.beta, self.threshold, self.geometry.unit
-        return tuple(REALS[dtype](number) for number in numbers)
-
-
-def forward(layer: Layer, events: Events, weights: Tensor, start: Tensor, spikes: Tensor) -> Tensor:
+def forward(
+    events: Events,
+    weights: Tensor,
+    geometry: Geometry,
+    taps: Taps,
+    dynamics: Dynamics,
+    start: Tensor,
+    spikes: Tensor,
+) -> Tensor:
     """Writes the spikes, ``[time, batch, rows, columns, out]``; the last membrane.
 
     ``start`` and what is returned are ``[batch, rows, columns, out]``.
     """
-    geometry = layer.geometry
     last = start.detach().clone(memory_format=torch.contiguous_format)
     run(
         _forward_scan,
-        (geometry.lanes, geometry.reach, layer.reset, start.dtype, spikes.dtype),
+        (geometry.lanes, geometry.reach, dynamics.reset, start.dtype, spikes.dtype),
         (
             events.starts.numpy(),
             events.columns.numpy(),
-            layer.taps,
+            taps,
             weights.view(-1).numpy(),
-            *layer.numbers(start.dtype),
+            *_numbers(start.dtype, dynamics.beta, dynamics.threshold, geometry.unit),
             last.view(-1).numpy(),
             memory_of(spikes),
             *spikes.shape,
@@ -87,11 +78,12 @@ def forward(layer: Layer, events: Events, weights: Tensor, start: Tensor, spikes
 
 
 def backward(
-    layer: Layer,
     events: Events,
     weights: Tensor,
+    geometry: Geometry,
+    taps: Taps,
+    dynamics: Dynamics,
     start: Tensor,
-    curve: Curve,
     g_spikes: Tensor,
     g_last: Tensor | None,
     with_current: bool,
@@ -100,7 +92,7 @@ def backward(
 
     All but the weight's are laid out as the spikes.
     """
-    geometry, batch, dtype = layer.geometry, len(start), start.dtype
+    batch, dtype, curve = len(start), start.dtype, curve_of(dynamics.surrogate)
     carried = torch.zeros_like(start, memory_format=torch.contiguous_format)
     if g_last is not None:
         carried.copy_(g_last)
@@ -109,15 +101,15 @@ def backward(
     g_current = g_spikes.new_empty(g_spikes.shape if with_current else 0)
     run(
         _backward_scan,
-        (geometry.lanes, geometry.reach, curve.name, layer.reset, dtype, g_spikes.dtype,
+        (geometry.lanes, geometry.reach, curve.name, dynamics.reset, dtype, g_spikes.dtype,
          with_current),
         (
             events.starts.numpy(),
             events.columns.numpy(),
-            layer.taps,
+            taps,
             weights.view(-1).numpy(),
-            *layer.numbers(dtype),
-            *(REALS[dtype](number) for number in (layer.centre, curve.narrowness, curve.height)),
+            *_numbers(dtype, dynamics.beta, dynamics.threshold, geometry.unit),
+            *_numbers(dtype, dynamics.centre, curve.narrowness, curve.height),
             start.detach().contiguous().view(-1).numpy(),
             memory_of(g_spikes),
             carried.view(-1).numpy(),
@@ -132,6 +124,11 @@ def backward(
         g_spikes.numel() // WORTH_A_THREAD,
     )  # fmt: skip
     return unpooled(g_weights.sum(1), geometry), carried, g_current
+
+
+def _numbers(dtype: torch.dtype, *numbers: Tensor | float) -> tuple[Any, ...]:
+    """For the scans, in what they compute with."""
+    return tuple(REALS[dtype](float(number)) for number in numbers)
 
 
 # The scans.

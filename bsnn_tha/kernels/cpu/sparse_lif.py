@@ -20,7 +20,7 @@ neither on the number of threads nor on the blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numba
@@ -32,6 +32,7 @@ from numba.core import cgutils
 from torch import Tensor
 
 from bsnn_tha.equations.dropout import limit
+from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import Reset
 from bsnn_tha.kernels.cpu.bfloat16 import narrowed, widened
 from bsnn_tha.kernels.cpu.compiled import intrinsic, run
@@ -39,7 +40,7 @@ from bsnn_tha.kernels.cpu.dropout import hashed, row_bits, scale
 from bsnn_tha.kernels.cpu.events import Events, events_of
 from bsnn_tha.kernels.cpu.lif_step import SURROGATES, fires, integrate, to_before, to_membrane
 from bsnn_tha.kernels.cpu.memory import REALS, memory_of
-from bsnn_tha.kernels.curves import Curve
+from bsnn_tha.kernels.curves import curve_of
 
 # Neurons that are worked on together: backward, their part of the weights' gradient
 # and their membranes of one sample have to fit a second-level cache.
@@ -71,29 +72,21 @@ def signs_of(weight: Tensor) -> Tensor | None:
     return None if others.any() else torch.from_numpy(signs).view(blocks, inputs, BLOCK)
 
 
-class Neurons(NamedTuple):
-    """What both ways need to know of the layer besides its weights."""
+class Mask(NamedTuple):
+    """Of dropout, between the product and the neurons."""
 
-    bias: Tensor | None
-    beta: Tensor
-    threshold: Tensor
-    reset: str
     probability: float
     seed: int
 
-    def arguments(self, outputs: int, dtype: torch.dtype) -> tuple[Any, ...]:
-        """For the scans: one value for each neuron, and the mask's numbers."""
-        bias = torch.zeros((), dtype=dtype) if self.bias is None else self.bias
-        return (
-            *(per_neuron(tensor, outputs, dtype) for tensor in (bias, self.beta, self.threshold)),
-            self.seed,
-            np.uint32(limit(self.probability)),
-            scale(self.probability, dtype),
-        )
-
 
 def forward(
-    events: Events, signs: Tensor, neurons: Neurons, start: Tensor, spikes: Tensor
+    events: Events,
+    signs: Tensor,
+    bias: Tensor | None,
+    mask: Mask,
+    dynamics: Dynamics,
+    start: Tensor,
+    spikes: Tensor,
 ) -> Tensor:
     """Writes the spikes, ``[time, batch, out]``; the last membrane."""
     steps, batch, outputs = spikes.shape
@@ -101,12 +94,13 @@ def forward(
     blocks = len(signs)
     run(
         _forward_scan,
-        (neurons.reset, neurons.probability > 0, start.dtype, spikes.dtype),
+        (dynamics.reset, mask.probability > 0, start.dtype, spikes.dtype),
         (
             events.starts.numpy(),
             events.columns.numpy(),
             signs.view(-1).numpy(),
-            *neurons.arguments(blocks * BLOCK, start.dtype),
+            *_of_neurons((bias, dynamics.beta, dynamics.threshold), blocks, start.dtype),
+            *_of_mask(mask, start.dtype),
             last.view(-1).numpy(),
             memory_of(spikes),
             steps,
@@ -123,10 +117,10 @@ def forward(
 def backward(
     events: Events,
     signs: Tensor,
-    neurons: Neurons,
+    bias: Tensor | None,
+    mask: Mask,
+    dynamics: Dynamics,
     start: Tensor,
-    centre: Tensor,
-    curve: Curve,
     g_spikes: Tensor | None,
     g_last: Tensor | None,
     steps: int,
@@ -139,7 +133,7 @@ def backward(
     batch, outputs = start.shape
     blocks, inputs = signs.shape[:2]
     dtype = start.dtype
-    real = REALS[dtype]
+    real, curve = REALS[dtype], curve_of(dynamics.surrogate)
     g_weight = start.new_zeros(outputs, inputs)
     g_bias = start.new_zeros(blocks * BLOCK)
     carried = start.new_zeros(batch, outputs)
@@ -153,15 +147,16 @@ def backward(
     written = None if g_current is None else g_current.dtype
     run(
         _backward_scan,
-        (curve.name, neurons.reset, neurons.probability > 0, dtype, g_dtype, written),
+        (curve.name, dynamics.reset, mask.probability > 0, dtype, g_dtype, written),
         (
             starts,
             columns,
             offsets,
             times,
             signs.view(-1).numpy(),
-            *neurons.arguments(blocks * BLOCK, dtype),
-            per_neuron(centre, blocks * BLOCK, dtype),
+            *_of_neurons((bias, dynamics.beta, dynamics.threshold), blocks, dtype),
+            *_of_mask(mask, dtype),
+            *_of_neurons((dynamics.centre,), blocks, dtype),
             real(curve.narrowness),
             real(curve.height),
             start.detach().contiguous().view(-1).numpy(),
@@ -181,12 +176,19 @@ def backward(
     return g_weight, g_bias[:outputs].clone(), carried
 
 
-def per_neuron(tensor: Tensor, count: int, dtype: torch.dtype) -> Any:
+def _of_neurons(tensors: Iterable[Tensor | None], blocks: int, dtype: torch.dtype) -> Iterator[Any]:
     """One value for each neuron, zero for those that only fill the last block."""
-    values = np.zeros(count, REALS[dtype])
-    given = tensor.detach().to(dtype).reshape(-1)
-    values[: count if len(given) == 1 else len(given)] = given.numpy()
-    return values
+    for tensor in tensors:
+        values = np.zeros(blocks * BLOCK, REALS[dtype])
+        if tensor is not None:
+            given = tensor.detach().to(dtype).reshape(-1)
+            values[: len(values) if len(given) == 1 else len(given)] = given.numpy()
+        yield values
+
+
+def _of_mask(mask: Mask, dtype: torch.dtype) -> tuple[Any, ...]:
+    """The mask's numbers, for the scans."""
+    return mask.seed, np.uint32(limit(mask.probability)), scale(mask.probability, dtype)
 
 
 # Loops over the input and the weights.

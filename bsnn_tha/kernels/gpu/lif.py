@@ -27,9 +27,7 @@ import triton
 from torch import Tensor
 from triton import language as tl
 
-from bsnn_tha.equations.lif import Reset
-from bsnn_tha.equations.surrogate import Surrogate
-from bsnn_tha.equations.threshold_gradient import ThresholdGradient
+from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.kernels.curves import curve_of, differentiates
 from bsnn_tha.kernels.layout import Layout, empty
 from bsnn_tha.kernels.lif_tensors import Upstream
@@ -41,13 +39,7 @@ _BLOCK = 128
 
 
 def forward(
-    current: Tensor,
-    start: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    reset: Reset,
-    order: list[int],
-    keep: bool,
+    current: Tensor, start: Tensor, dynamics: Dynamics, order: list[int], keep: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """As :func:`bsnn_tha.kernels.lif_tensors.forward`."""
     layout = Layout.of(current, order)
@@ -58,12 +50,12 @@ def forward(
         _forward_scan,
         layout,
         *_strided(current, layout),
-        *(layout.step(tensor) for tensor in (beta, threshold)),
+        *(layout.step(tensor) for tensor in (dynamics.beta, dynamics.threshold)),
         last,
         spikes,
         spikes if membranes is None else membranes,
-        SUBTRACT=reset == "subtract",
-        ZERO=reset == "zero",
+        SUBTRACT=dynamics.reset == "subtract",
+        ZERO=dynamics.reset == "zero",
         KEEP=keep,
     )
     return spikes, membranes, layout.restore_step(last, current.dtype)
@@ -72,13 +64,8 @@ def forward(
 def backward(
     grads: Upstream,
     start: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    centre: Tensor,
+    dynamics: Dynamics,
     membranes: Tensor,
-    surrogate: Surrogate,
-    threshold_gradient: ThresholdGradient,
-    reset: Reset,
     order: list[int],
     learn_beta: bool,
     learn_threshold: bool,
@@ -90,13 +77,13 @@ def backward(
     carried = layout.step(torch.zeros_like(start) if g_last is None else g_last).clone()
     g_beta = torch.empty_like(carried) if learn_beta else None
     g_threshold = torch.empty_like(carried) if learn_threshold else None
-    curve = curve_of(surrogate)
+    curve = curve_of(dynamics.surrogate)
     _launch(
         _backward_scan,
         layout,
         *_strided(membranes if g_spikes is None else g_spikes, layout),
         *_strided(membranes if g_membranes is None else g_membranes, layout),
-        *(layout.step(tensor) for tensor in (start, beta, threshold, centre)),
+        *(layout.step(tensor) for tensor in (start, *dynamics.tensors)),
         *_strided(membranes, layout),
         # In memory: numbers given to a kernel are float32, whatever it computes in.
         carried.new_full((), curve.narrowness),
@@ -106,10 +93,10 @@ def backward(
         carried if g_beta is None else g_beta,
         carried if g_threshold is None else g_threshold,
         SURROGATE=curve.name,
-        WINDOW=threshold_gradient.window,
-        FIRED_ONLY=threshold_gradient.fired_only,
-        SUBTRACT=reset == "subtract",
-        ZERO=reset == "zero",
+        WINDOW=dynamics.threshold_gradient.window,
+        FIRED_ONLY=dynamics.threshold_gradient.fired_only,
+        SUBTRACT=dynamics.reset == "subtract",
+        ZERO=dynamics.reset == "zero",
         SPIKES=g_spikes is not None,
         MEMBRANES=g_membranes is not None,
         BETA=learn_beta,
@@ -118,8 +105,8 @@ def backward(
     return (
         g_current,
         layout.restore_step(carried, start.dtype),
-        None if g_beta is None else layout.summed(g_beta, beta),
-        None if g_threshold is None else layout.summed(g_threshold, threshold),
+        None if g_beta is None else layout.summed(g_beta, dynamics.beta),
+        None if g_threshold is None else layout.summed(g_threshold, dynamics.threshold),
     )
 
 

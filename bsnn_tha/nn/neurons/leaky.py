@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import snntorch as snn
-import torch
 from torch import Tensor
 
-from bsnn_tha.equations.bounds import held_decay
-from bsnn_tha.equations.lif import LIFWindow, Reset, integrate
+from bsnn_tha.equations.lif import LIFWindow, Reset
 from bsnn_tha.equations.surrogate import Surrogate
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.lif import Backend
+from bsnn_tha.functional.lif import Backend, lif_window
 from bsnn_tha.inputs import signal
 from bsnn_tha.nn.neurons.kept_state import entered_weakly
 from bsnn_tha.nn.neurons.neuron import (
@@ -148,12 +146,7 @@ class Leaky(WindowNeuron, snn.Leaky):
         input_ = signal("input", input_, self.beta.dtype)
         shape = self._step_shape(input_.shape)
         mem = self._kept(shape, mem, self.mem)
-        spiked = None if mem is None else self.resets(mem)
-        if mem is None:
-            mem = torch.zeros_like(input_).expand(shape)
-        beta = held_decay(self.beta)
-        membrane = integrate(input_, mem, beta, self.threshold, self._reset_mechanism, spiked)
-        spikes = self.fire(membrane)
+        spikes, membrane = self._step(input_, mem, shape)
         if self.init_hidden:
             self.mem = membrane
             if not self.output:
@@ -166,7 +159,10 @@ class Leaky(WindowNeuron, snn.Leaky):
         """As :meth:`sequence`, with the final membrane for a window to come."""
         current = signal("current", current, self.beta.dtype)
         start = self._kept(self._step_shape(current.shape[1:]), state, self.mem)
-        result = self._membranes(current, start, record)
+        if self._resets_teach:
+            result = self._by_steps(current, start, record)
+        else:
+            result = lif_window(current, self.dynamics(), start, record, self.backend)
         if self.init_hidden:
             self.mem = result.membrane
         return result._replace(spikes=self.handed_on(result.spikes))

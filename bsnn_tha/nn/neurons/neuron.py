@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from bsnn_tha.equations.anneal import check_threshold
 from bsnn_tha.equations.bounds import held_decay
+from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import RESETS, LIFWindow, Reset, fire, integrate
 from bsnn_tha.equations.surrogate import FromSnnTorch, Surrogate, choose_surrogate
 from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.lif import BACKENDS, Backend, lif_sequence
+from bsnn_tha.functional.lif import BACKENDS, Backend
 from bsnn_tha.nn.neurons.kept_state import KeepsState
 from bsnn_tha.nn.thresholds import Fixed, Learned, Never, ThresholdRule, as_rule
 from bsnn_tha.suggest import quoted
@@ -197,28 +198,26 @@ class WindowNeuron(KeepsState):
     def _resets_teach(self) -> bool:
         return self.emits == "membrane" and self.threshold.requires_grad
 
-    def _membranes(self, current: Tensor, start: Tensor | None, record: bool) -> LIFWindow:
-        """The leaky integrator and its spikes over a window, on the fastest way there is.
-
-        Args:
-            current: what the membrane integrates, ``[time, batch, ...]``.
-            start: u before the first step; zero if None.
-            record: also return the membranes.
-        """
-        if self._resets_teach:
-            return self._by_steps(current, start, record)
-        return lif_sequence(
-            current,
+    def dynamics(self) -> Dynamics:
+        """All that functions and kernels need to know of it, with θ as it is now."""
+        return Dynamics(
             held_decay(self.beta),
             self.threshold,
             self.centre,
             self.surrogate,
             self._reset_mechanism,
-            start,
-            record,
-            threshold_gradient=self.threshold_gradient,
-            backend=self.backend,
+            self.threshold_gradient,
         )
+
+    def _step(
+        self, current: Tensor, mem: Tensor | None, shape: torch.Size
+    ) -> tuple[Tensor, Tensor]:
+        """Spikes and membrane one time step on, from u[t] or zero: ``shape`` is theirs."""
+        spiked = None if mem is None else self.resets(mem)
+        mem = current.new_zeros(shape) if mem is None else mem
+        beta = held_decay(self.beta)
+        membrane = integrate(current, mem, beta, self.threshold, self._reset_mechanism, spiked)
+        return self.fire(membrane), membrane
 
     def _by_steps(
         self,

@@ -17,6 +17,7 @@ presets read them. ``tests/nn/test_synaptic.py`` shows what either reading does.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import snntorch as snn
@@ -24,10 +25,11 @@ import torch
 from torch import Tensor
 
 from bsnn_tha.equations.bounds import held_decay
-from bsnn_tha.equations.lif import LIFWindow, Reset, integrate
-from bsnn_tha.equations.surrogate import FastSigmoid, Surrogate
+from bsnn_tha.equations.dynamics import Dynamics
+from bsnn_tha.equations.lif import LIFWindow, Reset
+from bsnn_tha.equations.surrogate import Surrogate
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
-from bsnn_tha.functional.lif import Backend, lif_sequence
+from bsnn_tha.functional.lif import Backend, lif_window, synaptic_current
 from bsnn_tha.inputs import signal
 from bsnn_tha.nn.neurons.kept_state import entered_weakly
 from bsnn_tha.nn.neurons.neuron import (
@@ -143,12 +145,9 @@ class Synaptic(WindowNeuron, snn.Synaptic):
         input_ = signal("input", input_, self.beta.dtype)
         shape = self._step_shape(input_.shape)
         syn, mem = self._start(shape, syn, mem)
-        spiked = None if mem is None else self.resets(mem)
-        syn, mem = (input_.new_zeros(shape) if state is None else state for state in (syn, mem))
+        syn = input_.new_zeros(shape) if syn is None else syn
         syn = held_decay(self.alpha) * syn + input_
-        beta = held_decay(self.beta)
-        membrane = integrate(syn, mem, beta, self.threshold, self._reset_mechanism, spiked)
-        spikes = self.fire(membrane)
+        spikes, membrane = self._step(syn, mem, shape)
         if self.init_hidden:
             self.syn, self.mem = syn, membrane
             if not self.output:
@@ -158,35 +157,29 @@ class Synaptic(WindowNeuron, snn.Synaptic):
     def window(
         self, current: Tensor, state: Tensor | None = None, record: bool = False
     ) -> LIFWindow:
-        """As :meth:`sequence`, with the final state for a window to come.
-
-        The synaptic current is a leaky integrator that never fires, and runs as
-        one.
-        """
+        """As :meth:`sequence`, with the final state for a window to come."""
         current = signal("current", current, self.beta.dtype)
         syn, mem = (None, None) if state is None else state
-        syn, mem = self._start(self._step_shape(current.shape[1:]), syn, mem)
-        never = torch.full_like(self.theta_0, torch.inf)
-        synapse = lif_sequence(
-            current,
-            held_decay(self.alpha),
-            never,
-            never,
-            FastSigmoid(),
-            "none",
-            syn,
-            record=True,
-            backend=self.backend,
-        )
-        assert synapse.membranes is not None
-        result = self._membranes(synapse.membranes, mem, record)
+        start = self._start(self._step_shape(current.shape[1:]), syn, mem)
+        if self._resets_teach:
+            result = self._by_steps(current, start, record)
+        else:
+            result = lif_window(current, self.dynamics(), start, record, self.backend)
         if self.init_hidden:
-            self.syn, self.mem = synapse.membrane, result.membrane
-        return LIFWindow(
-            self.handed_on(result.spikes),
-            result.membranes,
-            torch.stack([synapse.membrane, result.membrane]),
-        )
+            # Not views of one tensor: snnTorch detaches them in place.
+            self.syn, self.mem = (its.clone() for its in result.membrane)
+        return result._replace(spikes=self.handed_on(result.spikes))
+
+    def dynamics(self) -> Dynamics:
+        """With κ, the decay of the synaptic current."""
+        return replace(super().dynamics(), alpha=held_decay(self.alpha))
+
+    def _by_steps(self, current: Tensor, start: Any, record: bool, *besides: Any) -> LIFWindow:
+        syn, mem = start
+        synaptic = synaptic_current(current, self.dynamics(), syn, self.backend)
+        assert synaptic.membranes is not None
+        result = super()._by_steps(synaptic.membranes, mem, record, *besides)
+        return result._replace(membrane=torch.stack([synaptic.membrane, result.membrane]))
 
     def decays(self) -> list[Tensor]:
         """β and κ."""
