@@ -23,17 +23,7 @@ from bsnn_tha.functional import spike_conv
 from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.lif_operator import memory_order
 from bsnn_tha.functional.routes import Refused, note, plain
-
-# Share of inputs that spike up to which it is faster than convolutions, both ways together.
-_SPARSE = 0.15
-# Kernels, not pooled, whose input gradient the library has a faster algorithm for: by a half.
-_WINOGRAD = 3
-# Values of a kernel for 64 outputs whose gradients fit a second-level cache.
-_MOST_TAPS = 1 << 18
-# Outputs from which on the library's products of bfloat16 matrices are faster than our own.
-_MANY_OUTPUTS = 64
-# Multiplications, zeros included, below which it does not matter.
-_SMALL = 1 << 22
+from bsnn_tha.kernels import tuning
 
 
 class Listed(NamedTuple):
@@ -86,7 +76,7 @@ def listed(
     # Each step's channels, rows and columns as they lie in memory, which is not copied.
     order = [dim - 2 for dim in memory_order(input) if dim > 1]
     lying = input.detach().permute(0, 1, *(dim + 2 for dim in order)).flatten(2)
-    share = _SPARSE if must_pay else 1.0
+    share = tuning.SPARSE_CONV_SHARE if must_pay else 1.0
     events = loops.listed(lying, weights, int(share * input.numel()))
     if events is None:
         return Refused("its input is not few whole numbers")
@@ -104,16 +94,16 @@ def _obstacle(input: Tensor, outputs: int, kernel: int, must_pay: bool) -> Refus
     # What is decided here depends on values, which compilers and transforms do not see.
     if torch.compiler.is_compiling() or plain():
         return Refused("something is at work that takes PyTorch's own operations only")
-    if must_pay and input.numel() * outputs * kernel**2 < _SMALL:
+    if must_pay and input.numel() * outputs * kernel**2 < tuning.SMALL:
         return Refused("it is too little to do")
     return None
 
 
 def _pays_backward(input: Tensor, weight: Tensor, geometry: Any) -> bool:
     """Whether gradients are not what the library is faster at."""
-    if input.requires_grad and geometry.kernel == _WINOGRAD and geometry.pool == 1:
+    if input.requires_grad and geometry.kernel == tuning.WINOGRAD and geometry.pool == 1:
         return False
-    return not weight.requires_grad or math.prod(geometry.taps_shape) <= _MOST_TAPS
+    return not weight.requires_grad or math.prod(geometry.taps_shape) <= tuning.MOST_TAPS
 
 
 def sparse_conv2d(input: Tensor, weight: Tensor, pool: int = 1, padding: int = 0) -> Tensor | None:
@@ -186,7 +176,7 @@ def input_gradient(g_maps: Tensor, weights: Tensor, geometry: Any, dtype: torch.
     # Imports numba, which was seen to work when the spikes were listed.
     from bsnn_tha.kernels.cpu import input_gradient as loops
 
-    many = geometry.outputs >= _MANY_OUTPUTS
+    many = geometry.outputs >= tuning.MANY_OUTPUTS
     if g_maps.dtype == torch.bfloat16 and many and not geometry.padding:
         # On matrix units, where there are any.
         channels, height, width, *_ = geometry

@@ -29,14 +29,8 @@ from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.dropout import draw_seed
 from bsnn_tha.functional.routes import Refused, note, plain
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.curves import differentiates
-
-# Share of inputs that spike up to which adding rows up is faster than matrix products.
-_SPARSE = 0.1
-# Neurons × inputs × samples × steps below which it does not matter.
-_SMALL = 1 << 22
-# Fewer neurons leave most of a block empty.
-_FEWEST_NEURONS = 64
 
 
 def sparse_lif(
@@ -117,7 +111,7 @@ def attempt(
     signs = loops.signs_of(weight)
     if signs is None:
         return Refused("its weights are not all ±1 or 0")
-    share = _SPARSE if must_pay else 1.0
+    share = tuning.SPARSE_LIF_SHARE if must_pay else 1.0
     events = loops.listed(input, int(share * input.numel()))
     if events is None:
         return Refused("its input is not few whole numbers")
@@ -143,7 +137,7 @@ def _obstacle(input: Tensor, outputs: int, must_pay: bool) -> Refused | None:
     # What is decided here depends on values, which compilers and transforms do not see.
     if torch.compiler.is_compiling() or plain():
         return Refused("something is at work that takes PyTorch's own operations only")
-    if must_pay and (outputs < _FEWEST_NEURONS or input.numel() * outputs < _SMALL):
+    if must_pay and (outputs < tuning.SPARSE_LIF_FEWEST or input.numel() * outputs < tuning.SMALL):
         return Refused("it is too little to do")
     return None
 

@@ -22,13 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsnn_tha.functional.routes import note, plain
-
-# Non-zero share up to which skipping zeros is at least 1.5 times as fast, both ways.
-_SPARSE = 0.05
-# Multiplications below which it does not matter.
-_SMALL = 1 << 22
-# Outputs below which even counting the zeros costs more than a matrix product.
-_FEWEST_OUTPUTS = 64
+from bsnn_tha.kernels import tuning
 
 
 def sparse_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -137,9 +131,9 @@ _linear.register_autograd(_differentiate, setup_context=_save)
 
 def _loops(input: Tensor, outputs: int) -> ModuleType | None:
     """The compiled loops, if they pay for this input."""
-    if outputs < _FEWEST_OUTPUTS or input.numel() * outputs < _SMALL:
+    if outputs < tuning.SPARSE_LINEAR_FEWEST or input.numel() * outputs < tuning.SMALL:
         return None
-    if int(input.count_nonzero()) > _SPARSE * input.numel():
+    if int(input.count_nonzero()) > tuning.SPARSE_LINEAR_SHARE * input.numel():
         return None
     return _compiled_loops()
 

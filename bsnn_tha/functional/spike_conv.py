@@ -30,17 +30,8 @@ from torch.nn import functional as F
 
 from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.routes import note, plain
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.threads import share
-
-# Multiplications below which the library's own convolution is taken. With two threads it is
-# 10% faster for DVS Gesture's layers (0.2 and 0.7 · 10⁹), and slower for MNIST's (17 · 10⁹).
-_SMALL = 1 << 30
-# Values in a line of a patch below which copying patches is slow: maps of few channels.
-_SHORT_LINE = 48
-# Bytes of patches that are worked on together: they fit a second-level cache.
-_TOGETHER = 1 << 20
-# Parts of the samples that threads take, and whose weights' gradients are summed apart.
-_PARTS = 16
 
 
 def spike_conv2d(input: Tensor, weight: Tensor, stride: int = 1, scale: int = 1) -> Tensor:
@@ -77,7 +68,7 @@ def spike_conv2d(input: Tensor, weight: Tensor, stride: int = 1, scale: int = 1)
         or scale & (scale - 1)
         or not input.numel()
         or min(input.shape[2:]) < kernel
-        or input.numel() * outputs * (kernel // stride) ** 2 < _SMALL
+        or input.numel() * outputs * (kernel // stride) ** 2 < tuning.SPIKE_CONV_SMALL
     ):
         return _plain(input, weight, stride)
     loops = _compiled_loops()
@@ -133,7 +124,7 @@ class SpikeConv(Function):
             g_input = input_gradient(g_maps, lines, maps.shape, ctx.stride)
             g_input = g_input.permute(0, 3, 1, 2).to(ctx.input_dtype)
         if ctx.needs_input_grad[1]:
-            few = weight.shape[3] * weight.shape[1] < _SHORT_LINE
+            few = weight.shape[3] * weight.shape[1] < tuning.SHORT_LINE
             gradient = _library_gradient if few else _weight_gradient
             g_weight = gradient(g_output, weight, maps, ctx.stride)
         return g_input, g_weight, *[None] * 5
@@ -169,7 +160,7 @@ def _weight_gradient(g_output: Tensor, weight: Tensor, maps: Tensor, stride: int
     loops, (outputs, channels, kernel, _) = _loops(), weight.shape
     sizes = loops.Patches(*maps.shape[1:], kernel, stride)
     g_maps = g_output.permute(0, 2, 3, 1)
-    g_lines = weight.new_zeros(min(_PARTS, len(maps)), outputs, sizes.length)
+    g_lines = weight.new_zeros(min(tuning.SPIKE_CONV_PARTS, len(maps)), outputs, sizes.length)
 
     def work_on(part: int) -> Callable[[slice, Tensor], None]:
         def work(some: slice, patches: Tensor) -> None:
@@ -197,8 +188,8 @@ def _share_patches(
 
     The same parts for any number of threads, so that sums are the same.
     """
-    parts, positions = min(_PARTS, samples), sizes.rows * sizes.columns
-    together = max(1, _TOGETHER // (positions * sizes.length * dtype.itemsize))
+    parts, positions = min(tuning.SPIKE_CONV_PARTS, samples), sizes.rows * sizes.columns
+    together = max(1, tuning.SPIKE_CONV_TOGETHER // (positions * sizes.length * dtype.itemsize))
 
     def task(part: int) -> None:
         first, last = samples * part // parts, samples * (part + 1) // parts

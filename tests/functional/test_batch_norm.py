@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from bsnn_tha.functional import batch_norm as module
 from bsnn_tha.functional.batch_norm import batch_norm_steps, takes
-from bsnn_tha.kernels.cpu import batch_norm as loops
+from bsnn_tha.kernels import tuning
 
 EPS = 1e-3
 
@@ -48,7 +48,7 @@ def test_float64_to_rounding(steps, batch, channels, size, last, threads, seed):
     ]
     upstream = torch.randn_like(input)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loops, "_WORTH_A_THREAD", 1)
+        patch.setattr(tuning, "NORM_THREAD", 1)
         patch.setattr(torch, "get_num_threads", lambda: threads)
         found = batch_norm_steps(*leaves, EPS)
         gradients = torch.autograd.grad(found[0], leaves, upstream)

@@ -10,19 +10,17 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
-from bsnn_tha.functional import sparse_conv, spike_conv
 from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.sparse_conv import sparse_conv2d
-from bsnn_tha.kernels.cpu import events as events_numba
-from bsnn_tha.kernels.cpu import input_gradient as input_gradient_numba
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu import sparse_conv as loops
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Small convolutions take the way of large ones."""
-    for name, value in (("_SMALL", 0), ("_SPARSE", 4.0), ("_WINOGRAD", 0)):
-        monkeypatch.setattr(sparse_conv, name, value)
+    for name, value in (("SMALL", 0), ("SPARSE_CONV_SHARE", 4.0), ("WINOGRAD", 0)):
+        monkeypatch.setattr(tuning, name, value)
 
 
 def spikes(shape, share=0.05, dtype=torch.float32, seed=0, most=1):
@@ -67,9 +65,8 @@ def test_it_is_convolution_and_pooling(
     weight = signs(outputs, channels, kernel, kernel, dtype=torch.float64, seed=seed)
     weight.requires_grad_()
     with pytest.MonkeyPatch.context() as patch:
-        for where in (loops, input_gradient_numba):
-            patch.setattr(where, "WORTH_A_THREAD", 1)
-        patch.setattr(events_numba, "_WORTH_A_THREAD", 1)
+        patch.setattr(tuning, "CONV_THREAD", 1)
+        patch.setattr(tuning, "EVENTS_THREAD", 1)
         patch.setattr(torch, "get_num_threads", lambda: threads)
         found = sparse_conv2d(input, weight, pool, padding)
         upstream = torch.randn(found.shape, generator=torch.Generator().manual_seed(seed)).double()
@@ -82,8 +79,7 @@ def test_it_is_convolution_and_pooling(
 
 
 def test_gradients_are_the_same_for_any_number_of_threads(monkeypatch):
-    for where in (loops, input_gradient_numba):
-        monkeypatch.setattr(where, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(tuning, "CONV_THREAD", 1)
     input, weight = spikes((40, 16, 12, 12)), signs(70, 16, 5, 5)
     found = []
     for threads in (1, 2, 5):
@@ -133,21 +129,21 @@ def test_what_it_leaves_to_convolutions(input, weight, pool):
 
 
 def test_dense_spikes_are_left_to_matrix_products(monkeypatch):
-    monkeypatch.setattr(sparse_conv, "_SPARSE", 0.1)
+    monkeypatch.setattr(tuning, "SPARSE_CONV_SHARE", 0.1)
     for share, fits in ((0.03, True), (0.5, False)):
         found = sparse_conv2d(spikes((9, 3, 9, 9), share), signs(5, 3, 3, 3))
         assert (found is not None) is fits
 
 
 def test_gradients_that_the_library_is_faster_at_are_left_to_it(monkeypatch):
-    monkeypatch.setattr(sparse_conv, "_WINOGRAD", 3)
+    monkeypatch.setattr(tuning, "WINOGRAD", 3)
     input, weight = spikes((9, 3, 9, 9)).requires_grad_(), signs(5, 3, 3, 3).requires_grad_()
     assert sparse_conv2d(input, weight) is None
     with torch.no_grad():
         assert sparse_conv2d(input, weight) is not None
     assert sparse_conv2d(input.detach(), weight) is not None  # a first layer
     assert sparse_conv2d(input, weight, pool=2) is not None
-    monkeypatch.setattr(sparse_conv, "_MOST_TAPS", 100)
+    monkeypatch.setattr(tuning, "MOST_TAPS", 100)
     assert sparse_conv2d(input.detach(), weight) is None
     assert sparse_conv2d(input.detach(), weight.detach()) is not None
 
@@ -157,7 +153,7 @@ def test_networks_with_batch_norm_take_it_unasked_and_compute_the_same(monkeypat
     monkeypatch.setattr(loops, "convolve", lambda *a: calls.append(1) or function(*a))
 
     def step(sparse):
-        monkeypatch.setattr(sparse_conv, "_SMALL", 0 if sparse else 1 << 60)
+        monkeypatch.setattr(tuning, "SMALL", 0 if sparse else 1 << 60)
         torch.manual_seed(0)
         network = SpikingNetwork("16C5-AP2-64C5-AP2-10", (1, 28, 28), beta=0.9, theta_0=1.0)
         output = network(torch.rand(2, 1, 28, 28), 12).spikes
@@ -166,7 +162,7 @@ def test_networks_with_batch_norm_take_it_unasked_and_compute_the_same(monkeypat
 
     fast = step(sparse=True)
     assert len(calls) == 1  # of two layers the first reads pixels
-    monkeypatch.setattr(spike_conv, "_SMALL", 1 << 60)
+    monkeypatch.setattr(tuning, "SPIKE_CONV_SMALL", 1 << 60)
     plain = step(sparse=False)
     assert len(calls) == 1
     assert torch.equal(fast[0], plain[0]) and fast[0].any()

@@ -16,12 +16,9 @@ from bsnn_tha import SpikingNetwork
 from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import RESETS
 from bsnn_tha.equations.surrogate import SURROGATES, FastSigmoid
-from bsnn_tha.functional import sparse_conv
 from bsnn_tha.functional.lif import lif_window
 from bsnn_tha.functional.sparse_conv_lif import sparse_conv_lif
-from bsnn_tha.kernels.cpu import events as events_numba
-from bsnn_tha.kernels.cpu import input_gradient as input_gradient_numba
-from bsnn_tha.kernels.cpu import sparse_conv as sparse_conv_numba
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu import sparse_conv_lif as loops
 
 ONE = torch.tensor(1.0)
@@ -32,8 +29,8 @@ LARGEST = 2**15 - 2**4
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Small layers take the way of large ones."""
-    for name, value in (("_SMALL", 0), ("_SPARSE", 4.0), ("_WINOGRAD", 0)):
-        monkeypatch.setattr(sparse_conv, name, value)
+    for name, value in (("SMALL", 0), ("SPARSE_CONV_SHARE", 4.0), ("WINOGRAD", 0)):
+        monkeypatch.setattr(tuning, name, value)
 
 
 def events(shape, share=0.05, dtype=torch.float32, seed=1, most=1):
@@ -111,9 +108,8 @@ def test_one_pass_is_the_parts(
     arguments = (Dynamics(*constants, SURROGATES[surrogate](slope=1.3), reset),)
     keywords = {"pool": pool, "padding": padding}
     with pytest.MonkeyPatch.context() as patch:
-        for where in (loops, sparse_conv_numba, input_gradient_numba):
-            patch.setattr(where, "WORTH_A_THREAD", 1)
-        patch.setattr(events_numba, "_WORTH_A_THREAD", 1)
+        patch.setattr(tuning, "CONV_THREAD", 1)
+        patch.setattr(tuning, "EVENTS_THREAD", 1)
         patch.setattr(torch, "get_num_threads", lambda: threads)
         actual = run(sparse_conv_lif, leaves, *arguments, **keywords)
     expected = run(parts, leaves, *arguments, **keywords)
@@ -138,8 +134,7 @@ def test_float32_to_the_last_bit_and_the_same_for_any_threads(monkeypatch):
     assert 0.05 < expected[0].mean() < 0.95
     found = []
     for threads in (1, 3):
-        for where in (loops, sparse_conv_numba, input_gradient_numba):
-            monkeypatch.setattr(where, "WORTH_A_THREAD", 1)
+        monkeypatch.setattr(tuning, "CONV_THREAD", 1)
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         found.append(run(sparse_conv_lif, layer(), *arguments, **keywords))
     for one, three, wanted in zip(*found, expected, strict=True):
@@ -199,7 +194,7 @@ def test_what_it_leaves_to_the_parts(change):
 
 
 def test_sums_that_would_leave_16_bits_are_left_to_the_parts(monkeypatch):
-    monkeypatch.setattr(sparse_conv, "_SPARSE", 200.0)
+    monkeypatch.setattr(tuning, "SPARSE_CONV_SHARE", 200.0)
     # One patch sees 80 inputs of 100 spikes each: 8,000 fit with weights of 4, not of 5.
     input = 100 * torch.ones(2, 1, 1, 8, 10)
     for size, fits in ((4.0, True), (5.0, False)):
@@ -213,7 +208,7 @@ def test_sums_that_would_leave_16_bits_are_left_to_the_parts(monkeypatch):
 
 
 def test_dense_input_is_left_to_the_parts(monkeypatch):
-    monkeypatch.setattr(sparse_conv, "_SPARSE", 0.1)
+    monkeypatch.setattr(tuning, "SPARSE_CONV_SHARE", 0.1)
     weight, dynamics = torch.ones(5, 3, 3, 3), Dynamics(ONE, ONE, ONE, FastSigmoid())
     for share, fits in ((0.03, True), (0.5, False)):
         window = sparse_conv_lif(events((9, 2, 3, 9, 9), share), weight, dynamics)

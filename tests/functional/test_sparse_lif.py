@@ -15,10 +15,10 @@ from bsnn_tha import SpikingNetwork
 from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import RESETS
 from bsnn_tha.equations.surrogate import SURROGATES, FastSigmoid
-from bsnn_tha.functional import sparse_lif as module
 from bsnn_tha.functional.dropout import dropout
 from bsnn_tha.functional.lif import lif_window
 from bsnn_tha.functional.sparse_lif import sparse_lif
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu import sparse_lif as loops
 
 ONE = torch.tensor(1.0)
@@ -27,8 +27,8 @@ ONE = torch.tensor(1.0)
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Small layers take the way of large ones."""
-    for name, value in (("_SMALL", 0), ("_FEWEST_NEURONS", 1), ("_SPARSE", 4.0)):
-        monkeypatch.setattr(module, name, value)
+    for name, value in (("SMALL", 0), ("SPARSE_LIF_FEWEST", 1), ("SPARSE_LIF_SHARE", 4.0)):
+        monkeypatch.setattr(tuning, name, value)
 
 
 def events(steps, batch, width, share=0.05, dtype=torch.float32, seed=1, most=1):
@@ -104,7 +104,7 @@ def test_one_pass_is_the_parts(
     arguments = (Dynamics(beta.clamp(0, 1), threshold, centre, surrogate, reset),)
     keywords = {"probability": probability, "seed": torch.tensor(seed)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loops, "_WORTH_A_THREAD", 1)
+        patch.setattr(tuning, "SPARSE_LIF_THREAD", 1)
         patch.setattr(torch, "get_num_threads", lambda: threads)
         actual = run(sparse_lif, leaves, *arguments, **keywords)
     expected = run(parts, leaves, *arguments, **keywords)
@@ -130,7 +130,7 @@ def test_float32_to_the_last_bit_and_the_same_for_any_threads(monkeypatch):
     assert 0.05 < expected[0].mean() < 0.95
     found = []
     for threads in (1, 3):
-        monkeypatch.setattr(loops, "_WORTH_A_THREAD", 1)
+        monkeypatch.setattr(tuning, "SPARSE_LIF_THREAD", 1)
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         found.append(run(sparse_lif, leaves, *arguments, **keywords))
     for one, three, wanted in zip(*found, expected, strict=True):
@@ -187,7 +187,7 @@ def test_what_it_leaves_to_the_parts(change):
 
 
 def test_dense_input_is_left_to_matrix_products(monkeypatch):
-    monkeypatch.setattr(module, "_SPARSE", 0.1)
+    monkeypatch.setattr(tuning, "SPARSE_LIF_SHARE", 0.1)
     weight, dynamics = torch.ones(5, 40), Dynamics(ONE, ONE, ONE, FastSigmoid())
     for share, fits in ((0.03, True), (0.5, False)):
         window = sparse_lif(events(30, 2, 40, share), weight, None, dynamics)

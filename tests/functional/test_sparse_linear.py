@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from bsnn_tha import SpikingNetwork
 from bsnn_tha.functional import sparse_linear as module
 from bsnn_tha.functional.sparse_linear import sparse_linear
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu import sparse_linear as sparse_numba
 
 DTYPES = [torch.float32, torch.float64]
@@ -19,8 +20,8 @@ DTYPES = [torch.float32, torch.float64]
 @pytest.fixture
 def small(monkeypatch):
     """Small products take the ways of large ones."""
-    monkeypatch.setattr(module, "_SMALL", 0)
-    monkeypatch.setattr(module, "_FEWEST_OUTPUTS", 1)
+    monkeypatch.setattr(tuning, "SMALL", 0)
+    monkeypatch.setattr(tuning, "SPARSE_LINEAR_FEWEST", 1)
 
 
 def events(samples, width, share=0.03, dtype=torch.float32, seed=1):
@@ -45,9 +46,9 @@ def test_loops_are_the_products(samples, width, outputs, share, dtype, with_bias
     bias = torch.randint(-2, 3, (outputs,)).to(dtype) if with_bias else None
     g_output = torch.randint(-3, 4, (samples, outputs)).to(dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse_numba, "_BLOCK", 4)
-        patch.setattr(sparse_numba, "_SAMPLES", 2)
-        patch.setattr(sparse_numba, "_WORTH_A_THREAD", 1)
+        patch.setattr(tuning, "SPARSE_LINEAR_BLOCK", 4)
+        patch.setattr(tuning, "SPARSE_LINEAR_SAMPLES", 2)
+        patch.setattr(tuning, "SPARSE_LINEAR_THREAD", 1)
         patch.setattr(torch, "get_num_threads", lambda: count)
         output = sparse_numba.forward(input, weight, bias)
         gradient = sparse_numba.gradient(input, g_output)

@@ -14,6 +14,7 @@ from bsnn_tha import SpikingNetwork
 from bsnn_tha.functional import spike_conv as module
 from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.functional.spike_conv import spike_conv2d
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu import spike_conv as loops
 
 CHANNELS_LAST = torch.channels_last
@@ -22,7 +23,7 @@ CHANNELS_LAST = torch.channels_last
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Small convolutions take the way of large ones."""
-    monkeypatch.setattr(module, "_SMALL", 0)
+    monkeypatch.setattr(tuning, "SPIKE_CONV_SMALL", 0)
 
 
 @pytest.fixture
@@ -67,12 +68,12 @@ def test_the_same_bits_forward_and_the_gradients(
     input = (input.contiguous(memory_format=CHANNELS_LAST) if last else input).requires_grad_()
     weight = signs(outputs, channels, kernel, kernel, seed=seed).requires_grad_()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_SMALL", 0)
-        patch.setattr(module, "_TOGETHER", together)
-        patch.setattr(module, "_SHORT_LINE", short)
+        patch.setattr(tuning, "SPIKE_CONV_SMALL", 0)
+        patch.setattr(tuning, "SPIKE_CONV_TOGETHER", together)
+        patch.setattr(tuning, "SHORT_LINE", short)
         if not bytes_multiplied:
             patch.setattr(module, "_matrix_units", lambda: False)
-        patch.setattr(loops, "_WORTH_A_THREAD", 1)
+        patch.setattr(tuning, "SPIKE_CONV_THREAD", 1)
         patch.setattr(torch, "get_num_threads", lambda: threads)
         output = conv_avg_pool2d(input, weight, pool)
         upstream = torch.randn(output.shape, generator=torch.Generator().manual_seed(seed))
@@ -152,7 +153,7 @@ def test_spikes_are_kept_as_bytes():
 def test_gradients_do_not_depend_on_threads(monkeypatch):
     input, weight = spikes((50, 16, 8, 8)), signs(4, 16, 3, 3).requires_grad_()
     upstream, found = torch.randn(50, 4, 6, 6), []
-    monkeypatch.setattr(loops, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(tuning, "SPIKE_CONV_THREAD", 1)
     for threads in (1, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         found += torch.autograd.grad(spike_conv2d(input, weight), weight, upstream)

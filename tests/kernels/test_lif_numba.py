@@ -27,7 +27,7 @@ from bsnn_tha.equations.surrogate import SURROGATES, FastSigmoid
 from bsnn_tha.equations.threshold_gradient import SHARED, WINDOWS, ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional import lif_operator
-from bsnn_tha.kernels import lif_tensors
+from bsnn_tha.kernels import lif_tensors, tuning
 from bsnn_tha.kernels.cpu import compiled
 from bsnn_tha.kernels.cpu import lif as lif_numba
 from bsnn_tha.kernels.cpu.arithmetic import exponential_of, half_turns_of
@@ -158,9 +158,9 @@ def test_any_window_has_the_bits_of_the_tensor_operations(data, setting, count):
     expected, expected_gradients = run("reference", *arguments)
     # Small windows take the ways of large ones: many blocks, rows and threads.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lif_numba, "_BLOCK", 3)
-        patch.setattr(lif_numba, "_SHORT_ROW", 2)
-        patch.setattr(lif_numba, "_WORTH_A_THREAD", 1)
+        patch.setattr(tuning, "LIF_BLOCK", 3)
+        patch.setattr(tuning, "LIF_SHORT_ROW", 2)
+        patch.setattr(tuning, "LIF_THREAD", 1)
         patch.setattr(torch, "get_num_threads", lambda: count)
         actual, gradients = run("numba", *arguments)
     for got, wanted in zip(actual, expected, strict=True):
@@ -319,7 +319,7 @@ def test_results_keep_the_layout_of_a_step_and_gradients_that_of_the_window():
 def test_usual_layouts_are_read_in_place(lay_out):
     window = lay_out(torch.randn(3, 4, 8, 16))
     order = lif_operator.time_first(lif_operator.memory_order(window))
-    layout = Layout.of(window, order, lif_numba._SHORT_ROW)
+    layout = Layout.of(window, order, tuning.LIF_SHORT_ROW)
     assert layout.is_view(window)
     memory, *_ = lif_numba._memory(window, layout)
     assert memory.size == (4 * 8 * 16 if window.stride(0) == 0 else window.numel())

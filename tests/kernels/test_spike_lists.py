@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bsnn_tha.kernels.cpu import events as module
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.events import events_of
 
 ANY = 1 << 40
@@ -41,7 +41,7 @@ def test_every_spike_in_its_place(steps, batch, width, share, most, dtype, threa
     fired = torch.rand(shape, generator=generator) < share
     input = (fired * torch.randint(1, most + 1, shape, generator=generator)).to(dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_WORTH_A_THREAD", 1)
+        patch.setattr(tuning, "EVENTS_THREAD", 1)
         patch.setattr(torch, "get_num_threads", lambda: threads)
         found = events_of(input, ANY, ANY)
     assert (found.starts.tolist(), found.columns.tolist()) == plainly(input)

@@ -14,15 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.bfloat16 import narrowed, widened
 from bsnn_tha.kernels.cpu.compiled import run
-
-# Values of a piece, at least.
-_PIECE = 64
-# Pieces that are summed in float32.
-_FEW = 128
-# Values for which waking a thread pays.
-_WORTH_A_THREAD = 1 << 16
 
 
 def forward(
@@ -44,7 +38,7 @@ def forward(
         channels,
         _rounds(channels),
     )
-    run(_forward_loop, (input.dtype,), arguments, steps, input.numel() // _WORTH_A_THREAD)
+    run(_forward_loop, (input.dtype,), arguments, steps, input.numel() // tuning.NORM_THREAD)
     return output, mean, variance
 
 
@@ -69,13 +63,13 @@ def backward(
         channels,
         _rounds(channels),
     )
-    run(_backward_loop, (input.dtype,), arguments, steps, input.numel() // _WORTH_A_THREAD)
+    run(_backward_loop, (input.dtype,), arguments, steps, input.numel() // tuning.NORM_THREAD)
     return g_input, g_weight.sum(0).to(weight.dtype), g_bias.sum(0).to(weight.dtype)
 
 
 def _rounds(channels: int) -> int:
     """Values of a piece: whole rounds of the channels."""
-    return channels * -(-_PIECE // channels)
+    return channels * -(-tuning.NORM_PIECE // channels)
 
 
 def _wide(tensor: Tensor) -> Any:
@@ -96,7 +90,7 @@ def _real(dtype: torch.dtype) -> Any:
 
 def _forward_loop(dtype: torch.dtype) -> Callable[..., None]:
     real = _real(dtype)
-    few = _FEW
+    few = tuning.NORM_FEW
 
     def loop(  # type: ignore[no-untyped-def]
         input, weight, bias, eps, mean, variance, output, size, channels, piece, first, last
@@ -151,7 +145,7 @@ def _forward_loop(dtype: torch.dtype) -> Callable[..., None]:
 
 def _backward_loop(dtype: torch.dtype) -> Callable[..., None]:
     real = _real(dtype)
-    few = _FEW
+    few = tuning.NORM_FEW
 
     def loop(  # type: ignore[no-untyped-def]
         g_output, input, weight, mean, variance, eps, g_input, g_weight, g_bias,

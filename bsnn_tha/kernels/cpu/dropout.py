@@ -12,10 +12,8 @@ from numba import types
 from torch import Tensor
 
 from bsnn_tha.equations.dropout import limit
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.compiled import intrinsic, run
-
-# Elements for which waking a thread pays.
-_WORTH_A_THREAD = 1 << 16
 
 
 def drop(input: Tensor, probability: float, seed: int) -> Tensor:
@@ -38,7 +36,7 @@ def drop(input: Tensor, probability: float, seed: int) -> Tensor:
             scale(probability, input.dtype),
         ),
         rows,
-        input.numel() // _WORTH_A_THREAD,
+        input.numel() // tuning.DROPOUT_THREAD,
     )
     return output
 

@@ -12,6 +12,7 @@ from llvmlite import ir
 from numba import types
 from torch import Tensor
 
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.bfloat16 import widened
 from bsnn_tha.kernels.cpu.compiled import intrinsic, run
 
@@ -19,8 +20,6 @@ from bsnn_tha.kernels.cpu.compiled import intrinsic, run
 _GROUP = 64
 # Spikes of an input in one step beyond which a window is left to others.
 _MOST_SPIKES = np.float32(100)
-# Values that are worth waking a thread.
-_WORTH_A_THREAD = 1 << 18
 
 
 class Events(NamedTuple):
@@ -46,7 +45,7 @@ def events_of(input: Tensor, most: int, most_in_a_row: int) -> Events | None:
     values = (flat.view(torch.uint16) if flat.dtype == torch.bfloat16 else flat).numpy()
     starts = np.zeros(rows + 1, np.int64)
     masks, plain = np.empty(rows * groups, np.uint64), np.empty(rows, np.bool_)
-    threads = input.numel() // _WORTH_A_THREAD
+    threads = input.numel() // tuning.EVENTS_THREAD
     run(_count_loop, (input.dtype,), (values, width, masks, plain, starts), rows, threads)
     # A row with other values has a negative count.
     if starts.min() < 0 or starts.max() > most_in_a_row or starts.sum() > most:

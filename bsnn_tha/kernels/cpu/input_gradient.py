@@ -13,16 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.bfloat16 import narrowed, widened
 from bsnn_tha.kernels.cpu.compiled import run
 from bsnn_tha.kernels.cpu.memory import REALS, memory_of
-from bsnn_tha.kernels.cpu.sparse_conv import WORTH_A_THREAD, Geometry
+from bsnn_tha.kernels.cpu.sparse_conv import Geometry
 from bsnn_tha.kernels.cpu.vectors import add_products
-
-# Input channels that are worked on together.
-_VECTOR = 16
-# Sums that stay in registers: of 32, one is for the weights.
-_MOST_SUMS = 28
 
 
 def input_gradient(
@@ -38,7 +34,7 @@ def input_gradient(
     channels, height, width, outputs, *_ = geometry
     places = geometry.rows * geometry.columns
     # Places in as few tiles as there can be.
-    count = -(-places // -(-places // _MOST_SUMS))
+    count = -(-places // -(-places // tuning.CONV_MOST_SUMS))
     g_input = g_maps.new_empty(len(g_maps), height, width, channels, dtype=dtype)
     wide = torch.promote_types(g_maps.dtype, torch.float32)
     run(
@@ -58,7 +54,7 @@ def input_gradient(
             geometry.columns,
         ),
         len(g_maps),
-        g_input.numel() // WORTH_A_THREAD,
+        g_input.numel() // tuning.CONV_THREAD,
     )
     return g_input
 
@@ -70,11 +66,13 @@ def lines_of(weights: Tensor, geometry: Geometry) -> Tensor:
 
 
 def _taps_by_channel(weights: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
-    """Kernels whose inner dimension are input channels, ``[k · k, blocks, out, _VECTOR]``."""
-    blocks = -(-geometry.channels // _VECTOR)
-    taps = torch.zeros(geometry.kernel**2, blocks, geometry.outputs, _VECTOR, dtype=dtype)
+    """Kernels whose inner dimension are input channels, ``[k · k, blocks, out, CONV_VECTOR]``."""
+    blocks = -(-geometry.channels // tuning.CONV_VECTOR)
+    taps = torch.zeros(
+        geometry.kernel**2, blocks, geometry.outputs, tuning.CONV_VECTOR, dtype=dtype
+    )
     arguments = weights.numpy(), REALS[dtype](geometry.unit), taps.numpy(), geometry.channels
-    run(_taps_loop, (dtype,), arguments, len(taps), taps.numel() // WORTH_A_THREAD)
+    run(_taps_loop, (dtype,), arguments, len(taps), taps.numel() // tuning.CONV_THREAD)
     return taps
 
 
@@ -88,7 +86,7 @@ def _taps_loop(dtype: torch.dtype) -> Callable[..., None]:
         for tap in range(first, last):
             y, x = tap // kernel, tap % kernel
             for channel in range(channels):
-                these = taps[tap, channel // _VECTOR, :, channel % _VECTOR]
+                these = taps[tap, channel // tuning.CONV_VECTOR, :, channel % tuning.CONV_VECTOR]
                 for block in range(blocks):
                     whole = weights[block, y, x % pool, channel, reach - 1 - x // pool]
                     for i in range(min(lanes, outputs - block * lanes)):
@@ -101,7 +99,7 @@ def _input_gradient_loop(
     count: int, depth: int, dtype: torch.dtype, maps_dtype: torch.dtype, g_dtype: torch.dtype
 ) -> Callable[..., None]:
     real = REALS[dtype]
-    lanes = _VECTOR
+    lanes = tuning.CONV_VECTOR
 
     def loop(  # type: ignore[no-untyped-def]
         g_maps, taps, g_input,

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.threshold_gradient import SHARED
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.compiled import run
 from bsnn_tha.kernels.cpu.lif_scans import backward_scan, forward_scan
 from bsnn_tha.kernels.cpu.memory import REALS, memory_of
@@ -42,19 +43,12 @@ from bsnn_tha.kernels.lif_tensors import Upstream
 
 __all__ = ["backward", "differentiates", "forward"]
 
-# Neurons that go through time together: their state fits a second-level cache.
-_BLOCK = 4096
-# Rows of neurons shorter than this are copied together first: short loops are slow.
-_SHORT_ROW = 64
-# Neurons × steps for which waking a thread pays.
-_WORTH_A_THREAD = 1 << 16
-
 
 def forward(
     current: Tensor, start: Tensor, dynamics: Dynamics, order: list[int], keep: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """As :func:`bsnn_tha.kernels.lif_tensors.forward`."""
-    layout = Layout.of(current, order, _SHORT_ROW)
+    layout = Layout.of(current, order, tuning.LIF_SHORT_ROW)
     spikes = empty(current, order)
     membranes = empty(current, order) if keep else None
     last = layout.step(start).clone()
@@ -83,7 +77,7 @@ def backward(
     """As :func:`bsnn_tha.kernels.lif_tensors.backward`, if :func:`differentiates`."""
     g_spikes, g_membranes, g_last = grads
     g_current = empty(membranes, order)
-    layout = Layout.of(g_current, [0, *(dim for dim in order if dim)], _SHORT_ROW)
+    layout = Layout.of(g_current, [0, *(dim for dim in order if dim)], tuning.LIF_SHORT_ROW)
     written = layout.writable(g_current)
     # What is carried from step to step; in the end the gradient of `start`.
     carried = layout.step(torch.zeros_like(start) if g_last is None else g_last).clone()
@@ -142,6 +136,6 @@ def _run(
     make: Callable[..., Any], constants: tuple[Any, ...], layout: Layout, *arguments: Any
 ) -> None:
     """Run a scan over all blocks."""
-    blocks = layout.rows * -(-layout.length // _BLOCK)
-    arguments += layout.steps, layout.neurons, layout.length, _BLOCK
-    run(make, constants, arguments, blocks, layout.steps * layout.neurons // _WORTH_A_THREAD)
+    blocks = layout.rows * -(-layout.length // tuning.LIF_BLOCK)
+    arguments += layout.steps, layout.neurons, layout.length, tuning.LIF_BLOCK
+    run(make, constants, arguments, blocks, layout.steps * layout.neurons // tuning.LIF_THREAD)

@@ -16,19 +16,13 @@ import torch
 from numba import literally
 from torch import Tensor
 
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.bfloat16 import narrowed, widened
 from bsnn_tha.kernels.cpu.compiled import run
 from bsnn_tha.kernels.cpu.events import Events, events_of
 from bsnn_tha.kernels.cpu.memory import REALS, memory_of
 from bsnn_tha.kernels.cpu.vectors import add_row
 
-# Channels come in multiples of a vector, as many at a time.
-_VECTOR = 16
-_MOST_LANES = 64
-# Parts of the samples whose weights' gradients are summed apart, and that threads take.
-PARTS = 16
-# Values of a window for which waking a thread pays.
-WORTH_A_THREAD = 1 << 16
 # A place in an input is kept in 32 bits: of its row, of its column, and of the rest.
 _ROW, _COLUMN, _REST = 10, 10, 12
 # Of whole weights, in the 16 bits that they are added up in.
@@ -70,7 +64,9 @@ class Geometry(NamedTuple):
     @property
     def lanes(self) -> int:
         """Output channels that are worked on together."""
-        return min(-(-self.outputs // _VECTOR) * _VECTOR, _MOST_LANES)
+        return min(
+            -(-self.outputs // tuning.CONV_VECTOR) * tuning.CONV_VECTOR, tuning.CONV_MOST_LANES
+        )
 
     @property
     def blocks(self) -> int:
@@ -158,7 +154,7 @@ def weights_of(weight: Tensor, geometry: Geometry) -> Weights | None:
     lanes[..., : geometry.outputs] = weight.detach().permute(2, 3, 1, 0)
     largest = np.zeros(kernel, np.int64)
     arguments = lanes.numpy(), values.numpy(), largest
-    run(_weights_loop, (weight.dtype,), arguments, kernel, values.numel() // WORTH_A_THREAD)
+    run(_weights_loop, (weight.dtype,), arguments, kernel, values.numel() // tuning.CONV_THREAD)
     # A row with other values has a negative one.
     return None if largest.min() < 0 else Weights(values, int(largest.max()))
 
@@ -185,7 +181,7 @@ def convolve(events: Events, taps: Taps, weights: Tensor, geometry: Geometry, ma
             geometry.area,
         ),
         len(maps),
-        maps.numel() // WORTH_A_THREAD,
+        maps.numel() // tuning.CONV_THREAD,
     )
 
 
@@ -197,7 +193,7 @@ def weight_gradient(
     Args:
         g_maps: gradient of what :func:`convolve` writes.
     """
-    parts = min(PARTS, len(g_maps))
+    parts = min(tuning.CONV_PARTS, len(g_maps))
     shape = geometry.blocks, parts, *geometry.taps_shape
     g_weights = torch.zeros(shape, dtype=dtype)
     run(
@@ -215,7 +211,7 @@ def weight_gradient(
             parts,
         ),
         geometry.blocks * parts,
-        g_maps.numel() // WORTH_A_THREAD,
+        g_maps.numel() // tuning.CONV_THREAD,
     )
     return unpooled(g_weights.sum(1), geometry)
 
@@ -225,7 +221,7 @@ def unpooled(g_weights: Tensor, geometry: Geometry) -> Tensor:
     size, outputs = geometry.size, geometry.blocks * geometry.lanes
     lanes = g_weights.new_zeros(size, size, geometry.channels, outputs)
     arguments = g_weights.numpy(), REALS[lanes.dtype](geometry.unit), lanes.numpy()
-    threads = g_weights.numel() // WORTH_A_THREAD
+    threads = g_weights.numel() // tuning.CONV_THREAD
     run(_unpooled_loop, (lanes.dtype,), arguments, size, threads)
     return lanes.permute(3, 2, 0, 1)[: geometry.outputs].contiguous()
 

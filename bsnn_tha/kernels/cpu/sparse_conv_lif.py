@@ -24,14 +24,13 @@ from torch import Tensor
 
 from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import Reset
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.bfloat16 import narrowed
 from bsnn_tha.kernels.cpu.compiled import run
 from bsnn_tha.kernels.cpu.events import Events
 from bsnn_tha.kernels.cpu.lif_step import SURROGATES, fires, integrate, to_before, to_membrane
 from bsnn_tha.kernels.cpu.memory import REALS, memory_of
 from bsnn_tha.kernels.cpu.sparse_conv import (
-    PARTS,
-    WORTH_A_THREAD,
     Geometry,
     Taps,
     add_taps,
@@ -72,7 +71,7 @@ def forward(
             geometry.area,
         ),
         geometry.blocks * len(start),
-        spikes.numel() // WORTH_A_THREAD,
+        spikes.numel() // tuning.CONV_THREAD,
     )
     return last
 
@@ -96,7 +95,7 @@ def backward(
     carried = torch.zeros_like(start, memory_format=torch.contiguous_format)
     if g_last is not None:
         carried.copy_(g_last)
-    parts = min(PARTS, batch)
+    parts = min(tuning.CONV_PARTS, batch)
     g_weights = start.new_zeros(geometry.blocks, parts, *weights.shape[1:])
     g_current = g_spikes.new_empty(g_spikes.shape if with_current else 0)
     run(
@@ -121,7 +120,7 @@ def backward(
             parts,
         ),
         geometry.blocks * parts,
-        g_spikes.numel() // WORTH_A_THREAD,
+        g_spikes.numel() // tuning.CONV_THREAD,
     )  # fmt: skip
     return unpooled(g_weights.sum(1), geometry), carried, g_current
 

@@ -34,6 +34,7 @@ from torch import Tensor
 from bsnn_tha.equations.dropout import limit
 from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import Reset
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.bfloat16 import narrowed, widened
 from bsnn_tha.kernels.cpu.compiled import intrinsic, run
 from bsnn_tha.kernels.cpu.dropout import hashed, row_bits, scale
@@ -41,19 +42,10 @@ from bsnn_tha.kernels.cpu.events import Events, events_of
 from bsnn_tha.kernels.cpu.lif_step import SURROGATES, fires, integrate, to_before, to_membrane
 from bsnn_tha.kernels.cpu.memory import REALS, memory_of
 from bsnn_tha.kernels.curves import curve_of
+from bsnn_tha.kernels.tuning import SPARSE_LIF_BLOCK as BLOCK
 
-# Neurons that are worked on together: backward, their part of the weights' gradient
-# and their membranes of one sample have to fit a second-level cache.
-BLOCK = 256
-# Steps between asking for gradients and using them: the processor does not see the next
-# ones coming, which are far away in memory.
-_AHEAD = 4
-# Blocks whose spikes of a step are written together, forward.
-_TOGETHER = 4
 # Spikes of a sample in one step whose sum of ±1 fits 16 bits.
 _MOST_IN_A_STEP = (1 << 15) - 1
-# Additions for which waking a thread pays.
-_WORTH_A_THREAD = 1 << 20
 
 
 def listed(input: Tensor, most: int) -> Events | None:
@@ -68,7 +60,7 @@ def signs_of(weight: Tensor) -> Tensor | None:
     signs = np.zeros(blocks * inputs * BLOCK, np.int8)
     others = np.zeros(blocks, np.bool_)
     arguments = weight.detach().contiguous().view(-1).numpy(), outputs, inputs, signs, others
-    run(_signs_loop, (weight.dtype,), arguments, blocks, weight.numel() // _WORTH_A_THREAD)
+    run(_signs_loop, (weight.dtype,), arguments, blocks, weight.numel() // tuning.SPARSE_LIF_THREAD)
     return None if others.any() else torch.from_numpy(signs).view(blocks, inputs, BLOCK)
 
 
@@ -108,8 +100,8 @@ def forward(
             outputs,
             signs.shape[1],
         ),
-        -(-blocks // _TOGETHER) * batch,
-        steps * batch * outputs // _WORTH_A_THREAD,
+        -(-blocks // tuning.SPARSE_LIF_TOGETHER) * batch,
+        steps * batch * outputs // tuning.SPARSE_LIF_THREAD,
     )
     return last
 
@@ -171,7 +163,7 @@ def backward(
             inputs,
         ),
         blocks,
-        steps * batch * outputs // _WORTH_A_THREAD,
+        steps * batch * outputs // tuning.SPARSE_LIF_THREAD,
     )
     return g_weight, g_bias[:outputs].clone(), carried
 
@@ -345,11 +337,11 @@ def _forward_scan(
         state, spikes, steps, batch, outputs, inputs, first, last,
     ):  # fmt: skip
         sums = np.empty(BLOCK, np.int16)
-        membranes = np.zeros((2, _TOGETHER, BLOCK), real)
+        membranes = np.zeros((2, tuning.SPARSE_LIF_TOGETHER, BLOCK), real)
         for index in range(first, last):
             # Neighbours share their weights.
-            begin, sample = index // batch * _TOGETHER, index % batch
-            end = min(begin + _TOGETHER, -(-outputs // BLOCK))
+            begin, sample = index // batch * tuning.SPARSE_LIF_TOGETHER, index % batch
+            end = min(begin + tuning.SPARSE_LIF_TOGETHER, -(-outputs // BLOCK))
             initial = state[sample * outputs : (sample + 1) * outputs]
             for block in range(begin, end):
                 column = block * BLOCK
@@ -429,7 +421,7 @@ def _backward_scan(
                     row = t * batch + sample
                     low, high = row_bits(seed, row)
                     if g_spikes is not None:
-                        of = max(row - _AHEAD * batch, 0) * outputs + column
+                        of = max(row - tuning.SPARSE_LIF_AHEAD * batch, 0) * outputs + column
                         _prefetch(g_spikes, of, size)
                         of = row * outputs + column
                         upstream = g_spikes[of : of + size]

@@ -17,14 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.compiled import run
-
-# Outputs whose sums and weights are worked on together.
-_BLOCK = 512
-# Samples that a thread takes at a time.
-_SAMPLES = 256
-# Additions for which waking a thread pays.
-_WORTH_A_THREAD = 1 << 20
 
 
 def forward(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -44,11 +38,11 @@ def forward(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             start.contiguous().numpy(),
             output.view(-1).numpy(),
             outputs,
-            _BLOCK,
-            _SAMPLES,
+            tuning.SPARSE_LINEAR_BLOCK,
+            tuning.SPARSE_LINEAR_SAMPLES,
         ),
-        -(-samples // _SAMPLES) * -(-outputs // _BLOCK),
-        len(columns) * outputs // _WORTH_A_THREAD,
+        -(-samples // tuning.SPARSE_LINEAR_SAMPLES) * -(-outputs // tuning.SPARSE_LINEAR_BLOCK),
+        len(columns) * outputs // tuning.SPARSE_LINEAR_THREAD,
     )
     return output
 
@@ -68,10 +62,10 @@ def gradient(input: Tensor, g_output: Tensor) -> Tensor:
             g_output.detach().contiguous().view(-1).numpy(),
             transposed.view(-1).numpy(),
             outputs,
-            _BLOCK,
+            tuning.SPARSE_LINEAR_BLOCK,
         ),
-        -(-outputs // _BLOCK),
-        len(columns) * outputs // _WORTH_A_THREAD,
+        -(-outputs // tuning.SPARSE_LINEAR_BLOCK),
+        len(columns) * outputs // tuning.SPARSE_LINEAR_THREAD,
     )
     return transposed.t()
 

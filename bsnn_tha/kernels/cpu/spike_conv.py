@@ -13,16 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.bfloat16 import narrowed, widened
 from bsnn_tha.kernels.cpu.compiled import run
 from bsnn_tha.kernels.cpu.memory import memory_of
-
-# Values for which waking a thread pays.
-_WORTH_A_THREAD = 1 << 18
-# Values that are tried before all the others are read.
-_TRIED = 1 << 12
-# Values that a thread takes at a time.
-_RUN = 1 << 16
 
 
 class Patches(NamedTuple):
@@ -56,11 +50,17 @@ def bytes_of(maps: Tensor) -> Tensor | None:
     ordered = maps.detach().permute(0, 2, 3, 1) if innermost else maps.detach()
     values = memory_of(ordered.contiguous())
     whole = np.empty(len(values), np.uint8)
-    for first, last in ((0, min(_TRIED, len(values))), (0, len(values))):
-        pieces = -(-(last - first) // _RUN)
+    for first, last in ((0, min(tuning.BYTES_TRIED, len(values))), (0, len(values))):
+        pieces = -(-(last - first) // tuning.BYTES_RUN)
         others = np.zeros(pieces, np.int64)
-        arguments = values[first:last], whole[first:last], others, _RUN
-        run(_bytes_loop, (maps.dtype,), arguments, pieces, (last - first) // _WORTH_A_THREAD)
+        arguments = values[first:last], whole[first:last], others, tuning.BYTES_RUN
+        run(
+            _bytes_loop,
+            (maps.dtype,),
+            arguments,
+            pieces,
+            (last - first) // tuning.SPIKE_CONV_THREAD,
+        )
         if others.any():
             return None
     found = torch.from_numpy(whole).view(ordered.shape)
@@ -71,13 +71,25 @@ def bytes_of(maps: Tensor) -> Tensor | None:
 def unfold(maps: Tensor, sizes: Patches, patches: Tensor) -> None:
     """Write the patches of bytes ``[samples, height, width, in]``, one in each row."""
     arguments = maps.view(-1).numpy(), memory_of(patches), *sizes, sizes.rows, sizes.columns
-    run(_unfold_loop, (patches.dtype,), arguments, len(maps), patches.numel() // _WORTH_A_THREAD)
+    run(
+        _unfold_loop,
+        (patches.dtype,),
+        arguments,
+        len(maps),
+        patches.numel() // tuning.SPIKE_CONV_THREAD,
+    )
 
 
 def fold(patches: Tensor, sizes: Patches, maps: Tensor) -> None:
     """Write the sum of all patches where they belong, ``[samples, height, width, in]``."""
     arguments = memory_of(patches), memory_of(maps), *sizes, sizes.rows, sizes.columns
-    run(_fold_loop, (patches.dtype,), arguments, len(maps), patches.numel() // _WORTH_A_THREAD)
+    run(
+        _fold_loop,
+        (patches.dtype,),
+        arguments,
+        len(maps),
+        patches.numel() // tuning.SPIKE_CONV_THREAD,
+    )
 
 
 # The loops. The dtype is for `run`, which compiles one for each.

@@ -28,14 +28,12 @@ from torch import Tensor
 from triton import language as tl
 
 from bsnn_tha.equations.dynamics import Dynamics
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.curves import curve_of, differentiates
 from bsnn_tha.kernels.layout import Layout, empty
 from bsnn_tha.kernels.lif_tensors import Upstream
 
 __all__ = ["backward", "differentiates", "forward"]
-
-_BLOCK = 128
-"""Neurons per program."""
 
 
 def forward(
@@ -121,14 +119,14 @@ def _launch(kernel: Any, layout: Layout, *arguments: Any, **constants: bool | st
         return
     device = arguments[0].device
     with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-        kernel[(triton.cdiv(layout.neurons, _BLOCK),)](
+        kernel[(triton.cdiv(layout.neurons, tuning.LIF_GPU_BLOCK),)](
             *arguments,
             layout.steps,
             layout.neurons,
             layout.length,
             **constants,
             HALF=arguments[0].itemsize < 4,
-            BLOCK=_BLOCK,
+            BLOCK=tuning.LIF_GPU_BLOCK,
             enable_fp_fusion=False,
         )
 

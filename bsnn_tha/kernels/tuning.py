@@ -1,0 +1,101 @@
+"""Every number that speed hangs on: where one way is faster than another, and sizes of blocks.
+
+Whoever changes one measures the two ways that it decides between. ``python -m
+benchmarks.routes`` does so for the shares of spikes, on the layers of the papers; the
+networks are measured by ``python -m benchmarks.peers``. Sizes of which a comment says so
+also decide in which order gradients are summed: other ones change their last bits.
+
+Limits that results depend on (what fits 16 bits, say) stand beside the code they are of.
+"""
+
+from __future__ import annotations
+
+# Which way a layer goes (:mod:`bsnn_tha.functional.routes`)
+
+SMALL = 1 << 22
+"""Multiplications of a window, zeros included, below which it does not matter which way."""
+
+SPARSE_LIF_SHARE = 0.1
+"""Of inputs that spike, up to which a dense layer's one pass is faster than its parts. SHD's
+1,000 neurons: {sparse_lif}."""
+SPARSE_LIF_FEWEST = 64
+"""Neurons: fewer leave most of a block of the one pass empty."""
+
+SPARSE_LINEAR_SHARE = 0.05
+"""Of inputs that are not zero, up to which skipping zeros is faster than a product of
+matrices. SHD's 1,000 outputs: {sparse_linear}."""
+SPARSE_LINEAR_FEWEST = 64
+"""Outputs: for fewer, even counting the zeros costs more than a product."""
+
+SPARSE_CONV_SHARE = 0.15
+"""Of inputs that spike, up to which going spike by spike is faster than convolutions, both
+ways together. DVS Gesture's second layer: {sparse_conv}."""
+WINOGRAD = 3
+"""Kernels, not pooled, whose input gradient the library has a faster algorithm for, by a half."""
+MOST_TAPS = 1 << 18
+"""Values of a kernel for 64 outputs whose gradients fit a second-level cache."""
+MANY_OUTPUTS = 64
+"""From which on the library's products of bfloat16 matrices (matrix units) are faster than ours."""
+
+SPIKE_CONV_SMALL = 1 << 30
+"""Multiplications below which the library's own convolution is taken. With two threads it is
+10% faster for DVS Gesture's layers (0.2 and 0.7 · 10⁹), and slower for MNIST's (17 · 10⁹)."""
+SHORT_LINE = 48
+"""Values in a line of a patch below which copying patches is slow: maps of few channels."""
+
+# What is worked on together: sizes of caches and registers
+
+LIF_BLOCK = 4096
+"""Neurons that go through time together: their state fits a second-level cache."""
+LIF_SHORT_ROW = 64
+"""Rows of neurons shorter than this are copied together first: short loops are slow."""
+LIF_GPU_BLOCK = 128
+"""Neurons per program on a GPU; never measured on one."""
+
+SPARSE_LIF_BLOCK = 256
+"""Neurons: backward, their part of the weights' gradient and their membranes of one sample
+have to fit a second-level cache."""
+SPARSE_LIF_AHEAD = 4
+"""Steps between asking for gradients and using them: the processor does not see the next ones
+coming, which are far away in memory."""
+SPARSE_LIF_TOGETHER = 4
+"""Blocks whose spikes of a step are written together, forward."""
+
+SPARSE_LINEAR_BLOCK = 512
+"""Outputs whose sums and weights are worked on together."""
+SPARSE_LINEAR_SAMPLES = 256
+"""Samples that a thread takes at a time."""
+
+CONV_VECTOR = 16
+"""Channels come in multiples of a vector."""
+CONV_MOST_LANES = 64
+"""Output channels at a time, at most."""
+CONV_PARTS = 16
+"""Of the samples whose weights' gradients are summed apart, and that threads take. Of the sums."""
+CONV_MOST_SUMS = 28
+"""Sums that stay in registers: of 32, one is for the weights."""
+
+SPIKE_CONV_TOGETHER = 1 << 20
+"""Bytes of patches that are worked on together: they fit a second-level cache. Of the sums."""
+SPIKE_CONV_PARTS = 16
+"""Of the samples that threads take, and whose weights' gradients are summed apart. Of the sums."""
+BYTES_TRIED = 1 << 12
+"""Values that are tried before all the others are turned into bytes."""
+BYTES_RUN = 1 << 16
+"""Values that a thread turns into bytes at a time."""
+
+NORM_PIECE = 64
+"""Values of a piece, at least. Of the sums."""
+NORM_FEW = 128
+"""Pieces that are summed in float32. Of the sums."""
+
+# Work for which waking a thread pays: values, or additions
+
+LIF_THREAD = 1 << 16
+SPARSE_LIF_THREAD = 1 << 20
+SPARSE_LINEAR_THREAD = 1 << 20
+CONV_THREAD = 1 << 16
+SPIKE_CONV_THREAD = 1 << 18
+EVENTS_THREAD = 1 << 18
+DROPOUT_THREAD = 1 << 16
+NORM_THREAD = 1 << 16
