@@ -27,15 +27,15 @@ from bsnn_tha.freed_memory import keep_freed_memory
 
 # Of 4 bytes: 1.6 GB.
 _SPARE = 3 << 27
-OWN_PRODUCTS = "input_gradient_numba."
+OWN_PRODUCTS = "cpu.input_gradient."
 KINDS = {
     "products": (OWN_PRODUCTS, "aten::mm", "aten::addmm", "aten::bmm", "convolution", "qconv"),
-    "one pass": ("sparse_lif_numba.", "sparse_conv_lif_numba."),
-    "sparse convolutions": ("sparse_conv_numba.",),
-    "spikes listed": ("events_numba.",),
-    "neurons": ("lif_numba_scans.",),
-    "patches": ("spike_conv_numba.",),
-    "batch norm": ("batch_norm_numba.",),
+    "one pass": ("cpu.sparse_lif.", "cpu.sparse_conv_lif."),
+    "sparse convolutions": ("cpu.sparse_conv.",),
+    "spikes listed": ("cpu.events.",),
+    "neurons": ("cpu.lif_scans.",),
+    "patches": ("cpu.spike_conv.",),
+    "batch norm": ("cpu.batch_norm.",),
     "optimizer": ("adam",),
 }
 """What operators are counted as, by parts of their names; the first that fits."""

@@ -11,7 +11,7 @@ from bsnn_tha.choices import names_code
 from bsnn_tha.equations.lif import Reset
 from bsnn_tha.equations.quantizers import Quantizer, choose_quantizer
 from bsnn_tha.equations.threshold_gradient import Window
-from bsnn_tha.functional.routes import Route
+from bsnn_tha.functional.running import Route
 from bsnn_tha.nn.network import Output
 from bsnn_tha.nn.neurons import Sharing
 from bsnn_tha.nn.neurons.neuron import Emission, SurrogateCentre

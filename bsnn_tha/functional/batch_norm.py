@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bsnn_tha.functional.routes import note, plain
+from bsnn_tha.functional.running import note, plain
 
 
 def takes(window: Tensor) -> bool:

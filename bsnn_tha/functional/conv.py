@@ -14,11 +14,9 @@ instead of 100, and the unpooled map is never written.
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from bsnn_tha.functional.routes import note, plain
-from bsnn_tha.functional.sparse_conv import sparse_conv2d
-from bsnn_tha.functional.spike_conv import spike_conv2d
+from bsnn_tha.functional.layer import Convolution, Layer
+from bsnn_tha.functional.routes import current
 
 
 def conv_avg_pool2d(
@@ -43,29 +41,11 @@ def conv_avg_pool2d(
 
     Example:
         >>> import torch
+        >>> from torch.nn import functional as F
         >>> spikes, signs = torch.rand(2, 3, 12, 12).round(), torch.randn(4, 3, 5, 5).sign()
         >>> two_steps = F.avg_pool2d(F.conv2d(spikes, signs), 2)
         >>> torch.equal(conv_avg_pool2d(spikes, signs, 2), two_steps)
         True
     """
-    if plain():
-        note("conv2d")
-        unpooled = F.conv2d(input, weight, padding=padding, groups=groups)
-        return unpooled if pool == 1 else F.avg_pool2d(unpooled, pool)
-    maps = sparse_conv2d(input, weight, pool, padding) if groups == 1 else None
-    if maps is not None:
-        return maps
-    if pool == 1:
-        return _conv2d(input, weight, 1, 1, padding, groups)
-    kernel = F.avg_pool2d(F.pad(weight, [pool - 1] * 4), pool, stride=1)
-    # Sums of pool² signs, divided by pool².
-    return _conv2d(input, kernel, pool, pool * pool, padding, groups)
-
-
-def _conv2d(
-    input: Tensor, weight: Tensor, stride: int, scale: int, padding: int, groups: int
-) -> Tensor:
-    if padding or groups > 1:
-        note("conv2d")
-        return F.conv2d(input, weight, stride=stride, padding=padding, groups=groups)
-    return spike_conv2d(input, weight, stride=stride, scale=scale)
+    convolution = Convolution(pool=pool, padding=padding, groups=groups)
+    return current(Layer(lambda: weight, convolution=convolution), input)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsnn_tha.equations.dropout import kept
-from bsnn_tha.functional.routes import plain
+from bsnn_tha.functional.running import plain
 from bsnn_tha.functional.transforms import transformed
 
 

@@ -37,7 +37,7 @@ from bsnn_tha.equations.surrogate import FastSigmoid, Surrogate
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif_operator import BACKENDS, Backend, LIFScan, described, lif, written
-from bsnn_tha.functional.routes import note, plain
+from bsnn_tha.functional.running import note, plain
 from bsnn_tha.functional.transforms import transformed
 from bsnn_tha.inputs import signal
 

@@ -34,7 +34,7 @@ from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.surrogate import SURROGATES, FastSigmoid, Surrogate
 from bsnn_tha.equations.threshold_gradient import ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.routes import note
+from bsnn_tha.functional.running import note
 from bsnn_tha.kernels import lif_tensors
 
 logger = logging.getLogger(__name__)

@@ -1,111 +1,78 @@
-"""How windows are computed: the setting, and what was taken.
+"""The one place that chooses: which way a layer's window is computed, and its current.
 
-A layer's window can be computed in more ways than one, which give the same spikes:
+Routes stand in the order in which they are asked, the fastest first. Each is a small class in
+the file of what it computes: ``accepts(layer, input)`` gives the route, bound to what it found
+of weights and spikes, or says why not (:class:`~bsnn_tha.functional.running.Refused`). What
+one route has found out of a :class:`~bsnn_tha.functional.layer.Layer` the next one need not
+ask again. The numbers that they decide by are in :mod:`bsnn_tha.kernels.tuning`.
 
-==============  ===================================================================
-``auto``        the fastest way that takes the layer and this input
-``one_pass``    weights, dropout and neurons in one compiled pass over sparse spikes
-                (:mod:`~bsnn_tha.functional.sparse_lif`,
-                :mod:`~bsnn_tha.functional.sparse_conv_lif`), however small; an error
-                that says why where a layer or its input cannot be taken
-``parts``       one after the other, each the fastest way
-``reference``   one after the other, each as its equation stands: PyTorch's own
-                operations, and neurons one step at a time
-==============  ===================================================================
-
-A network has one setting (``SpikingNetwork(route=...)``). While a layer runs, what
-it calls asks :func:`plain` whether it may be fast, and says by :func:`note` which way
-it went. Both are of the thread that runs the layer. In a network that a compiler takes
-whole nothing is noted, and what is compiled is the parts.
+What a network may be set to, and what is noted, is in :mod:`bsnn_tha.functional.running`. Which
+compiled scan neurons take, by their device and dtype, is
+:func:`bsnn_tha.functional.lif_operator.choose`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import threading
-from collections.abc import Iterator, Sequence
-from typing import Literal, get_args
+from typing import Any
 
-import torch
+from torch import Tensor
 
-from bsnn_tha.functional.transforms import transformed
+from bsnn_tha.equations.lif import LIFWindow
+from bsnn_tha.functional.layer import Layer
+from bsnn_tha.functional.library import PlainConvolution, PooledConvolution, Product
+from bsnn_tha.functional.running import Refused
+from bsnn_tha.functional.sparse_conv import SparseConvolution
+from bsnn_tha.functional.sparse_conv_lif import ConvolutionInOnePass
+from bsnn_tha.functional.sparse_lif import DenseInOnePass
+from bsnn_tha.functional.sparse_linear import SparseProduct
+from bsnn_tha.functional.spike_conv import ByteConvolution
 
-Route = Literal["auto", "one_pass", "parts", "reference"]
-ROUTES: tuple[Route, ...] = get_args(Route)
+DENSE: tuple[Any, ...] = (SparseProduct, Product)
+"""Routes of a fully connected layer's current; the last takes whatever comes."""
 
-
-Ways = dict[str, list[str]]
-"""What a layer has taken, in training and in evaluation, in the order of first use."""
-
-
-class Refused(str):
-    """Why a way is not taken, in half a sentence; where its result would be."""
-
-    __slots__ = ()
-
-
-class _Running(threading.local):
-    route: Route = "auto"
-    notes: tuple[str, ...] = ()
+CONVOLUTIONS: tuple[Any, ...] = (
+    SparseConvolution,
+    ByteConvolution,
+    PooledConvolution,
+    PlainConvolution,
+)
+"""Routes of a convolution's current; the last takes whatever comes."""
 
 
-_running = _Running()
+def window(layer: Layer, input: Tensor, must_pay: bool = True) -> LIFWindow | Refused:
+    """Weights, dropout and neurons in one pass, or why the parts are the way.
+
+    Args:
+        layer: with the dynamics of its neurons.
+        input: ``[time, batch, ...]``.
+        must_pay: refuse where the parts one by one are as fast.
+    """
+    if layer.convolution is not None:
+        route = ConvolutionInOnePass.accepts(layer, input, must_pay)
+        return route if isinstance(route, Refused) else route.window()
+    dense = DenseInOnePass.accepts(layer, input.flatten(2), must_pay)
+    return dense if isinstance(dense, Refused) else dense.window()
 
 
-def plain() -> bool:
-    """Whether PyTorch's own operations must be used: by the setting, or by what is at work.
+def current(layer: Layer, input: Tensor) -> Tensor:
+    """The current of the weights and their pooling, by the first route that accepts.
+
+    Args:
+        layer: needs neither neurons nor dropout.
+        input: ``[samples, ...]``.
+
+    Returns:
+        ``[samples, out, ...]``.
 
     Example:
-        >>> with running("reference"):
-        ...     plain()
+        >>> import torch
+        >>> spikes, signs = torch.rand(5, 30).round(), torch.randn(4, 30).sign()
+        >>> torch.equal(current(Layer(lambda: signs), spikes), spikes @ signs.t())
         True
     """
-    if transformed():
-        return True
-    return not torch.compiler.is_compiling() and _running.route == "reference"
-
-
-def note(way: str) -> None:
-    """Say that the layer that runs goes this way."""
-    if not torch.compiler.is_compiling() and way not in _running.notes:
-        _running.notes = (*_running.notes, way)
-
-
-def noted() -> str:
-    """What the layer that runs has taken so far.
-
-    Example:
-        >>> with running("auto"):
-        ...     note("sparse_conv")
-        ...     note("numba")
-        ...     noted()
-        'sparse_conv + numba'
-    """
-    return " + ".join(_running.notes)
-
-
-def joined(before: Sequence[Ways], now: Sequence[Ways]) -> list[Ways]:
-    """What the layers took in one process and in a later one that went on.
-
-    Example:
-        >>> joined([{"training": ["a"]}], [{"training": ["a", "b"], "evaluation": ["c"]}])
-        [{'training': ['a', 'b'], 'evaluation': ['c']}]
-    """
-    nothing: Ways = {}
-    pairs = itertools.zip_longest(before, now, fillvalue=nothing)
-    return [
-        {mode: list(dict.fromkeys([*a.get(mode, []), *b.get(mode, [])])) for mode in {**a, **b}}
-        for a, b in pairs
-    ]
-
-
-@contextlib.contextmanager
-def running(route: Route) -> Iterator[None]:
-    """A layer's run by this route; the one around it, if there is any, goes on afterwards."""
-    before = _running.route, _running.notes
-    _running.route, _running.notes = route, ()
-    try:
-        yield
-    finally:
-        _running.route, _running.notes = before
+    for route in DENSE if layer.convolution is None else CONVOLUTIONS:
+        accepted = route.accepts(layer, input)
+        if not isinstance(accepted, Refused):
+            found: Tensor = accepted.current()
+            return found
+    raise AssertionError("the last route takes whatever comes")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -21,8 +21,9 @@ from torch.autograd.function import once_differentiable
 
 from bsnn_tha.functional import spike_conv
 from bsnn_tha.functional.autocast import result_dtype
+from bsnn_tha.functional.layer import Convolution, Layer
 from bsnn_tha.functional.lif_operator import memory_order
-from bsnn_tha.functional.routes import Refused, note, plain
+from bsnn_tha.functional.running import Refused, note, plain
 from bsnn_tha.kernels import tuning
 
 
@@ -40,25 +41,27 @@ class Listed(NamedTuple):
     """Lists of spikes."""
 
 
-def listed(
-    input: Tensor, weight: Tensor, pool: int, padding: int, must_pay: bool = True
-) -> Listed | Refused:
+def listed(layer: Layer, input: Tensor, must_pay: bool = True) -> Listed | Refused:
     """What the loops read of a sparse convolution, or why convolutions are the way.
 
     Args:
+        layer: with average pooling of a stride of 1.
         input: ``[time, batch, in, height, width]`` in any order of memory.
-        weight: ``[out, in, k, k]``.
-        pool, padding: as in :func:`~bsnn_tha.functional.conv.conv_avg_pool2d`.
         must_pay: refuse what is too little to do, has too many spikes, or has gradients that
             the library is faster at.
     """
-    given = input, weight
-    outputs, _, kernel, _ = weight.shape
-    if obstacle := _obstacle(input, outputs, kernel, must_pay):
+    assert layer.convolution is not None
+    if not layer.convolution.composes or layer.convolution.groups > 1:
+        return Refused("its convolution has a stride, groups or another pooling than the average")
+    if obstacle := obstacle_of(input):
         return obstacle
-    if any(its.device.type != "cpu" for its in given):
+    weight, (_, pool, padding, *_) = layer.weight, layer.convolution
+    outputs, _, kernel, _ = weight.shape
+    if must_pay and input.numel() * outputs * kernel**2 < tuning.SMALL:
+        return Refused("it is too little to do")
+    if any(its.device.type != "cpu" for its in (input, weight)):
         return Refused("it needs tensors on the CPU")
-    if any(type(its) not in (Tensor, torch.nn.Parameter) for its in given):
+    if any(type(its) not in (Tensor, torch.nn.Parameter) for its in (input, weight)):
         return Refused("it needs plain tensors")
     if weight.dtype not in (torch.float32, torch.float64):
         return Refused("it needs weights in float32 or float64")
@@ -70,32 +73,39 @@ def listed(
     geometry = loops.Geometry(*input.shape[2:], *weight.shape[::2], pool, padding)
     if must_pay and torch.is_grad_enabled() and not _pays_backward(input, weight, geometry):
         return Refused("the library is faster at its gradients")
+    # Each step's channels, rows and columns as they lie in memory, which is not copied.
+    order = tuple(dim - 2 for dim in memory_order(input) if dim > 1)
+    # A window and its steps as one large batch are the same spikes.
+    question = "spikes", input.data_ptr(), input.numel(), order, must_pay
+    return layer.once(question, lambda: _listed(loops, geometry, weight, input, order, must_pay))
+
+
+def _listed(
+    loops: ModuleType,
+    geometry: Any,
+    weight: Tensor,
+    input: Tensor,
+    order: tuple[int, ...],
+    must_pay: bool,
+) -> Listed | Refused:
     weights = loops.weights_of(weight, geometry) if geometry.fits() else None
     if weights is None:
         return Refused("its weights are no small whole numbers")
-    # Each step's channels, rows and columns as they lie in memory, which is not copied.
-    order = [dim - 2 for dim in memory_order(input) if dim > 1]
     lying = input.detach().permute(0, 1, *(dim + 2 for dim in order)).flatten(2)
     share = tuning.SPARSE_CONV_SHARE if must_pay else 1.0
     events = loops.listed(lying, weights, int(share * input.numel()))
     if events is None:
         return Refused("its input is not few whole numbers")
-    return Listed(loops, geometry, loops.Taps.of(geometry, tuple(order)), weights.values, events)
+    return Listed(loops, geometry, loops.Taps.of(geometry, order), weights.values, events)
 
 
-def may_pay(input: Tensor, outputs: int, kernel: int) -> bool:
-    """False where :func:`listed` refuses whatever the values."""
-    return _obstacle(input, outputs, kernel, must_pay=True) is None
-
-
-def _obstacle(input: Tensor, outputs: int, kernel: int, must_pay: bool) -> Refused | None:
+def obstacle_of(input: Tensor) -> Refused | None:
+    """Why :func:`listed` refuses whatever the values and the weights."""
     if input.dtype not in (torch.float32, torch.float64, torch.bfloat16):
         return Refused("it needs an input in float32, float64 or bfloat16")
     # What is decided here depends on values, which compilers and transforms do not see.
     if torch.compiler.is_compiling() or plain():
         return Refused("something is at work that takes PyTorch's own operations only")
-    if must_pay and input.numel() * outputs * kernel**2 < tuning.SMALL:
-        return Refused("it is too little to do")
     return None
 
 
@@ -104,6 +114,26 @@ def _pays_backward(input: Tensor, weight: Tensor, geometry: Any) -> bool:
     if input.requires_grad and geometry.kernel == tuning.WINOGRAD and geometry.pool == 1:
         return False
     return not weight.requires_grad or math.prod(geometry.taps_shape) <= tuning.MOST_TAPS
+
+
+class SparseConvolution(NamedTuple):
+    """The route of a current: an addition for each spike and weight that it meets."""
+
+    layer: Layer
+    input: Tensor
+    found: Listed
+
+    @classmethod
+    def accepts(cls, layer: Layer, input: Tensor, must_pay: bool = True) -> Self | Refused:
+        """For ``[samples, in, height, width]``."""
+        found = listed(layer, input.unsqueeze(0), must_pay)
+        return found if isinstance(found, Refused) else cls(layer, input, found)
+
+    def current(self) -> Tensor:
+        """``[samples, out, ...]``, channels last in memory; under autocast bfloat16."""
+        note("sparse_conv")
+        weight = self.layer.weight
+        return SparseConv.apply(self.input, weight, self.found, result_dtype(weight))
 
 
 def sparse_conv2d(input: Tensor, weight: Tensor, pool: int = 1, padding: int = 0) -> Tensor | None:
@@ -125,11 +155,9 @@ def sparse_conv2d(input: Tensor, weight: Tensor, pool: int = 1, padding: int = 0
         >>> sparse_conv2d(0.5 * spikes, signs) is None
         True
     """
-    found = listed(input.unsqueeze(0), weight, pool, padding)
-    if isinstance(found, Refused):
-        return None
-    note("sparse_conv")
-    return SparseConv.apply(input, weight, found, result_dtype(weight))
+    layer = Layer(lambda: weight, convolution=Convolution(pool=pool, padding=padding))
+    route = SparseConvolution.accepts(layer, input)
+    return None if isinstance(route, Refused) else route.current()
 
 
 class SparseConv(Function):

@@ -13,7 +13,7 @@ kept or even written: :mod:`bsnn_tha.kernels.cpu.sparse_conv_lif`.
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ from torch.autograd.function import once_differentiable
 from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.functional.autocast import result_dtype
-from bsnn_tha.functional.routes import Refused, note
+from bsnn_tha.functional.layer import Convolution, Layer
+from bsnn_tha.functional.running import Refused, note
 from bsnn_tha.functional.sparse_conv import Listed, input_gradient, listed
 from bsnn_tha.kernels.curves import differentiates
 
@@ -62,45 +63,57 @@ def sparse_conv_lif(
         >>> sparse_conv_lif(0.5 * spikes, weight, dynamics) is None
         True
     """
-    window = attempt(input, weight, dynamics, membrane, pool, padding)
-    return None if isinstance(window, Refused) else window
+    convolution = Convolution(pool=pool, padding=padding)
+    layer = Layer(lambda: weight, convolution=convolution, dynamics=dynamics, start=membrane)
+    route = ConvolutionInOnePass.accepts(layer, input)
+    return None if isinstance(route, Refused) else route.window()
 
 
-def attempt(
-    input: Tensor,
-    weight: Tensor,
-    dynamics: Dynamics,
-    membrane: Tensor | None = None,
-    pool: int = 1,
-    padding: int = 0,
-    must_pay: bool = True,
-) -> LIFWindow | Refused:
-    """:func:`sparse_conv_lif`, or why not; unless it ``must_pay``, however small or dense it is."""
-    given = [tensor for tensor in (membrane, *dynamics.tensors) if tensor is not None]
-    if any(tensor.device.type != "cpu" for tensor in given):
-        return Refused("it needs tensors on the CPU")
-    if any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in given):
-        return Refused("it needs plain tensors")
-    if any(tensor.numel() != 1 for tensor in dynamics.tensors):
-        return Refused("β, θ and the centre must be one number")
-    if dynamics.learned:
-        return Refused("β or θ is learned")
-    if not differentiates(dynamics.surrogate):
-        return Refused("its surrogate is not compiled")
-    found = listed(input, weight, pool, padding, must_pay)
-    if isinstance(found, Refused):
-        return found
-    geometry = found.geometry
-    if membrane is None:
-        shape = input.shape[1], geometry.rows, geometry.columns, geometry.outputs
-        membrane = weight.new_zeros(shape).permute(0, 3, 1, 2)
-    note("sparse_conv_lif")
-    # Numbers as they are now: θ may change in place before the backward pass.
-    numbers = dynamics.mapped(lambda its: its.detach().clone())
-    spikes, last = SparseConvLIF.apply(
-        input, weight, membrane.to(weight.dtype), found, numbers, result_dtype(weight)
-    )
-    return LIFWindow(spikes, None, last)
+class ConvolutionInOnePass(NamedTuple):
+    """The route of a window: :func:`sparse_conv_lif`."""
+
+    layer: Layer
+    input: Tensor
+    found: Listed
+
+    @classmethod
+    def accepts(cls, layer: Layer, input: Tensor, must_pay: bool = True) -> Self | Refused:
+        """For ``[time, batch, in, height, width]``; unless it ``must_pay``, however small."""
+        dynamics = layer.dynamics
+        assert dynamics is not None
+        if layer.probability:
+            return Refused("dropout comes between weights and neurons")
+        given = [tensor for tensor in (layer.start, *dynamics.tensors) if tensor is not None]
+        if any(tensor.device.type != "cpu" for tensor in given):
+            return Refused("it needs tensors on the CPU")
+        if any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in given):
+            return Refused("it needs plain tensors")
+        if dynamics.alpha is not None:
+            return Refused("its neurons have a synaptic current")
+        if any(tensor.numel() != 1 for tensor in dynamics.tensors):
+            return Refused("β, θ and the centre must be one number")
+        if dynamics.learned:
+            return Refused("β or θ is learned")
+        if not differentiates(dynamics.surrogate):
+            return Refused("its surrogate is not compiled")
+        found = listed(layer, input, must_pay)
+        return found if isinstance(found, Refused) else cls(layer, input, found)
+
+    def window(self) -> LIFWindow:
+        """The window, without membranes."""
+        layer, input, found = self
+        geometry, weight, start = found.geometry, layer.weight, layer.start
+        assert layer.dynamics is not None
+        if start is None:
+            shape = input.shape[1], geometry.rows, geometry.columns, geometry.outputs
+            start = weight.new_zeros(shape).permute(0, 3, 1, 2)
+        note("sparse_conv_lif")
+        # Numbers as they are now: θ may change in place before the backward pass.
+        numbers = layer.dynamics.mapped(lambda its: its.detach().clone())
+        spikes, last = SparseConvLIF.apply(
+            input, weight, start.to(weight.dtype), found, numbers, result_dtype(weight)
+        )
+        return LIFWindow(spikes, None, last)
 
 
 class SparseConvLIF(Function):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -28,7 +28,8 @@ from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.functional.autocast import result_dtype
 from bsnn_tha.functional.dropout import draw_seed
-from bsnn_tha.functional.routes import Refused, note, plain
+from bsnn_tha.functional.layer import Layer
+from bsnn_tha.functional.running import Refused, note, plain
 from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.curves import differentiates
 
@@ -71,75 +72,82 @@ def sparse_lif(
         >>> sparse_lif(0.5 * spikes, weight, None, dynamics) is None
         True
     """
-    window = attempt(input, weight, bias, dynamics, membrane, probability, seed)
-    return None if isinstance(window, Refused) else window
+    layer = Layer(lambda: weight, bias, probability=probability, dynamics=dynamics, start=membrane)
+    route = DenseInOnePass.accepts(layer, input)
+    return None if isinstance(route, Refused) else route.window(seed)
 
 
-def attempt(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    dynamics: Dynamics,
-    membrane: Tensor | None = None,
-    probability: float = 0.0,
-    seed: Tensor | None = None,
-    must_pay: bool = True,
-) -> LIFWindow | Refused:
-    """:func:`sparse_lif`, or why not; unless it ``must_pay``, however small or dense it is."""
-    batch, outputs = input.shape[1], len(weight)
-    start = input.new_zeros(batch, outputs, dtype=weight.dtype) if membrane is None else membrane
-    given = [its for its in (input, weight, bias, start, *dynamics.tensors) if its is not None]
-    if obstacle := _obstacle(input, outputs, must_pay):
-        return obstacle
-    if any(tensor.device.type != "cpu" for tensor in given):
-        return Refused("it needs tensors on the CPU")
-    if any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in given):
-        return Refused("it needs plain tensors")
-    if any(tensor.numel() != 1 and tensor.shape != (outputs,) for tensor in dynamics.tensors):
-        return Refused("β, θ and the centre must be one number, or one for each neuron")
-    if dynamics.learned:
-        return Refused("β or θ is learned")
-    if weight.dtype not in (torch.float32, torch.float64):
-        return Refused("it needs weights in float32 or float64")
-    if not differentiates(dynamics.surrogate):
-        return Refused("its surrogate is not compiled")
-    if not 0 <= probability < 1:
-        return Refused("dropout must be in [0, 1)")
-    loops = _compiled_loops()
-    if loops is None:
-        return Refused("numba does not work here")
-    signs = loops.signs_of(weight)
-    if signs is None:
-        return Refused("its weights are not all ±1 or 0")
-    share = tuning.SPARSE_LIF_SHARE if must_pay else 1.0
-    events = loops.listed(input, int(share * input.numel()))
-    if events is None:
-        return Refused("its input is not few whole numbers")
-    if probability and seed is None:
-        seed = draw_seed()
-    note("sparse_lif")
-    mask = loops.Mask(probability, 0 if seed is None else int(seed))
-    spikes, last = SparseLIF.apply(
-        input, weight, bias, start.to(weight.dtype), dynamics, mask, signs, events,
-        result_dtype(weight),
-    )  # fmt: skip
-    return LIFWindow(spikes, None, last)
+class DenseInOnePass(NamedTuple):
+    """The route of a window: :func:`sparse_lif`."""
 
+    layer: Layer
+    input: Tensor
+    signs: Tensor
+    events: Any
+    """Weights and spikes as :mod:`bsnn_tha.kernels.cpu.sparse_lif` reads them."""
 
-def may_pay(input: Tensor, outputs: int) -> bool:
-    """False where :func:`sparse_lif` returns None whatever the input's values and the weights."""
-    return _obstacle(input, outputs, must_pay=True) is None
+    @classmethod
+    def accepts(cls, layer: Layer, input: Tensor, must_pay: bool = True) -> Self | Refused:
+        """For ``[time, batch, in]``; unless it ``must_pay``, however small or dense it is."""
+        dynamics = layer.dynamics
+        assert dynamics is not None
+        if input.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+            return Refused("it needs an input in float32, float64 or bfloat16")
+        # What is decided here depends on values, which compilers and transforms do not see.
+        if torch.compiler.is_compiling() or plain():
+            return Refused("something is at work that takes PyTorch's own operations only")
+        if dynamics.alpha is not None:
+            return Refused("its neurons have a synaptic current")
+        if dynamics.learned:
+            return Refused("β or θ is learned")
+        if not differentiates(dynamics.surrogate):
+            return Refused("its surrogate is not compiled")
+        if not 0 <= layer.probability < 1:
+            return Refused("dropout must be in [0, 1)")
+        weight, outputs = layer.weight, len(layer.weight)
+        if must_pay and (
+            outputs < tuning.SPARSE_LIF_FEWEST or input.numel() * outputs < tuning.SMALL
+        ):
+            return Refused("it is too little to do")
+        everything = input, weight, layer.bias, layer.start, *dynamics.tensors
+        given = [tensor for tensor in everything if tensor is not None]
+        if any(tensor.device.type != "cpu" for tensor in given):
+            return Refused("it needs tensors on the CPU")
+        if any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in given):
+            return Refused("it needs plain tensors")
+        if any(its.numel() != 1 and its.shape != (outputs,) for its in dynamics.tensors):
+            return Refused("β, θ and the centre must be one number, or one for each neuron")
+        if weight.dtype not in (torch.float32, torch.float64):
+            return Refused("it needs weights in float32 or float64")
+        loops = _compiled_loops()
+        if loops is None:
+            return Refused("numba does not work here")
+        signs = loops.signs_of(weight)
+        if signs is None:
+            return Refused("its weights are not all ±1 or 0")
+        share = tuning.SPARSE_LIF_SHARE if must_pay else 1.0
+        events = loops.listed(input, int(share * input.numel()))
+        if events is None:
+            return Refused("its input is not few whole numbers")
+        return cls(layer, input, signs, events)
 
-
-def _obstacle(input: Tensor, outputs: int, must_pay: bool) -> Refused | None:
-    if input.dtype not in (torch.float32, torch.float64, torch.bfloat16):
-        return Refused("it needs an input in float32, float64 or bfloat16")
-    # What is decided here depends on values, which compilers and transforms do not see.
-    if torch.compiler.is_compiling() or plain():
-        return Refused("something is at work that takes PyTorch's own operations only")
-    if must_pay and (outputs < tuning.SPARSE_LIF_FEWEST or input.numel() * outputs < tuning.SMALL):
-        return Refused("it is too little to do")
-    return None
+    def window(self, seed: Tensor | None = None) -> LIFWindow:
+        """The window, without membranes; its mask is of this seed or a new one."""
+        layer, input, signs, events = self
+        weight, probability = layer.weight, layer.probability
+        assert layer.dynamics is not None
+        start = layer.start
+        if start is None:
+            start = input.new_zeros(input.shape[1], len(weight), dtype=weight.dtype)
+        if probability and seed is None:
+            seed = draw_seed()
+        note("sparse_lif")
+        mask = _loops().Mask(probability, 0 if seed is None else int(seed))
+        spikes, last = SparseLIF.apply(
+            input, weight, layer.bias, start.to(weight.dtype), layer.dynamics, mask, signs,
+            events, result_dtype(weight),
+        )  # fmt: skip
+        return LIFWindow(spikes, None, last)
 
 
 class SparseLIF(Function):

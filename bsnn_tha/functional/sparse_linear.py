@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import functools
 from types import ModuleType
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bsnn_tha.functional.routes import note, plain
+from bsnn_tha.functional.layer import Layer
+from bsnn_tha.functional.running import Refused, note, plain
 from bsnn_tha.kernels import tuning
 
 
@@ -44,17 +46,40 @@ def sparse_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
         >>> sparse_linear(torch.tensor([[0.0, 1.0, 2.0]]), weight)
         tensor([[1.]])
     """
-    if (
-        input.requires_grad
-        or input.device.type != "cpu"
-        or input.dtype not in (torch.float32, torch.float64)
-        or weight.dtype != input.dtype
-        or torch.is_autocast_enabled("cpu")
-        or plain()
-    ):
+    route = SparseProduct.accepts(Layer(lambda: weight, bias), input)
+    if isinstance(route, Refused):
         note("linear")
         return F.linear(input, weight, bias)
-    return _linear(input, weight, bias)
+    return route.current()
+
+
+class SparseProduct(NamedTuple):
+    """The route of a current: :func:`sparse_linear`."""
+
+    layer: Layer
+    input: Tensor
+
+    @classmethod
+    def accepts(cls, layer: Layer, input: Tensor) -> Self | Refused:
+        """For ``[samples, ...]``.
+
+        How many values are zero is found out by the operator, which compilers keep whole; of
+        more than :data:`~bsnn_tha.kernels.tuning.SPARSE_LINEAR_SHARE` it makes the usual product.
+        """
+        if input.requires_grad:
+            return Refused("its input wants a gradient")
+        if input.device.type != "cpu":
+            return Refused("it needs tensors on the CPU")
+        if input.dtype not in (torch.float32, torch.float64) or layer.weight.dtype != input.dtype:
+            return Refused("it needs input and weights in float32 or float64")
+        if torch.is_autocast_enabled("cpu") or plain():
+            return Refused("something is at work that takes PyTorch's own operations only")
+        return cls(layer, input)
+
+    def current(self) -> Tensor:
+        """``[samples, out]``."""
+        output, *_ = _linear(*flattened(self.input, self.layer.weight), self.layer.bias)
+        return output
 
 
 def flattened(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,43 +110,62 @@ def flattened(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return input.permute(0, 2, 3, 1).flatten(1), columns.flatten(1)
 
 
-# Operators, so that compilers and exporters see a node: what it does depends on values.
+# Operators, so that compilers and exporters see a node: what it does depends on values. Their
+# shapes must not, so that lists have room for as many values as there may be.
 
 
 @torch.library.custom_op("bsnn_tha::sparse_linear", mutates_args=())
-def _linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The product; and the list of what is not zero, which begins with −1 if it has not been made.
+
+    Where each sample's list starts and which inputs are in it.
+    """
+    starts, columns = _room(input)
     loops = _loops(input, len(weight))
-    note("linear" if loops is None else "sparse_linear")
-    return F.linear(input, weight, bias) if loops is None else loops.forward(input, weight, bias)
+    if loops is not None and loops.listed(input, starts, columns):
+        note("sparse_linear")
+        return loops.forward(input, starts, columns, weight, bias), starts, columns
+    note("linear")
+    starts.fill_(-1)
+    return F.linear(input, weight, bias), starts, columns
 
 
 @_linear.register_fake
-def _(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return input.new_empty(input.shape[0], weight.shape[0])
+def _(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    return input.new_empty(input.shape[0], weight.shape[0]), *_room(input)
+
+
+def _room(input: Tensor) -> tuple[Tensor, Tensor]:
+    most = input.numel() // round(1 / tuning.SPARSE_LINEAR_SHARE)
+    return (
+        input.new_zeros(input.shape[0] + 1, dtype=torch.int64),
+        input.new_zeros(most, dtype=torch.int32),
+    )
 
 
 @torch.library.custom_op("bsnn_tha::sparse_linear_gradient", mutates_args=())
-def _gradient(input: Tensor, g_output: Tensor) -> Tensor:
-    loops = _loops(input, g_output.shape[1])
-    gradient = g_output.t() @ input if loops is None else loops.gradient(input, g_output)
-    return gradient.contiguous()
+def _gradient(input: Tensor, starts: Tensor, columns: Tensor, g_output: Tensor) -> Tensor:
+    loops = None if int(starts[0]) < 0 else _compiled_loops()
+    if loops is None:
+        return (g_output.t() @ input).contiguous()
+    return loops.gradient(input, starts, columns, g_output).contiguous()
 
 
 @_gradient.register_fake
-def _(input: Tensor, g_output: Tensor) -> Tensor:
+def _(input: Tensor, starts: Tensor, columns: Tensor, g_output: Tensor) -> Tensor:
     return input.new_empty(g_output.shape[1], input.shape[1])
 
 
-def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0])
+def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.save_for_backward(inputs[0], *output[1:])
+    ctx.set_materialize_grads(False)
 
 
-def _differentiate(ctx: torch.autograd.function.FunctionCtx, g_output: Tensor) -> tuple:
-    (input,) = ctx.saved_tensors  # type: ignore[attr-defined]
-    _, weight, bias = ctx.needs_input_grad  # type: ignore[attr-defined]
+def _differentiate(ctx: Any, g_output: Tensor, *_: None) -> tuple:
+    _, weight, bias = ctx.needs_input_grad
     return (
         None,
-        _gradient(input, g_output) if weight else None,
+        _gradient(*ctx.saved_tensors, g_output) if weight else None,
         g_output.sum(0) if bias else None,
     )
 
@@ -130,12 +174,9 @@ _linear.register_autograd(_differentiate, setup_context=_save)
 
 
 def _loops(input: Tensor, outputs: int) -> ModuleType | None:
-    """The compiled loops, if they pay for this input."""
-    if outputs < tuning.SPARSE_LINEAR_FEWEST or input.numel() * outputs < tuning.SMALL:
-        return None
-    if int(input.count_nonzero()) > tuning.SPARSE_LINEAR_SHARE * input.numel():
-        return None
-    return _compiled_loops()
+    """The compiled loops, if they may pay for this input."""
+    few = outputs < tuning.SPARSE_LINEAR_FEWEST or input.numel() * outputs < tuning.SMALL
+    return None if few else _compiled_loops()
 
 
 @functools.cache
@@ -144,7 +185,7 @@ def _compiled_loops() -> ModuleType | None:
     try:
         from bsnn_tha.kernels.cpu import sparse_linear as sparse_numba
 
-        sparse_numba.forward(torch.eye(1), torch.ones(1, 1), None)
+        sparse_numba.listed(torch.eye(1), *_room(torch.eye(1)))
     except Exception:
         return None
     return sparse_numba

@@ -20,7 +20,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -29,7 +29,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from bsnn_tha.functional.autocast import result_dtype
-from bsnn_tha.functional.routes import note, plain
+from bsnn_tha.functional.layer import Layer
+from bsnn_tha.functional.running import Refused, note, plain
 from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.threads import share
 
@@ -57,30 +58,78 @@ def spike_conv2d(input: Tensor, weight: Tensor, stride: int = 1, scale: int = 1)
         >>> torch.equal(spike_conv2d(spikes, signs), F.conv2d(spikes, signs))
         True
     """
+    found = _bytes(input, weight, stride, scale)
+    if isinstance(found, Refused):
+        return library_conv2d(input, weight, stride)
+    return _convolved(input, weight, stride, scale, found)
+
+
+class ByteConvolution(NamedTuple):
+    """The route of a current: :func:`spike_conv2d`, of the kernel that pools as well."""
+
+    layer: Layer
+    input: Tensor
+    found: tuple[Tensor, Tensor]
+
+    @classmethod
+    def accepts(cls, layer: Layer, input: Tensor) -> Self | Refused:
+        """For ``[samples, in, height, width]``."""
+        assert layer.convolution is not None
+        _, pool, padding, groups, _ = layer.convolution
+        if not layer.convolution.composes or padding or groups > 1:
+            return Refused("its convolution has a stride, padding, groups or another pooling")
+        if plain():
+            return Refused("something is at work that takes PyTorch's own operations only")
+        found = _bytes(input, layer.pooled_kernel, pool, pool * pool)
+        return found if isinstance(found, Refused) else cls(layer, input, found)
+
+    def current(self) -> Tensor:
+        """``[samples, out, ...]``, channels last in memory; under autocast bfloat16."""
+        layer = self.layer
+        assert layer.convolution is not None
+        pool = layer.convolution.pool
+        return _convolved(self.input, layer.pooled_kernel, pool, pool * pool, self.found)
+
+
+def _bytes(
+    input: Tensor, weight: Tensor, stride: int, scale: int
+) -> tuple[Tensor, Tensor] | Refused:
+    """Input (channels last) and weight times ``scale`` as bytes, or why not."""
     outputs, _, kernel, _ = weight.shape
-    if (
-        torch.compiler.is_compiling()
-        or plain()
-        or any(tensor.device.type != "cpu" for tensor in (input, weight))
-        or any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in (input, weight))
-        or input.dtype not in (torch.float32, torch.bfloat16)
-        or weight.dtype != torch.float32
-        or scale & (scale - 1)
-        or not input.numel()
-        or min(input.shape[2:]) < kernel
-        or input.numel() * outputs * (kernel // stride) ** 2 < tuning.SPIKE_CONV_SMALL
-    ):
-        return _plain(input, weight, stride)
+    if torch.compiler.is_compiling() or plain():
+        return Refused("something is at work that takes PyTorch's own operations only")
+    if any(tensor.device.type != "cpu" for tensor in (input, weight)):
+        return Refused("it needs tensors on the CPU")
+    if any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in (input, weight)):
+        return Refused("it needs plain tensors")
+    if input.dtype not in (torch.float32, torch.bfloat16) or weight.dtype != torch.float32:
+        return Refused("it needs an input in float32 or bfloat16 and weights in float32")
+    if scale & (scale - 1):
+        return Refused("it pools by other than a power of two")
+    if not input.numel() or min(input.shape[2:]) < kernel:
+        return Refused("its input is smaller than its kernel")
+    if input.numel() * outputs * (kernel // stride) ** 2 < tuning.SPIKE_CONV_SMALL:
+        return Refused("it is too little to do")
     loops = _compiled_loops()
-    maps = None if loops is None else loops.bytes_of(input)
+    if loops is None:
+        return Refused("numba does not work here")
+    maps = loops.bytes_of(input)
+    if maps is None:
+        return Refused("its input is not whole numbers of 0 to 127")
     signs = (weight.detach() * scale).to(torch.int8)
-    if maps is None or not torch.equal(signs.float(), weight.detach() * scale):
-        return _plain(input, weight, stride)
+    if not torch.equal(signs.float(), weight.detach() * scale):
+        return Refused("its weights are no small whole numbers")
+    return maps, signs
+
+
+def _convolved(
+    input: Tensor, weight: Tensor, stride: int, scale: int, found: tuple[Tensor, Tensor]
+) -> Tensor:
     note("spike_conv")
-    return SpikeConv.apply(input, weight, maps, signs, stride, scale, result_dtype(input))
+    return SpikeConv.apply(input, weight, *found, stride, scale, result_dtype(input))
 
 
-def _plain(input: Tensor, weight: Tensor, stride: int) -> Tensor:
+def library_conv2d(input: Tensor, weight: Tensor, stride: int) -> Tensor:
     """``conv2d``, in the layout that what comes next is fastest in."""
     note("conv2d")
     maps = F.conv2d(input, weight, stride=stride)
@@ -109,7 +158,7 @@ class SpikeConv(Function):
         if _matrix_units():
             images = maps.permute(0, 3, 1, 2)
             return _products_of_bytes(images, signs, stride, scale, dtype)
-        return _plain(input.to(dtype), weight.to(dtype), stride)
+        return library_conv2d(input.to(dtype), weight.to(dtype), stride)
 
     @staticmethod
     @once_differentiable

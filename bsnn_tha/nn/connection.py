@@ -11,11 +11,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bsnn_tha.equations.quantizers import Quantizer
-from bsnn_tha.functional.conv import conv_avg_pool2d
-from bsnn_tha.functional.sparse_linear import flattened, sparse_linear
+from bsnn_tha.functional import routes
+from bsnn_tha.functional.layer import Convolution, Layer
 from bsnn_tha.inputs import signal
 from bsnn_tha.nn.norms import NormChoice, make_norm
 from bsnn_tha.nn.notation import ConvSpec, DenseSpec, LayerSpec
@@ -66,21 +65,24 @@ class Connection(nn.Module):
         else:
             self.synapse = _fully_connected(spec, input_shape, quantizer, init)
 
-    def drive(self, input: Tensor, num_steps: int | None = None) -> Tensor:
+    def drive(
+        self, input: Tensor, num_steps: int | None = None, *, layer: Layer | None = None
+    ) -> Tensor:
         """The normalised current, ``[time, batch, *output_shape]``.
 
         Args:
             input: ``[time, batch, *input_shape]``; or, with ``num_steps``, a
                 constant input ``[batch, *input_shape]``.
             num_steps: for how many time steps a constant input is seen.
+            layer: of :meth:`to_routes`, if what it knows is to be used.
         """
         input = signal("input", input, self.dtype)
         if num_steps is None:
-            current = self.current(input.flatten(0, 1)).unflatten(0, input.shape[:2])
+            current = self.current(input.flatten(0, 1), layer).unflatten(0, input.shape[:2])
             if self.norm is not None:
                 current = self.norm(current)
         else:
-            current = self.current(input)
+            current = self.current(input, layer)
             if self.norm is not None:
                 current = self.norm(current, repeats=num_steps)
             current = current.expand(num_steps, *current.shape)
@@ -91,25 +93,34 @@ class Connection(nn.Module):
         """Of the weights, whole as they may be."""
         return next(self.synapse.parameters()).dtype
 
-    def current(self, input: Tensor) -> Tensor:
+    def current(self, input: Tensor, layer: Layer | None = None) -> Tensor:
         """The weights' current before normalisation, ``[samples, *output_shape]``."""
         self.show_synapse(input)
-        return self.unshown_current(input)
+        return self.unshown_current(input, layer)
 
-    def unshown_current(self, input: Tensor) -> Tensor:
+    def unshown_current(self, input: Tensor, layer: Layer | None = None) -> Tensor:
         """:meth:`current` without a call of the weights as a module."""
+        return routes.current(self.to_routes() if layer is None else layer, self.read(input))
+
+    def read(self, input: Tensor) -> Tensor:
+        """What the weights see of an input: the means of its maps, for a layer of means."""
+        of_means = isinstance(self.spec, DenseSpec) and self.spec.of_means
+        return input.mean((-2, -1)) if of_means else input
+
+    def to_routes(self, **settings: Any) -> Layer:
+        """The weights as :mod:`bsnn_tha.functional.routes` looks at them, binarized once.
+
+        Args:
+            **settings: of dropout and neurons, as :class:`~bsnn_tha.functional.layer.Layer` has
+                them.
+        """
         spec, synapse = self.spec, self.synapse
-        if isinstance(spec, DenseSpec):
-            maps = input.mean((2, 3)) if spec.of_means else input
-            return sparse_linear(*flattened(maps, weight_of(synapse)), synapse.bias)
-        groups = input.shape[1] if spec.depthwise else 1
-        if spec.pooling == "average" and spec.stride == 1:
-            return conv_avg_pool2d(input, weight_of(synapse), spec.pool, spec.padding, groups)
-        maps = F.conv2d(
-            input, weight_of(synapse), stride=spec.stride, padding=spec.padding, groups=groups
-        )
-        pool = F.avg_pool2d if spec.pooling == "average" else F.max_pool2d
-        return maps if spec.pool == 1 else pool(maps, spec.pool)
+        convolution = None
+        if isinstance(spec, ConvSpec):
+            groups = self.input_shape[0] if spec.depthwise else 1
+            average = spec.pooling == "average"
+            convolution = Convolution(spec.stride, spec.pool, spec.padding, groups, average)
+        return Layer(lambda: weight_of(synapse), synapse.bias, convolution, **settings)
 
     def show_synapse(self, input: Tensor) -> None:
         """Call the weights as a module, for hooks on it, which the ways here would not meet.
@@ -123,7 +134,7 @@ class Connection(nn.Module):
         ):
             return
         if isinstance(self.spec, DenseSpec):
-            input = (input.mean((2, 3)) if self.spec.of_means else input).flatten(1)
+            input = self.read(input).flatten(1)
         synapse(input)
 
 

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.equations.quantizers import Quantizer
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.routes import Refused, Route, noted, running
+from bsnn_tha.functional import routes
+from bsnn_tha.functional.layer import Layer
+from bsnn_tha.functional.running import Refused, Route, noted, running
 from bsnn_tha.inputs import signal
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.dropout import SeededDropout
@@ -21,7 +23,7 @@ from bsnn_tha.nn.moderate_dropout import ModerateDropout
 from bsnn_tha.nn.neurons.neuron import WindowNeuron
 from bsnn_tha.nn.norms import NormChoice
 from bsnn_tha.nn.notation import LayerPlan, Shortcut
-from bsnn_tha.nn.one_pass import membranes_beside, one_pass
+from bsnn_tha.nn.one_pass import for_one_pass, membranes_beside
 from bsnn_tha.nn.recompute import recomputing
 from bsnn_tha.nn.weights.init import WeightInit
 
@@ -148,28 +150,36 @@ class SpikingLayer(Connection):
         moderating = self.moderate_dropout is not None and self.training
         record = record or moderating or self.neuron.emits == "membrane"
         shown = self.show_membranes
+        layer: Layer | Refused | None = None
         if self.route in ("auto", "one_pass"):
             generator = torch.get_rng_state() if shown else None
-            parts = self, self.dropout, self.neuron, input, membrane
+            modules = self, self.dropout, self.neuron
             if num_steps is not None:
-                window: LIFWindow | Refused = Refused("its input is constant")
+                layer = Refused("its input is constant")
             elif record:
-                window = Refused("its membranes are wanted")
+                layer = Refused("its membranes are wanted")
             elif self.shortcut is not None:
-                window = Refused("its neurons have a shortcut")
+                layer = Refused("its neurons have a shortcut")
             else:
-                window = one_pass(*parts, must_pay=self.route == "auto")
-            if not isinstance(window, Refused):
-                self.show_synapse(input.flatten(0, 1))
-                if generator is None:
-                    return window
-                return window._replace(membranes=membranes_beside(*parts, generator))
+                layer = for_one_pass(*modules, membrane)
+            window: LIFWindow | Refused
+            if isinstance(layer, Refused):
+                window = layer
+            else:
+                window = routes.window(layer, self.read(input), must_pay=self.route == "auto")
+                if not isinstance(window, Refused):
+                    self.show_synapse(input.flatten(0, 1))
+                    if generator is None:
+                        return window
+                    membranes = membranes_beside(layer, *modules, input, generator)
+                    return window._replace(membranes=membranes)
             if self.route == "one_pass":
                 raise InvalidValueError(
                     f"route='one_pass' cannot take the layer {self.spec}: {window}; "
                     "choose route='auto' or 'parts'"
                 )
-        current = self.dropout(self.drive(input, num_steps, skipped))
+        known = None if isinstance(layer, Refused) else layer
+        current = self.dropout(self.drive(input, num_steps, skipped, layer=known))
         return self.neuron.window(current, membrane, record or shown)
 
     def handed_on(self, window: LIFWindow) -> Tensor:
@@ -187,14 +197,20 @@ class SpikingLayer(Connection):
         return outputs
 
     def drive(
-        self, input: Tensor, num_steps: int | None = None, skipped: Tensor | None = None
+        self,
+        input: Tensor,
+        num_steps: int | None = None,
+        skipped: Tensor | None = None,
+        *,
+        layer: Layer | None = None,
     ) -> Tensor:
         """The current that reaches the neurons but for dropout, ``[time, batch, *output_shape]``.
 
         Args:
             input, num_steps, skipped: as in :meth:`forward`.
+            layer: as in :meth:`bsnn_tha.nn.connection.Connection.drive`.
         """
-        current = super().drive(input, num_steps)
+        current = super().drive(input, num_steps, layer=layer)
         if self.shortcut is not None:
             assert skipped is not None
             current = current + self.shortcut(skipped)

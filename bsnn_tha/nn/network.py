@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.equations.quantizers import Quantizer, choose_quantizer
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.routes import ROUTES, Route, Ways
+from bsnn_tha.functional.running import ROUTES, Route, Ways
 from bsnn_tha.inputs import signal
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.layer import LayerInput, SpikingLayer

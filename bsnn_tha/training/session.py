@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.functional.routes import Ways, joined
+from bsnn_tha.functional.running import Ways, joined
 from bsnn_tha.nn.layer import SpikingLayer
 from bsnn_tha.nn.norms.batch_norm import BatchNormPerStep
 from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bsnn_tha.functional.routes import joined
+from bsnn_tha.functional.running import joined
 from bsnn_tha.observe.metrics import weight_bits
 from bsnn_tha.observe.workload import footprint
 from bsnn_tha.run_folder import RunFolder, replace_atomically

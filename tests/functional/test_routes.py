@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from bsnn_tha import InvalidValueError, SpikingNetwork
 from bsnn_tha.cli import app
-from bsnn_tha.functional.routes import ROUTES
+from bsnn_tha.equations.binarize import Binary
+from bsnn_tha.functional.running import ROUTES
+from bsnn_tha.kernels.cpu import sparse_conv, sparse_lif, sparse_linear
 from bsnn_tha.presets import load_preset
 
 # The papers' layers; a few time steps of a few samples.
@@ -117,3 +119,50 @@ def test_the_command_line_takes_a_route_and_says_what_was_taken(tmp_path, caplog
         assert all(way.endswith("lif_sequence_reference") for way in ways["training"])
     said = [text for text in caplog.messages if text.endswith("lif_sequence_reference")]
     assert len(said) == 2 * len(summary["routes"])  # in training and in evaluation, once each
+
+
+class Counted(Binary):
+    """Signs, and how often they were asked for."""
+
+    calls = 0
+
+    def __call__(self, latent):
+        type(self).calls += 1
+        return super().__call__(latent)
+
+
+ONCE = {
+    "dense": ("200", (700,), 1.0, {}, "sparse_lif", 1),
+    # One pass refuses before it looks at a value.
+    "dense, learned": ("200", (700,), 1.0, {"learn_beta": True}, "sparse_linear + cpu.lif", 0),
+    # One pass looks at the values, and refuses; it does not list them.
+    "dense, other values": ("200", (700,), 0.5, {}, "sparse_linear + cpu.lif", 1),
+    "convolution": ("16C5-AP2", (2, 32, 32), 1.0, {}, "sparse_conv_lif", 1),
+    "convolution, other values": ("16C5-AP2", (2, 32, 32), 0.5, {}, "conv2d + cpu.lif", 1),
+}
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_weights_are_binarized_and_spikes_are_listed_once(name, monkeypatch):
+    notation, shape, value, settings, way, looked = ONCE[name]
+    asked, built = [], []
+    for module, function in (
+        (sparse_lif, "events_of"), (sparse_conv, "events_of"), (sparse_linear, "listed"),
+    ):  # fmt: skip
+        original = getattr(module, function)
+
+        def ask(*given, original=original, function=function):
+            asked.append(function)
+            found = original(*given)
+            built.extend([function] if found else [])
+            return found
+
+        monkeypatch.setattr(module, function, ask)
+    Counted.calls = 0
+    norm = {} if len(shape) == 1 else {"norm": "none"}
+    network = SpikingNetwork(notation, shape, weights=Counted(), beta=0.9, **norm, **settings)
+    input = value * (torch.rand(20, 4, *shape) < 0.02).float()
+    network(input).spikes.sum().backward()
+    assert network.routes() == [{"training": [way]}]
+    assert Counted.calls == 1
+    assert len(built) <= 1 and asked.count("events_of") == looked

@@ -50,8 +50,12 @@ def test_loops_are_the_products(samples, width, outputs, share, dtype, with_bias
         patch.setattr(tuning, "SPARSE_LINEAR_SAMPLES", 2)
         patch.setattr(tuning, "SPARSE_LINEAR_THREAD", 1)
         patch.setattr(torch, "get_num_threads", lambda: count)
-        output = sparse_numba.forward(input, weight, bias)
-        gradient = sparse_numba.gradient(input, g_output)
+        lists = torch.empty(samples + 1, dtype=torch.int64), torch.empty(108, dtype=torch.int32)
+        assert sparse_numba.listed(input, *lists)
+        output = sparse_numba.forward(input, *lists, weight, bias)
+        gradient = sparse_numba.gradient(input, *lists, g_output)
+    few = torch.empty(max(int(lists[0][-1]) - 1, 0), dtype=torch.int32)
+    assert sparse_numba.listed(input, lists[0], few) is (not input.any())
     # Whole numbers: no order of summation changes a bit.
     assert output.dtype == dtype and torch.equal(output, F.linear(input, weight, bias))
     assert torch.equal(gradient, g_output.t() @ input)
@@ -79,17 +83,21 @@ def test_real_weights_and_gradients(small, share, dtype):
 
 def test_zeros_are_skipped_where_there_are_many(small, monkeypatch):
     calls = []
-    for name in ("forward", "gradient"):
+    for name in ("listed", "forward", "gradient"):
         function = getattr(sparse_numba, name)
         monkeypatch.setattr(
             sparse_numba, name, lambda *a, f=function, n=name: calls.append(n) or f(*a)
         )
     weight, bias = torch.randn(30, 40), torch.randn(30)
-    for share, expected in ((0.03, ["forward", "gradient"]), (0.2, [])):
+    for share, expected in (
+        (0.03, ["listed", "forward", "gradient"]),  # listed once for both ways
+        (0.2, ["listed"]),
+    ):
         calls.clear()
         products(sparse_linear, events(50, 40, share), weight, bias)
         assert calls == expected
     monkeypatch.setattr(module, "_compiled_loops", lambda: None)
+    calls.clear()
     products(sparse_linear, events(50, 40), weight, bias)
     assert calls == []
 
@@ -109,7 +117,8 @@ def test_operators_are_registered_rightly(small, share):
     weight, bias = torch.randn(9, 30, requires_grad=True), torch.randn(9, requires_grad=True)
     for last in (bias, None):
         torch.library.opcheck(module._linear, (input, weight, last))
-    torch.library.opcheck(module._gradient, (input, torch.randn(20, 9)))
+    _, *lists = module._linear(input, weight, bias)
+    torch.library.opcheck(module._gradient, (input, *lists, torch.randn(20, 9)))
 
 
 def test_a_network_on_sparse_events_spikes_the_same(small, monkeypatch):

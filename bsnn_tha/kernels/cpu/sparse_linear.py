@@ -21,66 +21,79 @@ from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.compiled import run
 
 
-def forward(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def listed(input: Tensor, starts: Tensor, columns: Tensor) -> bool:
+    """Write where each sample's non-zero inputs start and which they are, if there is room.
+
+    Args:
+        input: ``[samples, in]``.
+        starts: int64 ``[samples + 1]``.
+        columns: int32, as many as there may be.
+    """
+    samples, width = input.shape
+    array, begins = _flat(input), starts.numpy()
+    begins[0] = 0
+    run(_count_loop, (input.dtype,), (array, width, begins), samples, 1)
+    np.cumsum(begins, out=begins)
+    if begins[-1] > len(columns):
+        return False
+    run(_gather_loop, (input.dtype,), (array, width, begins, columns.numpy()), samples, 1)
+    return True
+
+
+def forward(
+    input: Tensor, starts: Tensor, columns: Tensor, weight: Tensor, bias: Tensor | None
+) -> Tensor:
     """``[samples, in]`` times ``[out, in]``, plus bias: ``[samples, out]``."""
     samples, outputs = len(input), len(weight)
-    starts, columns, values = nonzero(input)
     output = input.new_empty(samples, outputs)
     start = input.new_zeros(outputs) if bias is None else bias.detach()
+    block = tuning.SPARSE_LINEAR_BLOCK
     run(
         _forward_loop,
         (input.dtype,),
         (
-            starts,
-            columns,
-            values,
-            weight.detach().t().contiguous().view(-1).numpy(),
+            starts.numpy(),
+            columns.numpy(),
+            _flat(input),
+            _flat(weight.t()),
             start.contiguous().numpy(),
             output.view(-1).numpy(),
+            input.shape[1],
             outputs,
-            tuning.SPARSE_LINEAR_BLOCK,
+            block,
             tuning.SPARSE_LINEAR_SAMPLES,
         ),
-        -(-samples // tuning.SPARSE_LINEAR_SAMPLES) * -(-outputs // tuning.SPARSE_LINEAR_BLOCK),
-        len(columns) * outputs // tuning.SPARSE_LINEAR_THREAD,
+        -(-samples // tuning.SPARSE_LINEAR_SAMPLES) * -(-outputs // block),
+        int(starts[-1]) * outputs // tuning.SPARSE_LINEAR_THREAD,
     )
     return output
 
 
-def gradient(input: Tensor, g_output: Tensor) -> Tensor:
+def gradient(input: Tensor, starts: Tensor, columns: Tensor, g_output: Tensor) -> Tensor:
     """Gradient of the weight, ``[out, in]``."""
-    outputs = g_output.shape[1]
-    starts, columns, values = nonzero(input)
+    outputs, block = g_output.shape[1], tuning.SPARSE_LINEAR_BLOCK
     transposed = input.new_zeros(input.shape[1], outputs)
     run(
         _gradient_loop,
         (input.dtype,),
         (
-            starts,
-            columns,
-            values,
-            g_output.detach().contiguous().view(-1).numpy(),
+            starts.numpy(),
+            columns.numpy(),
+            _flat(input),
+            _flat(g_output),
             transposed.view(-1).numpy(),
+            input.shape[1],
             outputs,
-            tuning.SPARSE_LINEAR_BLOCK,
+            block,
         ),
-        -(-outputs // tuning.SPARSE_LINEAR_BLOCK),
-        len(columns) * outputs // tuning.SPARSE_LINEAR_THREAD,
+        -(-outputs // block),
+        int(starts[-1]) * outputs // tuning.SPARSE_LINEAR_THREAD,
     )
     return transposed.t()
 
 
-def nonzero(input: Tensor) -> tuple[Any, Any, Any]:
-    """Where each sample's non-zero inputs start, which they are and what they are."""
-    samples, width = input.shape
-    array = input.detach().contiguous().view(-1).numpy()
-    starts = np.zeros(samples + 1, np.int64)
-    run(_count_loop, (input.dtype,), (array, width, starts), samples, 1)
-    np.cumsum(starts, out=starts)
-    columns = np.empty(starts[-1], np.int32)
-    values = np.empty(starts[-1], array.dtype)
-    run(_gather_loop, (input.dtype,), (array, width, starts, columns, values), samples, 1)
-    return starts, columns, values
+def _flat(tensor: Tensor) -> Any:
+    return tensor.detach().contiguous().view(-1).numpy()
 
 
 # The loops. The dtype is for `run`, which compiles one for each.
@@ -99,13 +112,13 @@ def _count_loop(dtype: torch.dtype) -> Callable[..., None]:
 
 
 def _gather_loop(dtype: torch.dtype) -> Callable[..., None]:
-    def loop(array, width, starts, columns, values, first, last):  # type: ignore[no-untyped-def]
+    def loop(array, width, starts, columns, first, last):  # type: ignore[no-untyped-def]
         for sample in range(first, last):
             row = array[sample * width : (sample + 1) * width]
             at = starts[sample]
             for i in range(width):
                 if row[i] != 0:
-                    columns[at], values[at] = i, row[i]
+                    columns[at] = i
                     at += 1
 
     return loop
@@ -113,7 +126,7 @@ def _gather_loop(dtype: torch.dtype) -> Callable[..., None]:
 
 def _forward_loop(dtype: torch.dtype) -> Callable[..., None]:
     def loop(  # type: ignore[no-untyped-def]
-        starts, columns, values, weight, start, output, outputs, block, samples, first, last
+        starts, columns, input, weight, start, output, width, outputs, block, samples, first, last
     ):  # fmt: skip
         batch = len(starts) - 1
         rows = (batch + samples - 1) // samples
@@ -128,16 +141,17 @@ def _forward_loop(dtype: torch.dtype) -> Callable[..., None]:
                 for i in range(size):
                     sums[i] = initial[i]
                 k, end = starts[sample], starts[sample + 1]
+                values = input[sample * width : (sample + 1) * width]
                 # Four inputs each time the sums are read and written.
                 while k + 4 <= end:
                     of = columns[k] * outputs + at
-                    value, signs = values[k], weight[of : of + size]
+                    value, signs = values[columns[k]], weight[of : of + size]
                     of = columns[k + 1] * outputs + at
-                    value1, signs1 = values[k + 1], weight[of : of + size]
+                    value1, signs1 = values[columns[k + 1]], weight[of : of + size]
                     of = columns[k + 2] * outputs + at
-                    value2, signs2 = values[k + 2], weight[of : of + size]
+                    value2, signs2 = values[columns[k + 2]], weight[of : of + size]
                     of = columns[k + 3] * outputs + at
-                    value3, signs3 = values[k + 3], weight[of : of + size]
+                    value3, signs3 = values[columns[k + 3]], weight[of : of + size]
                     for i in range(size):
                         total = sums[i] + value * signs[i]
                         total += value1 * signs1[i]
@@ -146,7 +160,7 @@ def _forward_loop(dtype: torch.dtype) -> Callable[..., None]:
                     k += 4
                 for last_k in range(k, end):
                     of = columns[last_k] * outputs + at
-                    value, signs = values[last_k], weight[of : of + size]
+                    value, signs = values[columns[last_k]], weight[of : of + size]
                     for i in range(size):
                         sums[i] += value * signs[i]
 
@@ -155,7 +169,7 @@ def _forward_loop(dtype: torch.dtype) -> Callable[..., None]:
 
 def _gradient_loop(dtype: torch.dtype) -> Callable[..., None]:
     def loop(  # type: ignore[no-untyped-def]
-        starts, columns, values, g_output, g_weight, outputs, block, first, last
+        starts, columns, input, g_output, g_weight, width, outputs, block, first, last
     ):  # fmt: skip
         for index in range(first, last):
             at = index * block
@@ -164,7 +178,7 @@ def _gradient_loop(dtype: torch.dtype) -> Callable[..., None]:
                 of = sample * outputs + at
                 upstream = g_output[of : of + size]
                 for k in range(starts[sample], starts[sample + 1]):
-                    value, of = values[k], columns[k] * outputs + at
+                    value, of = input[sample * width + columns[k]], columns[k] * outputs + at
                     sums = g_weight[of : of + size]
                     for i in range(size):
                         sums[i] += value * upstream[i]

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.batch_norm import batch_norm_steps, takes
-from bsnn_tha.functional.routes import note
+from bsnn_tha.functional.running import note
 from bsnn_tha.inputs import signal
 from bsnn_tha.nn.recompute import recomputing
 
