@@ -11,7 +11,7 @@ and parametrizations take a parameter by its name: here that is ``latent_weight`
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,16 @@ from bsnn_tha.nn.weights.init import WeightInit, check_init, initialise
 _MASK = "latent_weight_mask"  # as torch.nn.utils.prune names it
 
 
-class _QuantizedWeight(nn.Module):
+Plain = TypeVar("Plain", nn.Linear, nn.Conv2d)
+
+
+class _QuantizedWeight(nn.Module, Generic[Plain]):
     """What the quantized layers share; mixed in before ``nn.Linear`` / ``nn.Conv2d``."""
+
+    _plain: ClassVar[type[Any]]
+    """The layer with weights as they are."""
+    _sizes: ClassVar[tuple[str, ...]]
+    """Its arguments but for bias, device and dtype."""
 
     latent_weight: nn.Parameter
     bias: Any
@@ -80,14 +88,41 @@ class _QuantizedWeight(nn.Module):
         """Draw the latent weights and the bias anew (:mod:`bsnn_tha.nn.weights.init`)."""
         initialise(self.latent_weight, self.bias, self.init)
 
-    def _fill(self, weight: Tensor, bias: Tensor | None) -> None:
+    @classmethod
+    def from_float(cls, layer: Plain, **settings: Any) -> Self:
+        """A quantized layer whose latent weights are the given layer's weights.
+
+        Args:
+            layer: is copied.
+            **settings: of the new layer: ``quantizer``.
+        """
+        quantized = cls(**cls._sizes_of(layer), **settings)
         with torch.no_grad():
-            self.latent_weight.copy_(weight)
-            if self.bias is not None and bias is not None:
-                self.bias.copy_(bias)
+            quantized.latent_weight.copy_(layer.weight)
+            if quantized.bias is not None and layer.bias is not None:
+                quantized.bias.copy_(layer.bias)
+        return quantized
+
+    def to_float(self) -> Plain:
+        """A plain layer that computes the same, with the quantized weights."""
+        plain = self._plain(**self._sizes_of(self))
+        with torch.no_grad():
+            plain.weight.copy_(self.weight)
+            if plain.bias is not None and self.bias is not None:
+                plain.bias.copy_(self.bias)
+        return plain
+
+    @classmethod
+    def _sizes_of(cls, layer: nn.Module) -> dict[str, Any]:
+        weight = next(layer.parameters())
+        return {name: getattr(layer, name) for name in cls._sizes} | {
+            "bias": layer.bias is not None,
+            "device": weight.device,
+            "dtype": weight.dtype,
+        }
 
 
-class QuantizedLinear(_QuantizedWeight, nn.Linear):
+class QuantizedLinear(_QuantizedWeight[nn.Linear], nn.Linear):
     """``nn.Linear`` with quantized weights.
 
     The bias stays in full precision. To run once per window, give it the whole
@@ -112,31 +147,16 @@ class QuantizedLinear(_QuantizedWeight, nn.Linear):
         ['bias', 'latent_weight']
     """
 
+    _plain = nn.Linear
+    _sizes = "in_features", "out_features"
+
     def forward(self, input: Tensor) -> Tensor:
         """Product with the quantized weights: ``[..., in]`` to ``[..., out]``."""
         input = signal("input", input, self.latent_weight.dtype)
         return nn.functional.linear(input, self.computed_weight(), self.bias)
 
-    @classmethod
-    def from_float(cls, layer: nn.Linear, **settings: Any) -> Self:
-        """A quantized layer whose latent weights are the given layer's weights.
 
-        Args:
-            layer: is copied.
-            **settings: of the new layer: ``quantizer``.
-        """
-        quantized = cls(**_linear_settings(layer), **settings)
-        quantized._fill(layer.weight, layer.bias)
-        return quantized
-
-    def to_float(self) -> nn.Linear:
-        """A plain ``nn.Linear`` that computes the same, with the quantized weights."""
-        plain = nn.Linear(**_linear_settings(self))
-        _copy_quantized(self, plain)
-        return plain
-
-
-class QuantizedConv2d(_QuantizedWeight, nn.Conv2d):
+class QuantizedConv2d(_QuantizedWeight[nn.Conv2d], nn.Conv2d):
     """``nn.Conv2d`` with quantized weights.
 
     Args:
@@ -151,49 +171,13 @@ class QuantizedConv2d(_QuantizedWeight, nn.Conv2d):
         weight: its quantized values, computed at each access.
     """
 
+    _plain = nn.Conv2d
+    _sizes = (
+        "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
+        "padding_mode",
+    )  # fmt: skip
+
     def forward(self, input: Tensor) -> Tensor:
         """Convolution with the quantized weights: ``[batch, in, H, W]`` maps."""
         input = signal("input", input, self.latent_weight.dtype)
         return self._conv_forward(input, self.computed_weight(), self.bias)
-
-    @classmethod
-    def from_float(cls, layer: nn.Conv2d, **settings: Any) -> Self:
-        """A quantized layer whose latent weights are the given layer's weights.
-
-        Args:
-            layer: is copied.
-            **settings: of the new layer: ``quantizer``.
-        """
-        quantized = cls(**_conv_settings(layer), **settings)
-        quantized._fill(layer.weight, layer.bias)
-        return quantized
-
-    def to_float(self) -> nn.Conv2d:
-        """A plain ``nn.Conv2d`` that computes the same, with the quantized weights."""
-        plain = nn.Conv2d(**_conv_settings(self))
-        _copy_quantized(self, plain)
-        return plain
-
-
-def _linear_settings(layer: nn.Linear) -> dict[str, Any]:
-    return {name: getattr(layer, name) for name in ("in_features", "out_features")} | _kept(layer)
-
-
-def _conv_settings(layer: nn.Conv2d) -> dict[str, Any]:
-    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
-    settings = {name: getattr(layer, name) for name in (*names, "groups", "padding_mode")}
-    return settings | _kept(layer)
-
-
-def _kept(layer: nn.Module) -> dict[str, Any]:
-    weight = next(layer.parameters())
-    return {"bias": layer.bias is not None, "device": weight.device, "dtype": weight.dtype}
-
-
-def _copy_quantized(
-    quantized: QuantizedLinear | QuantizedConv2d, plain: nn.Linear | nn.Conv2d
-) -> None:
-    with torch.no_grad():
-        plain.weight.copy_(quantized.weight)
-        if plain.bias is not None and quantized.bias is not None:
-            plain.bias.copy_(quantized.bias)
