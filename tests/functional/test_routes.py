@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 from bsnn_tha import InvalidValueError, SpikingNetwork
 from bsnn_tha.cli import app
 from bsnn_tha.equations.binarize import Binary
-from bsnn_tha.functional.running import ROUTES
+from bsnn_tha.functional import routes
+from bsnn_tha.functional.layer import Convolution, Layer
+from bsnn_tha.functional.running import ROUTES, Refused, running
+from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu import sparse_conv, sparse_lif, sparse_linear
 from bsnn_tha.presets import load_preset
 
@@ -166,3 +169,51 @@ def test_weights_are_binarized_and_spikes_are_listed_once(name, monkeypatch):
     assert network.routes() == [{"training": [way]}]
     assert Counted.calls == 1
     assert len(built) <= 1 and asked.count("events_of") == looked
+
+
+PAPERS = {
+    "MNIST, second": ((24, 16, 12, 12), (64, 16, 5, 5), Convolution(pool=2)),
+    "DVS Gesture, first": ((24, 2, 32, 32), (16, 2, 5, 5), Convolution(pool=2)),
+    "DVS Gesture, second": ((24, 16, 14, 14), (32, 16, 5, 5), Convolution(pool=2)),
+    "SHD": ((40, 700), (3000, 700), None),
+}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_route_of_a_current_is_the_plain_one_on_the_sizes_of_the_papers(name, monkeypatch):
+    shape, sizes, convolution = PAPERS[name]
+    for number, value in (("SMALL", 0), ("SPIKE_CONV_SMALL", 0), ("SPARSE_CONV_SHARE", 1.0)):
+        monkeypatch.setattr(tuning, number, value)
+    torch.manual_seed(3)
+    spikes, signs = (torch.rand(shape) < 0.04).float(), torch.randn(sizes).sign()
+    found = {}
+    for route in routes.DENSE if convolution is None else routes.CONVOLUTIONS:
+        # Of data, as a first layer has it; and of another layer's spikes.
+        input = spikes.clone().requires_grad_(convolution is not None)
+        weight = signs.clone().requires_grad_()
+        accepted = route.accepts(Layer(lambda weight=weight: weight, None, convolution), input)
+        assert not isinstance(accepted, Refused), accepted
+        current = accepted.current()
+        upstream = torch.linspace(-1, 1, current.numel()).view(current.shape)
+        current.backward(upstream)
+        found[route.__name__] = [current.detach(), weight.grad, input.grad]
+    *others, plain = found.items()
+    for other, (current, *gradients) in others:
+        assert torch.equal(current, plain[1][0]), other
+        for got, wanted in zip(gradients, plain[1][1:], strict=True):
+            if wanted is not None:
+                torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_route_says_why_not():
+    layer = Layer(lambda: torch.ones(4, 2, 3, 3), convolution=Convolution(pool=3))
+    input = torch.ones(2, 2, 9, 9)
+    reasons = [route.accepts(layer, input) for route in routes.CONVOLUTIONS]
+    assert reasons[:2] == ["it is too little to do", "it pools by other than a power of two"]
+    with running("reference"):
+        refused = [route.accepts(layer, input) for route in routes.CONVOLUTIONS[:3]]
+        assert all(isinstance(reason, Refused) for reason in refused)
+        expected = torch.nn.functional.avg_pool2d(
+            torch.nn.functional.conv2d(input, layer.weight), 3
+        )
+        assert torch.equal(routes.current(layer, input), expected)
