@@ -41,6 +41,7 @@ from studies.space import Depth, Space
 from studies.spaces import load_space, space_for
 from studies.storage import DEFAULT, alone, open_storage, report_folder
 from studies.study import Method, OpenStudy, Plan, open_study
+from studies.warm_start import Start, from_studies
 from studies.worker import Worker, finished
 
 RESTARTS = 3
@@ -65,6 +66,7 @@ class Options:
         seeds: of each trial, ``"3"`` or ``"1..5"``, see :mod:`studies.race`.
         space: a table of one's own, ``module:NAME`` or ``file.py:NAME``.
         published: start with the preset's own values.
+        warm_start: studies whose best settings come next, see :mod:`studies.warm_start`.
         changes: of the preset, by dotted key: the budget, and settings that are
             not to be searched.
         timeout: seconds after which no trial is begun, and running ones pause.
@@ -88,6 +90,7 @@ class Options:
     seeds: str = "1"
     space: str | None = None
     published: bool = True
+    warm_start: tuple[str, ...] = ()
     changes: dict[str, Any] | None = None
     timeout: float | None = None
     checkpoints: str | None = None
@@ -192,26 +195,29 @@ def unwatched(study: optuna.Study, trials: int, epochs: int) -> Any:
 def run_study(
     options: Options,
     watcher: Watcher = unwatched,
-    expected: Callable[[Forecast], None] | None = None,
+    say: Callable[[object], None] | None = None,
 ) -> OpenStudy:
     """Create a study or go on with it, to ``options.trials`` finished trials.
 
     Args:
         options: what was asked for.
         watcher: is told what workers do.
-        expected: is told what the trials will cost, before the first; None asks for no forecast,
-            which takes a few iterations of training.
+        say: is told before the first trial what could not be taken over from other studies, and
+            what the trials will cost (a :class:`~studies.forecast.Forecast`, for which a few
+            iterations are trained); None asks for neither.
 
     Returns:
         The study, with as many finished trials as were asked for, or fewer if
         time ran out or Ctrl-C was pressed.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    opened, prepared = open_for_work(options)
+    opened, prepared, start = _begin(options)
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     to_begin = options.trials - len(finished(opened.study))
-    if expected is not None and to_begin > 0:
-        expected(_forecast(options, prepared, to_begin))
+    if say is not None and to_begin > 0:
+        for line in start.unfit:
+            say(line)
+        say(_forecast(options, prepared, to_begin))
     with watcher(opened.study, options.trials, prepared.plan.base.training.epochs) as show:
         if options.workers == 1:
             work_here(opened.study, prepared, options, deadline, show)
@@ -237,18 +243,34 @@ def _forecast(options: Options, prepared: Prepared, trials: int) -> Forecast:
 
 def open_for_work(options: Options) -> tuple[OpenStudy, Prepared]:
     """Create or open the study that the options describe."""
+    opened, prepared, _ = _begin(options)
+    return opened, prepared
+
+
+def _begin(options: Options) -> tuple[OpenStudy, Prepared, Start]:
     prepared = prepare(options)
-    plan = prepared.plan
+    plan, name = prepared.plan, options.study_name
     # Whatever can be refused is refused before the storage is touched.
     published = _published(prepared) if options.published else None
-    storage = open_storage(options.storage, options.study_name, create=True)
-    with alone(options.storage, options.study_name):  # others may begin it just now
+    start = from_studies(options.warm_start, options.storage, plan, prepared.space, prepared.depth)
+    storage = open_storage(options.storage, name, create=True)
+    with alone(options.storage, name):  # others may begin it just now
         opened = open_study(
-            storage, options.storage, options.study_name, plan, options.method, force=options.force
+            storage,
+            options.storage,
+            name,
+            plan,
+            options.method,
+            force=options.force,
+            source=start.source,
         )
-        if published is not None and not opened.study.get_trials(deepcopy=False):
-            opened.study.enqueue_trial(published, user_attrs={"published": True})
-    return opened, prepared
+        study = opened.study
+        if not study.get_trials(deepcopy=False):
+            if published is not None:
+                study.enqueue_trial(published, user_attrs={"published": True})
+            for parameters, origin in start.first:
+                study.enqueue_trial(parameters, user_attrs={"warm start": origin})
+    return opened, prepared, start
 
 
 def work_here(
@@ -334,7 +356,7 @@ def _work_in_processes(
             workers=1,
             timeout=left,
             threads=_threads(options),
-            published=False,  # that trial is queued already
+            published=False,  # that trial is queued already, as are those of other studies
             worker=index,
         )
         processes[index] = process = start_worker(asdict(share), _environment(options, index))

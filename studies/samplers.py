@@ -1,7 +1,8 @@
 """How a study chooses what to try next: Optuna's samplers by name, or one of one's own.
 
 Each is imported when it is used, by a function of the seed: ``module:Class`` of one's own is an
-``optuna.samplers.BaseSampler`` that gets ``seed`` if it takes one.
+``optuna.samplers.BaseSampler`` that gets ``seed`` if it takes one, and ``source_trials``, those of
+studies that this one starts from.
 """
 
 from __future__ import annotations
@@ -41,8 +42,13 @@ def multivariate_tpe(seed: int | None) -> Any:
     return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
 
-def cma_es(seed: int | None) -> Any:
-    """CMA-ES; choices are drawn at random beside it, which is no news."""
+def cma_es(seed: int | None, source_trials: Any = None) -> Any:
+    """CMA-ES; choices are drawn at random beside it, which is no news.
+
+    With trials of other studies it begins with their distribution.
+    """
     from optuna.samplers import CmaEsSampler
 
-    return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+    return CmaEsSampler(
+        seed=seed, warn_independent_sampling=False, source_trials=source_trials or None
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -137,11 +138,12 @@ class Method:
         if self.seed is not None and self.seed < 0:
             raise StudyError(f"a sampler's seed must be at least 0, but got {self.seed}")
 
-    def build_sampler(self, begun: int = 0) -> BaseSampler:
+    def build_sampler(self, begun: int = 0, source: Sequence[Any] = ()) -> BaseSampler:
         """Optuna's sampler.
 
         Args:
             begun: trials that the study has already.
+            source: trials of other studies, for a sampler that starts from some.
 
         Raises:
             StudyError: the sampler's library is not installed.
@@ -150,10 +152,11 @@ class Method:
         if self.seed is not None:
             state = np.random.SeedSequence([self.seed, self.worker, begun]).generate_state(1)
             seed = int(state[0])
+        given = {"seed": seed} | ({"source_trials": list(source)} if source else {})
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                sampler: BaseSampler = SAMPLERS.make(self.sampler, given={"seed": seed})
+                sampler: BaseSampler = SAMPLERS.make(self.sampler, given=given)
         except ImportError as error:
             raise StudyError(f"sampler {self.sampler!r} needs a package: {error}") from None
         if not isinstance(sampler, BaseSampler):
@@ -200,6 +203,7 @@ def open_study(
     method: Method,
     *,
     force: bool = False,
+    source: Sequence[Any] = (),
 ) -> OpenStudy:
     """Create a study, or go on with it.
 
@@ -209,6 +213,7 @@ def open_study(
         plan: what it searches.
         method: how.
         force: go on although the plan differs; the new plan replaces the old.
+        source: trials of other studies that the sampler may start from.
 
     Raises:
         StudyError: the study exists with another plan.
@@ -227,7 +232,7 @@ def open_study(
         except DuplicatedStudyError:  # another worker was faster
             study = optuna.load_study(storage=storage, study_name=name, **options)
     trials = len(study.get_trials(deepcopy=False))
-    study.sampler = method.build_sampler(trials)
+    study.sampler = method.build_sampler(trials, source)
     if method.rungs(plan) is not None:
         study.sampler = SeesPaused(study.sampler)
     kept = stored_plan(study)

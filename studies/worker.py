@@ -65,7 +65,7 @@ POLL = 1.0
 Objective = Callable[[optuna.Trial], float | Sequence[float]]
 
 _ALIVE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-_HANDED_ON = ("published", UNTIL, INSTANCES)
+_HANDED_ON = ("published", "warm start", UNTIL, INSTANCES)
 """What a trial that is tried again keeps of its user attributes."""
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 

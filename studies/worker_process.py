@@ -21,7 +21,8 @@ from studies.runner import Options, open_for_work, work_here
 def main(text: str) -> int:
     """Work as told; the exit status says how it ended."""
     values = json.loads(text)
-    options = Options(**{**values, "objectives": tuple(values["objectives"])})
+    tuples = {name: tuple(values[name]) for name in ("objectives", "warm_start")}
+    options = Options(**values | tuples)
     keep_freed_memory()
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     try:

@@ -59,6 +59,12 @@ SeedsPerTrial = Annotated[
 TrialSpace = Annotated[
     str | None, typer.Option(help="Your own table: module:NAME or file.py:NAME.")
 ]
+WarmStart = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A study whose best settings come first, or its journal's path; may be repeated."
+    ),
+]
 Published = Annotated[bool, typer.Option(help="Begin with the preset's own settings.")]
 Epochs = Annotated[int | None, typer.Option(help="Of a trial.", rich_help_panel="Budget")]
 Subset = Annotated[int | None, typer.Option(help="Training samples.", rich_help_panel="Budget")]
@@ -130,6 +136,7 @@ def run(
     seeds_per_trial: SeedsPerTrial = "1",
     space: TrialSpace = None,
     published: Published = True,
+    warm_start: WarmStart = None,
     epochs: Epochs = None,
     subset: Subset = None,
     steps: Steps = None,
@@ -176,6 +183,7 @@ def run(
         seeds=seeds_per_trial,
         space=space,
         published=published,
+        warm_start=tuple(warm_start or ()),
         changes=settings(budget, set_),
         timeout=timeout,
         checkpoints=checkpoints,
