@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import ROOT
 from typer.testing import CliRunner
 
 from bsnn_tha import zoo
@@ -65,3 +66,12 @@ def test_the_zoo_is_evaluated_by_name() -> None:
 def test_another_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(InvalidValueError, match="no network 'dgits'; did you mean 'digits'"):
         zoo.load("dgits")
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_the_page_has_what_was_measured(name: str) -> None:
+    page = (ROOT / "docs" / "deploy" / "README.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith(f"| `zoo:{name}`"))
+    facts = zoo.packed(name).facts
+    shown = f"{100 * facts['trained_accuracy']:.2f}, {100 * facts['accuracy']:.2f}"
+    assert row.endswith(f"| {shown} |")
