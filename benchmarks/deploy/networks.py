@@ -64,7 +64,7 @@ def _dvs() -> Work:
 
     bsnn_tha.keep_freed_memory()
     torch.manual_seed(0)
-    config = load_preset("dvs-gesture", "bsnn")
+    config = load_preset("dvs-gesture", "bsnn-unit")
     network = config.build_network((2, 32, 32)).eval()
     generator = np.random.default_rng(0)
     inputs = generator.random((100, BATCH, 2, 32, 32)) < 0.02

@@ -227,7 +227,7 @@ class _Layout:
         self.sums += layer.neurons
         self.given = max(self.given, rows * columns * channels)
         reached = math.prod(term.input_shape) if term.kind == "dense" else term.fan_in
-        self.reached = max(self.reached, reached)
+        self.reached = max(self.reached, reached, columns + 2 * term.padding)
         if term.kind == "dense":
             self._dense(row, term, (channels, rows, columns))
         elif term.kind == "conv":

@@ -279,8 +279,9 @@ def _convolution(
                  patch, cuts, whole)  # fmt: skip
     elif term[GROUPS] > 1 or by_events < by_places:
         _by_events(
-            term, side if summed else 1, given, signs, (out if summed else whole).ravel(), outputs
-        )
+            term, side if summed else 1, given, signs, (out if summed else whole).ravel(), outputs,
+            which,
+        )  # fmt: skip
         if summed:
             return
     else:
@@ -351,12 +352,19 @@ def _by_places(
 
 
 @_compiled
-def _by_events(term: Any, side: int, given: Any, signs: Any, out: Any, outputs: int) -> None:
+def _by_events(
+    term: Any, side: int, given: Any, signs: Any, out: Any, outputs: int, column_of: Any
+) -> None:
     """Each input that is not 0 goes to the places that it reaches; ``side`` of them are one."""
     channels, kernel, stride, taps = term[CHANNELS], term[KERNEL], term[STRIDE], term[SIGNS_AT]
     each, per_group = outputs // term[GROUPS], channels // term[GROUPS]
     rows, columns = term[MAP_ROWS] // side, term[MAP_COLUMNS] // side
     out[:] = 0
+    # Divisions are what a tap would cost most: once for all of them.
+    for x in range(term[COLUMNS] + term[PADDING]):
+        column_of[x] = x // stride // side
+        if x % stride or column_of[x] >= columns:
+            column_of[x] = -1
     for place in range(term[ROWS] * term[COLUMNS]):
         row, column = place // term[COLUMNS], place % term[COLUMNS]
         for channel in range(channels):
@@ -368,12 +376,12 @@ def _by_events(term: Any, side: int, given: Any, signs: Any, out: Any, outputs: 
                 y = row + term[PADDING] - dy
                 if y < 0 or y % stride or y // stride // side >= rows:
                     continue
+                to_row = y // stride // side * columns
                 for dx in range(kernel):
                     x = column + term[PADDING] - dx
-                    if x < 0 or x % stride or x // stride // side >= columns:
+                    if x < 0 or column_of[x] < 0:
                         continue
-                    to = (y // stride // side * columns + x // stride // side) * outputs
-                    to += group * each
+                    to = (to_row + column_of[x]) * outputs + group * each
                     at = (dy * kernel + dx) * per_group + channel - group * per_group
                     at = taps + at * outputs + group * each
                     here, weights = out[to : to + each], signs[at : at + each]
