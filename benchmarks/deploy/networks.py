@@ -86,5 +86,5 @@ NETWORKS: dict[str, Callable[[], Work]] = {
 TITLES = {
     "mnist": "MNIST, 16C5-AP2-64C5-AP2-10, 6 steps",
     "spoken-digits": "size of SHD, 700-1000-20, 84 steps (spoken digits)",
-    "dvs": "size of DVS128 Gesture, 16C5-AP2-32C5-AP2-11, 100 steps (untrained)",
+    "dvs": "size of DVS128 Gesture, 16C5-AP2-32C5-AP2-11, 100 steps (untrained: answers near ties)",
 }
