@@ -232,6 +232,7 @@ class TrainingObjective:
             "accuracy": report.best,
             "spikes": sum(row["spikes_per_sample"] for row in fitted.layers),
             "dead": session.monitor.dead_share(),
+            "operations": fitted.workload["effective_acs"],
             "timing": _timing_score(recorder) if recorder else None,
             "seconds": session.stopwatch.seconds,
         }

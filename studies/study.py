@@ -35,6 +35,7 @@ OBJECTIVES = {
     "timing": "maximize",
     "spikes": "minimize",
     "dead": "minimize",
+    "operations": "minimize",
 }
 """What a trial can be scored by, and in which direction."""
 

@@ -48,7 +48,7 @@ SamplerSeed = Annotated[int | None, typer.Option(help="Of the sampler.")]
 Objective = Annotated[
     list[str] | None,
     typer.Option(
-        help="accuracy, timing, spikes or dead; two of them give a Pareto front.",
+        help="accuracy, timing, spikes, dead or operations; several give a Pareto front.",
         show_default="accuracy (temporal-coding: timing)",
     ),
 ]

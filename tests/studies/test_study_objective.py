@@ -75,7 +75,7 @@ def test_a_trial_is_scored_by_its_best_epoch_as_a_run_is(tmp_path):
     assert [(number, epoch) for number, epoch, _ in seen] == [(0, 0), (0, 1), (0, 2)]
     assert RunConfig.from_toml(trial.user_attrs["config"]) == tiny(neuron__beta=0.75)
     scores = trial.user_attrs["scores"]
-    assert set(scores) == {"accuracy", "spikes", "dead"}
+    assert set(scores) == {"accuracy", "spikes", "dead", "operations"}
     assert scores["accuracy"] == trial.value and scores["spikes"] > 0 and 0 <= scores["dead"] <= 1
     assert trial.user_attrs["seconds"] >= 0
 
@@ -190,6 +190,15 @@ def test_two_objectives_are_two_values_and_are_not_pruned():
         assert trial.values == [scores["accuracy"], scores["spikes"]]
         assert not trial.intermediate_values
     assert study.best_trials
+
+
+def test_three_objectives_are_three_values():
+    objectives = ("accuracy", "dead", "operations")
+    (trial,) = run(tiny(training__epochs=1), objectives=objectives).trials
+    scores = trial.user_attrs["scores"]
+    assert trial.values == [scores[name] for name in objectives]
+    session = Session.prepare(RunConfig.from_toml(trial.user_attrs["config"]), MACHINE)
+    assert scores["operations"] == session.fit().workload["effective_acs"] > 0
 
 
 def test_temporal_coding_is_scored_by_its_timing():
