@@ -8,10 +8,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from animations.style import BLUE, RC, VERMILION
+from animations.style import BLUE, GREEN, RC, VERMILION
 from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.data.inspect import samples_of
+from bsnn_tha.detection.boxes import NONE
 
 MOST = 10
 """Samples in the picture."""
@@ -24,6 +26,8 @@ def samples_figure(dataset: Dataset, most: int = MOST) -> Figure:
     Images are shown as they are; recordings of a camera as what each pixel sent, ON blue and
     OFF orange; sequences of units as dots over time.
 
+    Boxes, where those are the targets, are drawn over them.
+
     Args:
         dataset: loaded.
         most: so many samples at most.
@@ -35,7 +39,11 @@ def samples_figure(dataset: Dataset, most: int = MOST) -> Figure:
         axes = np.atleast_1d(figure.subplots(rows, COLUMNS)).ravel()
         for place, index in zip(axes, indices, strict=False):
             draw_sample(place, dataset, dataset.train, index)
-            place.set_title(_name(dataset, int(dataset.train.targets[index])))
+            target = dataset.train.targets[index]
+            if dataset.boxes is None:
+                place.set_title(_name(dataset, int(target)))
+            else:
+                _draw_boxes(place, dataset, target)
         for place in axes[len(indices) :]:
             place.set_axis_off()
     return figure
@@ -58,6 +66,15 @@ def _one_of_each(split: Split, most: int) -> list[int]:
 
 def _name(dataset: Dataset, label: int) -> str:
     return dataset.class_names[label] if dataset.class_names else str(label)
+
+
+def _draw_boxes(axes: Axes, dataset: Dataset, boxes: torch.Tensor) -> None:
+    """True boxes, ``[boxes, 5]`` in shares of the frame, with the names of their classes."""
+    height, width = dataset.input_shape[-2:]
+    for x, y, across, down, label in boxes[boxes[:, 4] != NONE].tolist():
+        corner = x * width - 0.5, y * height - 0.5
+        axes.add_patch(Rectangle(corner, across * width, down * height, fill=False, color=GREEN))
+        axes.text(*corner, _name(dataset, int(label)), color=GREEN, fontsize=7, va="bottom")
 
 
 def _draw(axes: Axes, sample: torch.Tensor, static: bool) -> None:

@@ -24,6 +24,7 @@ from bsnn_tha.errors import InvalidValueError, TrainingError
 from bsnn_tha.training.callbacks.output import OutputRecorder
 from bsnn_tha.training.evaluation import load_data
 from bsnn_tha.training.machine import Machine
+from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.session import Session
 from studies.checkpoints import Checkpoints, TrialCheckpoint, epochs_in
 from studies.errors import StudyError, TrialFailedError, TrialPausedError
@@ -31,7 +32,7 @@ from studies.optuna_internals import storage_of, trial_id
 from studies.race import INSTANCES
 from studies.rungs import UNTIL, root_of, trained
 from studies.space import Depth, Space
-from studies.study import OBJECTIVES, Plan
+from studies.study import COMPARED, OBJECTIVES, Plan
 
 LOST = "trained again"
 """User attribute of a trial: epochs that were trained anew, since no checkpoint was to be had."""
@@ -71,8 +72,9 @@ class EpochReport(Callback):
         self._since = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        accuracy = trainer.callback_metrics.get("val_accuracy")
-        value = None if accuracy is None else accuracy.item()
+        assert isinstance(pl_module, SpikingModule)
+        figure = trainer.callback_metrics.get(f"val_{pl_module.figure}")
+        value = None if figure is None else figure.item()
         if value is not None:
             self.best = value if self.best is None else max(self.best, value)
         epoch = trainer.current_epoch
@@ -213,7 +215,7 @@ class TrainingObjective:
             trial,
             session,
             # Optuna takes reports of one objective, and compares what it is.
-            first and self.objectives == ("accuracy",),
+            first and self.objectives in COMPARED,
             until,
             reported,
             self.deadline if self.checkpoints else None,
@@ -229,7 +231,7 @@ class TrainingObjective:
         if report.epochs < epochs:
             raise TrialPausedError(report.epochs, report.time_is_up)
         scores = {
-            "accuracy": report.best,
+            session.module.figure: report.best,
             "spikes": sum(row["spikes_per_sample"] for row in fitted.layers),
             "dead": session.monitor.dead_share(),
             "operations": fitted.workload["effective_acs"],
@@ -284,10 +286,18 @@ def check_objectives(objectives: tuple[str, ...], dataset: Dataset) -> None:
             )
         if objectives.count(name) > 1:
             raise StudyError(f"objectives must differ, but got {name} twice")
-    if "accuracy" in objectives and dataset.validation is None:
+    figure, other = ("map", "accuracy") if dataset.boxes else ("accuracy", "map")
+    if other in objectives:
+        has = "boxes" if dataset.boxes else "none"
         raise StudyError(
-            f"accuracy needs a validation split, but {dataset.name} has none here; set "
+            f"accuracy is of classes and map of boxes, of which {dataset.name} has {has}; choose "
+            f"another --objective than {other}"
+        )
+    if figure in objectives and dataset.validation is None:
+        raise StudyError(
+            f"{figure} needs a validation split, but {dataset.name} has none here; set "
             "data.validation above 0, or choose another --objective"
         )
-    if "timing" in objectives and dataset.num_classes is not None:
-        raise StudyError(f"timing needs a target trace, but {dataset.name} has classes")
+    if "timing" in objectives and (dataset.num_classes is not None or dataset.boxes):
+        has = "boxes" if dataset.boxes else "classes"
+        raise StudyError(f"timing needs a target trace, but {dataset.name} has {has}")

@@ -32,12 +32,15 @@ from studies.storage import shown
 
 OBJECTIVES = {
     "accuracy": "maximize",
+    "map": "maximize",
     "timing": "maximize",
     "spikes": "minimize",
     "dead": "minimize",
     "operations": "minimize",
 }
 """What a trial can be scored by, and in which direction."""
+COMPARED = (("accuracy",), ("map",))
+"""Objectives that each epoch has a value of, by which trials are compared before they end."""
 
 _PLAN = "plan"
 BEGUN = "begun"
@@ -170,7 +173,7 @@ class Method:
     def rungs(self, plan: Plan) -> Rungs | None:
         """Where trials of a plan pause and are compared; None if they never do."""
         make = RUNGS.get(self.pruner)
-        compared = plan.objectives == ("accuracy",) and plan.base.data.validation > 0
+        compared = plan.objectives in COMPARED and plan.base.data.validation > 0
         return make(plan.base.training.epochs, self.reduction) if make and compared else None
 
     def build_pruner(self) -> BasePruner:

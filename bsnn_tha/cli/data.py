@@ -28,6 +28,8 @@ Given = Annotated[
         "tonic:NAME, module:function, or the name of a known set.",
     ),
 ]
+MADE_UP = "moving-boxes"
+"""A known set whose files can be written."""
 Steps = Annotated[int | None, typer.Option(help="data.num_steps, T.")]
 
 
@@ -75,8 +77,14 @@ def check(
 def make(
     source: Given,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The configuration, a new .toml file.")
-    ],
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The configuration, a new .toml file; for moving-boxes the folder. "
+            "[default: for moving-boxes MovingBoxes in the data root]",
+        ),
+    ] = None,
     num_steps: Steps = None,
     picture: Annotated[
         Path | None, typer.Option(help="Also draw a few samples: .png, .pdf or .svg.")
@@ -87,9 +95,11 @@ def make(
 ) -> None:
     """Read data of your own, check it, and write a configuration that trains on it.
 
-    What --set gives are options of the data set, as in data.options.
+    What --set gives are options of the data set, as in data.options. Of moving-boxes, which is
+    made up, this writes the recordings themselves; clips and made_from can be set.
 
     \b
+    bsnn-tha data make moving-boxes
     bsnn-tha data make pets/ -o pets.toml --set size=32
     bsnn-tha data make measurements.npz -o measurements.toml
     bsnn-tha data make recordings.csv -o recordings.toml --set sensor=[2,128,128] --set time_unit=us
@@ -100,12 +110,18 @@ def make(
     from bsnn_tha.presets.beginning import beginning
     from bsnn_tha.run_folder import replace_atomically
 
+    if source == MADE_UP:
+        _make_up(output, settings({}, set_), data_root)
+        return
+    if output is None:
+        raise InvalidValueError(f"data make {source} needs --output, the configuration; add it")
     if output.exists():
         raise RunError(f"{output} is there already; nothing is overwritten: choose another name")
     found = detect(source)
     dataset, steps, options = _loaded(found, num_steps, set_, data_root, cache_root)
     if dataset.num_classes is None:
-        raise InvalidValueError(f"{source} must have classes, but has a target trace")
+        has = "boxes" if dataset.boxes else "a target trace"
+        raise InvalidValueError(f"{source} must have classes, but has {has}")
     config = beginning(found.name, options, dataset).with_changes({"data.num_steps": steps})
     network = config.build_network(dataset.input_shape)
     config.build_loss(network)
@@ -120,6 +136,24 @@ def make(
         raise RunError(f"cannot write {output}: {error.strerror or error}") from None
     code = " --allow-code" if config.code_named() else ""
     print(f"written to {output}; now: bsnn-tha train --config {output}{code}")
+
+
+def _make_up(output: Path | None, options: dict[str, Any], data_root: Path | None) -> None:
+    """Write the recordings of moving-boxes."""
+    from bsnn_tha.data.moving_boxes import CLIPS, MOVING_BOXES, make_moving_boxes
+    from bsnn_tha.data.root import data_root as root_of
+    from bsnn_tha.suggest import did_you_mean
+
+    given = {key.removeprefix("data.options."): value for key, value in options.items()}
+    for key in given.keys() - {"clips", "made_from"}:
+        near = did_you_mean(key, ["clips", "made_from"])
+        raise InvalidValueError(f"what is made of {MADE_UP} has no setting {key!r}{near}")
+    folder = output or root_of(data_root) / MOVING_BOXES.title
+    counts = make_moving_boxes(
+        folder, seed=given.get("made_from", 0), clips=given.get("clips", CLIPS)
+    )
+    boxes = ", ".join(f"{count:,} {part}" for part, count in counts.items())
+    print(f"written to {folder}; boxes: {boxes}")
 
 
 def _loaded(

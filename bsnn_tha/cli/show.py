@@ -27,10 +27,11 @@ def summary(values: dict[str, Any]) -> str:
     bits = values["weight_bits"]
     lines = []
     if "test" in values:
-        lines.append(f"test accuracy {values['test']['accuracy']:.2%}  ({values['protocol']})")
+        lines.append(f"test {_figure(values['test'])}  ({values['protocol']})")
         lines.extend(_groups(values["test"]))
     if "validation" in values:
-        lines.append(f"best validation accuracy {values['validation']['best_accuracy']:.2%}")
+        best = {k.removeprefix("best_"): v for k, v in values["validation"].items()}
+        lines.append(f"best validation {_figure(best)}")
     if values.get("learning_rate_share", 0) > HIGH:
         lines.append(
             f"the learning rate ended at {values['learning_rate_share']:.0%} of its highest, where "
@@ -56,21 +57,29 @@ def summary(values: dict[str, Any]) -> str:
 
 def evaluation(values: dict[str, Any], split: str, checkpoint: str) -> str:
     """The result of an evaluation, of a checkpoint's file."""
-    head = f"{split} accuracy {values['accuracy']:.2%}, loss {values['loss']:.4f}, {checkpoint}"
+    head = f"{split} {_figure(values)}, loss {values['loss']:.4f}, {checkpoint}"
     return "\n".join([head, *_groups(values), _layers(values["layers"])])
 
 
 def trials(values: dict[str, Any]) -> str:
     """The result of several seeds, as in the papers' tables."""
     lines = [f"{len(values['seeds'])} trials in {values['train_seconds']:.1f} s of training"]
-    if "accuracy" in values:
+    if "accuracy" in values or "map" in values:
         lines.extend(seeds(values, "test"))
     lines.append(f"({values['protocol']})")
     return "\n".join(lines)
 
 
 def seeds(values: dict[str, Any], split: str) -> list[str]:
-    """Accuracies of every seed, then what the papers' tables have of them."""
+    """Accuracies of every seed, then what the papers' tables have of them; or precisions."""
+    if "map" in values:
+        each = zip(values["seeds"], values["maps"], strict=True)
+        over = values["map"]
+        spread = "–" if over["std"] is None else f"{over['std']:.3f}"
+        return [
+            *(f"  seed {seed}  {split} mAP {_precision(precision)}" for seed, precision in each),
+            f"{split} mAP best {over['best']:.3f}, mean {over['mean']:.3f}, σ {spread}",
+        ]
     lines = [
         f"  seed {seed}  {split} accuracy {accuracy:.2%}"
         for seed, accuracy in zip(values["seeds"], values["accuracies"], strict=True)
@@ -87,8 +96,27 @@ def _best_mean_std(figures: dict[str, float | None]) -> str:
     return f"best {best}, mean {mean}, σ {std} %"
 
 
+def _figure(values: dict[str, Any]) -> str:
+    """What a result is judged by: accuracy, or the mean average precision of boxes."""
+    if "accuracy" in values:
+        return f"accuracy {values['accuracy']:.2%}"
+    return f"mAP {_precision(values['map'])}"
+
+
 def _groups(values: dict[str, Any]) -> list[str]:
-    return [f"  {name} {accuracy:.2%}" for name, accuracy in values.get("groups", {}).items()]
+    """Accuracies of parts of the samples; precisions of boxes under each protocol."""
+    lines = [f"  {name} {accuracy:.2%}" for name, accuracy in values.get("groups", {}).items()]
+    for name, each in values.get("protocols", {}).items():
+        figures = {"mAP": each["map"], ".5": each["map_50"], ".75": each["map_75"]}
+        figures |= each["classes"] | each["sizes"]
+        shown = "  ".join(f"{figure} {_precision(value)}" for figure, value in figures.items())
+        lines.append(f"  {name}: {shown}  ({each['boxes']:,} boxes in {each['frames']:,} frames)")
+    return lines
+
+
+def _precision(value: float | None) -> str:
+    """A dash where there was no box to find."""
+    return "–" if value is None else f"{value:.3f}"
 
 
 def campaign(

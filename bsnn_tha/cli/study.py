@@ -48,8 +48,8 @@ SamplerSeed = Annotated[int | None, typer.Option(help="Of the sampler.")]
 Objective = Annotated[
     list[str] | None,
     typer.Option(
-        help="accuracy, timing, spikes, dead or operations; several give a Pareto front.",
-        show_default="accuracy (temporal-coding: timing)",
+        help="accuracy, map, timing, spikes, dead or operations; several give a Pareto front.",
+        show_default="accuracy (temporal-coding: timing, boxes: map)",
     ),
 ]
 SeedsPerTrial = Annotated[
@@ -202,8 +202,8 @@ def run(
 def _usual_objective(dataset: str, variant: str) -> list[str]:
     from bsnn_tha.presets import load_preset
 
-    membrane = load_preset(dataset, variant).loss.name == "membrane"
-    return ["timing" if membrane else "accuracy"]
+    loss = load_preset(dataset, variant).loss.name
+    return [{"membrane": "timing", "yolo": "map"}.get(loss, "accuracy")]
 
 
 @app.command("report")

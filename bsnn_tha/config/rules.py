@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import is_dataclass
 from inspect import Parameter
 from typing import Any, NamedTuple, get_type_hints
 
@@ -44,7 +45,7 @@ USES = (
     Use("snapshots", "neurons", "snapshots.count above 0", lambda t: t.snapshots.count > 0),
 )  # fmt: skip
 
-LOSS_GETS = ("mean_threshold",)
+LOSS_GETS = ("mean_threshold", "outputs")
 """What a loss is given rather than configured with."""
 
 
@@ -109,7 +110,9 @@ def with_loss_defaults(values: dict[str, Any]) -> dict[str, Any]:
 
 def _check_types(maker: Any, settings: Options, table: str) -> None:
     """Refuse values of another type than the argument's annotation."""
-    hints = get_type_hints(maker)
+    # Annotations of a class are its fields; one that is no dataclass has arguments instead.
+    fields = isinstance(maker, type) and not is_dataclass(maker)
+    hints = get_type_hints(maker.__init__ if fields else maker)
     for key, value in settings.items():
         rule = TypeAdapter(hints[key], config=ConfigDict(strict=True, allow_inf_nan=False))
         try:

@@ -123,7 +123,7 @@ class RunConfig(Tables):
         values = self.model_dump(exclude_none=True, mode="json")
         if changes.get("loss.name", self.loss.name) != self.loss.name:
             for key in self.loss.options:  # they go with the loss that had them
-                del values["loss"][key]
+                values["loss"].pop(key, None)  # one that is None was not dumped
         for key, value in changes.items():
             _put(values, key, value)
         # What a choice had goes with it, where the changes make another.
@@ -193,7 +193,10 @@ class RunConfig(Tables):
         loss: Loss = LOSSES.make(
             self.loss.name,
             self.loss.options,
-            given={"mean_threshold": lambda: mean_threshold(network.thresholds())},
+            given={
+                "mean_threshold": lambda: mean_threshold(network.thresholds()),
+                "outputs": network.output_shape,
+            },
         )
         if network.output == "membrane" and not loss.needs_membranes:
             key = "readout" if "readout" in self.loss.options else "name"

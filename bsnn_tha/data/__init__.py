@@ -35,6 +35,8 @@ LOADERS: Axis[Dataset] = Axis(
         "n-cars": "bsnn_tha.data.events:N_CARS.load",
         "spoken-digits": "bsnn_tha.data.events:SPOKEN_DIGITS.load",
         "saccade-digits": "bsnn_tha.data.events:SACCADE_DIGITS.load",
+        "gen1": "bsnn_tha.data.gen1:load_gen1",
+        "moving-boxes": "bsnn_tha.data.moving_boxes:load_moving_boxes",
         "image-folder": "bsnn_tha.data.own.image_folder:load_image_folder",
         "arrays": "bsnn_tha.data.own.arrays:load_arrays",
         "event-table": "bsnn_tha.data.own.event_table:load_event_table",

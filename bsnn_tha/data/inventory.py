@@ -9,6 +9,7 @@ from typing import Literal
 from bsnn_tha.data import LOADERS, OWN
 from bsnn_tha.data.cifar import find_cifar10
 from bsnn_tha.data.event_set import EventSet
+from bsnn_tha.data.gen1 import GEN1, PARTS
 from bsnn_tha.data.images import FASHION_MNIST, MNIST
 
 Presence = Literal["built in", "here", "in part", "missing"]
@@ -45,6 +46,10 @@ def _entry(name: str, root: Path) -> Entry:
             return _from(name, found, root / files.title, downloaded)
     if name == "cifar10":
         return _from(name, [find_cifar10(root)], root / "CIFAR10", downloaded)
+    if name == GEN1.name:
+        folders = [root / GEN1.title / part for part in PARTS]
+        parts = [folder if folder.is_dir() else None for folder in folders]
+        return _from(name, parts, root / GEN1.title, "place Prophesee's files there")
     events = getattr(LOADERS.find(name), "__self__", None)
     if not isinstance(events, EventSet):
         return Entry(name, "built in", None, "")

@@ -200,11 +200,13 @@ def make_moving_boxes(
         InvalidValueError: not three numbers of clips, or one below 1.
         DataError: the folder is there already or cannot be written.
     """
-    if len(clips) != len(PARTS) or min(clips) < 1:
+    whole = isinstance(clips, list | tuple) and all(isinstance(count, int) for count in clips)
+    if not whole or len(clips) != len(PARTS) or min(clips) < 1:
         raise InvalidValueError(
-            f"clips must be three numbers of at least 1, for {', '.join(PARTS)}, but got "
-            f"{list(clips)}"
+            f"clips must be three numbers of at least 1, for {', '.join(PARTS)}, but got {clips}"
         )
+    if not isinstance(seed, int) or seed < 0:
+        raise InvalidValueError(f"made_from must be a whole number of at least 0, but got {seed}")
     if folder.exists():
         raise DataError(f"{folder} is there already; nothing is overwritten: name another folder")
     counts = {}

@@ -14,6 +14,7 @@ and the targets, each returns a scalar, and says by which scores it classifies.
                    readout of
                    :mod:`~bsnn_tha.losses.readouts`
 ``tet``            :class:`TemporalEfficientLoss`      LT-SNN, Eq. 12
+``yolo``           :class:`YoloLoss`, of boxes         YOLOv2; LT-SNN
 ``module:Class``   yours: see :class:`Loss`
 =================  ==================================  =================================
 
@@ -28,6 +29,7 @@ from bsnn_tha.losses.mean_membrane import MeanMembraneLoss
 from bsnn_tha.losses.membrane import MembraneLoss, membrane_loss
 from bsnn_tha.losses.spike_count import SpikeCountLoss, spike_count_loss
 from bsnn_tha.losses.temporal_efficient import TemporalEfficientLoss, mean_threshold, tet_loss
+from bsnn_tha.losses.yolo import YoloLoss
 
 __all__ = [
     "LOSSES",
@@ -37,6 +39,7 @@ __all__ = [
     "MembraneLoss",
     "SpikeCountLoss",
     "TemporalEfficientLoss",
+    "YoloLoss",
     "mean_threshold",
     "membrane_loss",
     "spike_count_loss",
@@ -52,6 +55,8 @@ LOSSES: Axis[Loss] = Axis(
         "mean_membrane": MeanMembraneLoss,
         "cross_entropy": CrossEntropyLoss,
         "tet": TemporalEfficientLoss,
+        "yolo": YoloLoss,
     },
 )
-"""By name; one that has ``mean_threshold`` among its arguments gets Ω of the network."""
+"""By name; one that has ``mean_threshold`` among its arguments gets Ω of the network, one that
+has ``outputs`` the network's output shape."""

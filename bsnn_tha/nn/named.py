@@ -1,13 +1,15 @@
 """Networks of the papers by name, written out in the notation of :mod:`bsnn_tha.nn.notation`.
 
 A name stands for its layers wherever a notation is asked for. The networks have
-ten outputs; a slash and a number ask for others: ``vgg9/101``.
+ten outputs (but for ``yolo-v2``); a slash and a number ask for others: ``vgg9/101``.
 
 =========================  ====================================================
 name                       from
 =========================  ====================================================
 ``vgg7``, ``vgg9``         LT-SNN, Table 3
 ``mobilenet-light``        LT-SNN, Table 3
+``yolo-v2``                LT-SNN, Table 3; its 576 outputs are a head for boxes
+                           (:mod:`bsnn_tha.detection.head`) of 6 × 8 cells
 ``vgg11``                  LT-SNN, Tables 4 and 7, which do not list its layers:
                            those of Deng et al. (2022), TET
 ``resnet19``               LT-SNN, Table 4, and LTMD, Table 4: that of Zheng et
@@ -37,6 +39,10 @@ NETWORKS: dict[str, str] = {
     "vgg16": (
         "64C3P-64C3P-AP2-128C3P-128C3P-AP2-256C3P-256C3P-256C3P-AP2-"
         "512C3P-512C3P-512C3P-AP2-512C3P-512C3P-512C3P-AP2-FC512-FC512-FC10"
+    ),
+    "yolo-v2": (
+        "32C3P-MP2-64C3P-MP2-128C3P-64C1-128C3P-MP2-256C3P-128C1-256C3P-MP2-"
+        "512C3P-256C1-512C3P-256C1-MP2-1024C3P-512C1-1024C3P-AP2-FC512-FC576"
     ),
     "mobilenet-light": "32C3P-64DW-64DW-AP2-128DW-128DW-AP2-256DW-AP2-FC256-FC10",
     "resnet19": "128C3P-128R-128R-128R-256RS2-256R-256R-512RS2-512R-GAP-FC256-FC10",

@@ -18,6 +18,7 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.observe.metrics import Activity
 from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.allowed import run_config
+from bsnn_tha.training.boxes import measure_boxes
 from bsnn_tha.training.callbacks.monitor import ActivityMonitor
 from bsnn_tha.training.checkpoint import load_weights
 from bsnn_tha.training.loaders import evaluation_batches
@@ -139,7 +140,8 @@ def measure(
     """Loss and accuracy on a split, and the activity of every layer.
 
     The accuracies of the data set's test groups come with those of its test
-    split, as ``"groups"``.
+    split, as ``"groups"``; of detections, all of
+    :func:`~bsnn_tha.training.boxes.measure_boxes`.
     """
     config = module.config
     monitor = ActivityMonitor()
@@ -157,4 +159,6 @@ def measure(
         values["groups"] = {
             name: right[mask].float().mean().item() for name, mask in dataset.test_groups.items()
         }
+    if dataset.boxes is not None:
+        values |= measure_boxes(dataset, split, module.found)
     return Measured(values, layers, workload, counts)

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data.dataset import Dataset
 from bsnn_tha.data.event_batch import EventBatch
+from bsnn_tha.detection.boxes import Detections
 from bsnn_tha.errors import InvalidValueError, TrainingError
-from bsnn_tha.losses import Loss, symmetric_divergence
+from bsnn_tha.losses import Loss, YoloLoss, symmetric_divergence
 from bsnn_tha.nn.network import NetworkWindow, SpikingNetwork
 from bsnn_tha.observe.metrics import SampleMean
+from bsnn_tha.training.boxes import BoxMeter, check_detector
 from bsnn_tha.training.optimizers import make_optimizer
 from bsnn_tha.training.schedule import schedule_of
 from bsnn_tha.training.task import Task
@@ -27,20 +29,19 @@ _CALM_DOWN = "lower optimizer.lr or clip gradients, e.g. --set training.grad_cli
 def _check_task(config: RunConfig, dataset: Dataset, loss: Loss, network: SpikingNetwork) -> None:
     """Raise unless loss, outputs and targets fit each other."""
     classes = dataset.num_classes
-    if loss.classifies and classes is None:
+    detects = getattr(loss, "detects", False)
+    has = "boxes" if dataset.boxes else "a target trace" if classes is None else "classes"
+    needs = "boxes" if detects else "classes" if loss.classifies else "a target trace"
+    if has != needs:
+        suits = {"boxes": "yolo", "classes": "spike_count", "a target trace": "membrane"}
         raise InvalidValueError(
-            f"loss.name = {config.loss.name!r} needs classes, but {dataset.name} has a target "
-            "trace; use membrane"
-        )
-    if not loss.classifies and classes is not None:
-        raise InvalidValueError(
-            f"loss.name = {config.loss.name!r} needs a target trace, but {dataset.name} has "
-            "classes; use spike_count"
+            f"loss.name = {config.loss.name!r} needs {needs}, but {dataset.name} has {has}; "
+            f"use {suits[has]}"
         )
     if config.loss.divergence and classes is None:
         raise InvalidValueError(
             "loss.divergence compares the classes two passes see, but "
-            f"{dataset.name} has a target trace; set it to 0"
+            f"{dataset.name} has {has}; set it to 0"
         )
     outputs = network.output_shape
     if classes is not None and outputs != (classes,):
@@ -69,9 +70,22 @@ class SpikingModule(LightningModule):
         self.augment = config.build_augmentation()
         self.augment.check(dataset.input_shape, dataset.static)
         _check_task(config, dataset, self.loss, self.network)
+        self.precision: BoxMeter | None = None
+        if dataset.boxes is not None:
+            assert isinstance(self.loss, YoloLoss)
+            check_detector(self.loss, dataset, self.augment)
+            if config.training.record_output:
+                raise InvalidValueError(
+                    "training.record_output keeps traces of outputs that have targets, but "
+                    f"{dataset.name} has boxes; leave it out"
+                )
+            self.loss.fit(dataset.train.targets)
+            self.precision = BoxMeter(dataset.boxes, dataset.class_names)
         self.schedule = schedule_of(config.optimizer, config.training.epochs)
         self.num_steps = config.data.num_steps if dataset.static else None
         self.classifies = dataset.num_classes is not None
+        self.figure = "accuracy" if dataset.boxes is None else "map"
+        """What checkpoints are selected by, on the validation split."""
         self.task = Task.of(dataset)
         # Lightning's own means round the numbers of samples of several processes.
         self.means = nn.ModuleDict(
@@ -85,6 +99,8 @@ class SpikingModule(LightningModule):
         """Loss and accuracy of the latest training batch, for the progress bar."""
         self.predictions: list[Tensor] = []
         """Classes predicted for the test samples so far, batch by batch, on the CPU."""
+        self.found: list[Detections] = []
+        """What was found in the test samples so far, sample by sample."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[Task.KEY] = self.task.to_plain()
@@ -151,16 +167,29 @@ class SpikingModule(LightningModule):
                 )
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        self._log("val", self(batch[0]), batch)
+        window = self(batch[0])
+        self._log("val", window, batch)
+        if self.precision is not None:
+            assert isinstance(self.loss, YoloLoss)
+            self.precision.update(self.loss.detect(window), batch[1])
+
+    def on_validation_epoch_end(self) -> None:
+        if self.precision is not None:
+            # Gathered by the meter itself, so that it is the joint figure in every process.
+            self.log("val_map", self.precision.compute())
+            self.precision.reset()
 
     def on_test_start(self) -> None:
         self.predictions.clear()
+        self.found.clear()
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
         window = self(batch[0])
         self._log("test", window, batch)
         if self.classifies:
             self.predictions.append(self.predict(window).cpu())
+        elif isinstance(self.loss, YoloLoss):
+            self.found += self.loss.detect(window)
 
     def _log(self, split: str, window: NetworkWindow, batch: Batch) -> Tensor:
         targets = batch[1]

@@ -53,7 +53,7 @@ def train(
 ) -> RunResult:
     """Train as configured and write a run folder.
 
-    The checkpoint with the highest validation accuracy is selected; the test
+    The checkpoint with the highest validation accuracy (of boxes, mAP) is selected; the test
     set, if there is one, is used once, with that checkpoint, at the end. With
     ``training.protocol = "paper"`` the test set itself selects.
 
@@ -161,7 +161,8 @@ def _fit(
     config, monitor = session.config, session.monitor
     recorder = OutputRecorder(folder.recording) if config.training.record_output else None
     snapshots = Snapshots(folder, config.snapshots, session.dataset)
-    best, last = _checkpoints(folder, selected=session.selection is not None)
+    figure = None if session.selection is None else f"val_{session.module.figure}"
+    best, last = _checkpoints(folder, figure)
     sources: list[Columns] = [monitor, *([session.silencing] if session.silencing else [])]
     fitted = session.fit(
         before_annealing=[*([recorder] if recorder else []), snapshots],
@@ -214,14 +215,16 @@ def _go_on(folder: RunFolder) -> str:
     return f"interrupted; go on {where} with bsnn-tha train --resume {folder.path}"
 
 
-def _checkpoints(folder: RunFolder, selected: bool) -> tuple[MovableCheckpoint, MovableCheckpoint]:
+def _checkpoints(
+    folder: RunFolder, figure: str | None
+) -> tuple[MovableCheckpoint, MovableCheckpoint]:
     """One that keeps the best validation epoch (if any is selected), one the last epoch."""
     common: dict[str, Any] = {"dirpath": folder.path, "enable_version_counter": False}
     best = MovableCheckpoint(
         filename=folder.best.stem,
-        monitor="val_accuracy" if selected else None,
+        monitor=figure,
         mode="max",
-        save_top_k=1 if selected else 0,
+        save_top_k=1 if figure else 0,
         **common,
     )
     # Not save_last: that would copy the best one in epochs that are no better.

@@ -158,7 +158,9 @@ class Session:
         if settings.weight_clip is not None:
             callbacks.append(WeightClipping(settings.weight_clip))
         if settings.patience is not None:
-            callbacks.append(Patience("val_accuracy", mode="max", patience=settings.patience))
+            callbacks.append(
+                Patience(f"val_{self.module.figure}", mode="max", patience=settings.patience)
+            )
         return callbacks
 
 

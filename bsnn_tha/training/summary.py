@@ -75,7 +75,8 @@ def of_training(
     if recorder and (timing := recorder.timing()):
         summary["timing"] = timing
     if best.best_model_score is not None:
-        summary["validation"] = {"best_accuracy": best.best_model_score.item()}
+        figure = session.module.figure
+        summary["validation"] = {f"best_{figure}": best.best_model_score.item()}
     return summary
 
 
@@ -131,5 +132,6 @@ def _patience_ended(session: Session, callbacks: Any) -> str | None:
         if isinstance(callback, Patience) and callback.wait_count >= callback.patience:
             split = "test" if session.config.training.protocol == "paper" else "validation"
             epochs = f"{callback.patience} epoch{'s' if callback.patience > 1 else ''}"
-            return f"{split} accuracy no better for {epochs}"
+            figure = {"map": "mAP"}.get(session.module.figure, session.module.figure)
+            return f"{split} {figure} no better for {epochs}"
     return None

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from bsnn_tha.config import RunConfig
-from bsnn_tha.losses import Loss
+from bsnn_tha.detection.boxes import Detections
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.losses import Loss, YoloLoss
 from bsnn_tha.nn.network import NetworkWindow, SpikingNetwork
 from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.allowed import run_config
@@ -64,6 +66,24 @@ class Trained:
             inputs: as for a call.
         """
         return self.loss.scores(self(inputs)).argmax(-1)
+
+    def detect(self, inputs: Tensor) -> list[Detections]:
+        """What is found in each sample, boxes in pixels of the sensor.
+
+        Args:
+            inputs: as for a call.
+
+        Raises:
+            InvalidValueError: the network was not trained to find boxes.
+        """
+        if self.task.frame is None or not isinstance(self.loss, YoloLoss):
+            raise InvalidValueError(
+                f"{self.source} finds no boxes, as loss.name is {self.config.loss.name!r}; "
+                "use predict"
+            )
+        width, height = self.task.frame
+        scale = torch.tensor([width, height, width, height])
+        return [each._replace(boxes=each.boxes * scale) for each in self.loss.detect(self(inputs))]
 
     def names(self, classes: Tensor) -> list[str]:
         """Class indices as names, or as numbers where classes have none."""

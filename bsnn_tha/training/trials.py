@@ -246,7 +246,7 @@ def _protocols(summaries: Sequence[dict[str, Any]]) -> str:
 
 
 def _accuracies(seeds: list[int], tests: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Accuracies on one split over seeds, and those of its groups."""
+    """Accuracies on one split over seeds, and those of its groups; or precisions of boxes."""
 
     def over(values: list[float]) -> dict[str, float | None]:
         return {
@@ -255,6 +255,9 @@ def _accuracies(seeds: list[int], tests: Sequence[dict[str, Any]]) -> dict[str, 
             "std": round(statistics.stdev(values), 10) if len(values) > 1 else None,
         }
 
+    if "map" in tests[0]:  # of boxes; a set without any to find has none
+        precisions = [test["map"] or 0.0 for test in tests]
+        return {"seeds": seeds, "maps": precisions, "map": over(precisions)}
     accuracies = [test["accuracy"] for test in tests]
     return {
         "seeds": seeds,

@@ -30,8 +30,9 @@ def counted(convolutions, dense, inputs):
 
 def test_every_name_can_be_built():
     for name in NETWORKS:
-        shape = (1, 28, 28) if name == "ltmd-mnist" else IMAGE
-        assert parse_network(name, shape)[-1].output_shape == (10,)
+        shape = {"ltmd-mnist": (1, 28, 28), "yolo-v2": (2, 240, 304)}.get(name, IMAGE)
+        outputs = 576 if name == "yolo-v2" else 10
+        assert parse_network(name, shape)[-1].output_shape == (outputs,)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,18 @@ def test_vgg7_is_a_convolution_short_of_its_printed_count():
     assert parameters("vgg7", EVENTS) == counted(layers, [(2304, 256), (256, 10)], 2) == 1_765_578
     # Table 3 with one more 128C3 is Table 4's 1.91 M.
     assert pytest.approx(1.91e6, abs=0.005e6) == 1_765_578 + 9 * 128 * 128 + 2 * 128
+
+
+def test_yolos_parameters_are_those_counted_from_its_table():
+    total, maps = 0, 2
+    for filters, size in [(32, 3), (64, 3), (128, 3), (64, 1), (128, 3), (256, 3), (128, 1),
+                          (256, 3), (512, 3), (256, 1), (512, 3), (256, 1), (1024, 3), (512, 1),
+                          (1024, 3)]:  # fmt: skip
+        total += size * size * maps * filters + 2 * filters
+        maps = filters
+    # 240 × 304 halved six times, rounded down: 3 × 4.
+    total += 3 * 4 * 1024 * 512 + 512 + 512 * 576 + 576
+    assert parameters("yolo-v2", (2, 240, 304)) == total == 17_618_624
 
 
 def test_mobilenet_light_is_not_its_printed_count_at_any_usual_size():
@@ -83,7 +96,7 @@ def test_resnet19_is_larger_than_printed():
     ],
 )
 def test_numbers_of_spiking_layers(name, layers):
-    shape = (1, 28, 28) if name == "ltmd-mnist" else IMAGE
+    shape = {"ltmd-mnist": (1, 28, 28), "yolo-v2": (2, 240, 304)}.get(name, IMAGE)
     assert len(parse_network(name, shape)) == layers
 
 

@@ -96,7 +96,7 @@ class ProgressLines(Callback):
             self._print(f"{where}  {self._live(pl_module)}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        order = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+        order = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_map")
         metrics = trainer.callback_metrics
         values = {name: metrics[name].item() for name in order if name in metrics}
         figures = _figures(values | {"dead": self.monitor.dead_share()})

@@ -257,7 +257,9 @@ def take_probe(dataset: Dataset, count: int) -> ProbeSamples:
     else:
         samples = _of_all_classes(split.targets, count)
     inputs, targets = _take(split, samples)
-    if dataset.num_classes is None:  # one pattern that is presented again and again
+    if (
+        dataset.num_classes is None and dataset.boxes is None
+    ):  # one pattern that is presented again and again
         axis = 0 if dataset.static else 1
         other = _different(inputs.unbind(axis))
         inputs, targets = inputs[:, other] if axis else inputs[other], targets[:, other]
