@@ -36,6 +36,8 @@ INPUT_SHAPES = {
     "fashion-mnist": (1, 28, 28),
     "temporal-coding": (100,),
     "dvs-gesture": (2, 32, 32),
+    "gen1": (2, 240, 304),
+    "moving-boxes": (2, 64, 80),
     "nmnist": (2, 34, 34),
     "saccade-digits": (2, 34, 34),
     "shd": (700,),
