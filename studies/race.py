@@ -42,8 +42,7 @@ class Race:
 
     Args:
         least, most: seeds; equal for a fixed number.
-        z: of the lower bound, in standard errors. (A margin for who goes on was tried as well:
-            it pays for seeds with settings that are then not tried, see ``benchmarks.seeds``.)
+        z: of the lower bound, in standard errors.
     """
 
     least: int = 1
