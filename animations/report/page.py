@@ -107,6 +107,8 @@ class _Report:
         facts = [*self._state()]
         if accuracy := summary.get("test", {}).get("accuracy"):
             facts.append(("test accuracy", f"{accuracy:.2%}"))
+        if (precision := summary.get("test", {}).get("map")) is not None:
+            facts.append(("test mAP", f"{precision:.3f}"))
         if best := summary.get("validation", {}).get("best_accuracy"):
             facts.append(("best validation accuracy", f"{best:.2%}"))
         if bits := summary.get("weight_bits"):
@@ -149,10 +151,7 @@ class _Report:
             (
                 number,
                 f"{row['neurons']:,}",
-                f"{row['threshold']:.4g}" if row["firing_rate"] or row["threshold"] < 1e3 else "–",
-                f"{row['firing_rate']:.2%}",
-                f"{row['dead_share']:.1%}",
-                f"{row['saturated_share']:.1%}",
+                *_firing(row),
                 f"{row['spikes_per_sample']:,.0f}",
             )
             for number, row in enumerate(rows, start=1)
@@ -212,3 +211,16 @@ class _Report:
     def _configuration(self) -> str:
         text = html.escape(self.config.to_toml())
         return f"<details><summary><code>config.toml</code></summary><pre>{text}</pre></details>"
+
+
+def _firing(row: dict[str, Any]) -> list[str]:
+    """Threshold and shares of a layer; a dash each where it does not fire."""
+    if row["threshold"] is None:
+        return ["–"] * 4
+    out_of_reach = not row["firing_rate"] and row["threshold"] >= 1e3
+    return [
+        "–" if out_of_reach else f"{row['threshold']:.4g}",
+        f"{row['firing_rate']:.2%}",
+        f"{row['dead_share']:.1%}",
+        f"{row['saturated_share']:.1%}",
+    ]

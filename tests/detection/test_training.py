@@ -6,8 +6,10 @@ import json
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from bsnn_tha import load
+from bsnn_tha.cli import app
 from bsnn_tha.data.dataset import BoxTask
 from bsnn_tha.data.moving_boxes import load_moving_boxes
 from bsnn_tha.detection.anchors import k_means_anchors
@@ -200,3 +202,12 @@ def test_presets_of_gen1_build_the_papers_network():
         network = config.build_network((2, 240, 304))
         head = config.build_loss(network).head
         assert (head.rows, head.columns, head.anchors, head.classes) == (6, 8, 2, 2)
+
+
+def test_its_report_has_the_precision_and_dashes_for_what_does_not_fire(trained, machine, tmp_path):
+    places = ["--data-root", machine.data_root, "--cache-root", machine.cache_root]
+    words = ["report", trained.folder.path, *places, "-o", tmp_path / "page.html"]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"{trained.summary['test']['map']:.3f}</b>test mAP" in page
