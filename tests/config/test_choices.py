@@ -79,9 +79,12 @@ def test_code_is_found_in_the_working_folder_and_the_path_stays(tmp_path, monkey
 
 
 def test_the_networks_settings_are_those_of_its_neurons():
-    """What an IDE shows for ``SpikingNetwork`` is what ``make_neuron`` takes."""
+    """What an IDE shows for ``SpikingNetwork`` is what ``make_neuron`` takes.
+
+    But for the layer's shape, and whether it fires, which the network derives from ``output``.
+    """
     names = make_neuron.__code__.co_varnames[: make_neuron.__code__.co_kwonlyargcount + 1]
-    assert {*names} - {"shape"} == NeuronSettings.__annotations__.keys()
+    assert {*names} - {"shape", "fires"} == NeuronSettings.__annotations__.keys()
 
 
 # Settings that nothing uses
