@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 BATCHES = (1, 128)
 PEERS = {
     "packed": "packed bits, this project",
+    "limit": "limit: its arithmetic alone",
     "ours": "float32, this project",
     "snntorch": "snnTorch",
     "spikingjelly": "SpikingJelly",

@@ -172,6 +172,19 @@ def packed(folder: Path, batch: int) -> dict[str, Any]:
     return timed(lambda: runner.run(whole, steps).scores.argmax(-1))
 
 
+def limit(folder: Path, batch: int) -> dict[str, Any]:
+    """What the arithmetic of packed bits alone would take on this machine."""
+    from benchmarks.deploy.limit import limit_seconds
+    from bsnn_tha.deploy.infer import Runner
+    from bsnn_tha.deploy.packed import read
+
+    _, inputs, facts = _read(folder, batch)
+    network = read(folder / "network.safetensors").network
+    whole, steps = network.input.encode(inputs), facts["num_steps"] if facts["still"] else None
+    answers = Runner(network).run(whole, steps).scores.argmax(-1)
+    return {"seconds": limit_seconds(network, whole, steps), "answers": answers.tolist()}
+
+
 def onnxruntime(folder: Path, batch: int) -> dict[str, Any]:
     """The graph of a window, made by :func:`export` in our environment."""
     import onnxruntime as ort
@@ -223,7 +236,7 @@ def export(folder: Path, batch: int) -> dict[str, Any]:
 
 WAYS = {
     function.__name__: function
-    for function in (packed, ours, snntorch, spikingjelly, onnxruntime, export)
+    for function in (packed, limit, ours, snntorch, spikingjelly, onnxruntime, export)
 }
 
 if __name__ == "__main__":

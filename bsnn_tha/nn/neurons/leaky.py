@@ -75,6 +75,7 @@ class Leaky(WindowNeuron, snn.Leaky):
     Example:
         A threshold for each of two neurons, learned as in Rouser:
 
+        >>> import torch
         >>> from bsnn_tha import thresholds
         >>> lif = Leaky(0.9, thresholds.Learned(1.25, shape=(2,)), surrogate_centre="moving")
         >>> spikes, _ = lif.sequence(torch.ones(3, 1, 2))
@@ -190,6 +191,7 @@ class AnnealedLeaky(Leaky):
         InvalidValueError: a value breaks its rule; the message names both.
 
     Example:
+        >>> import torch
         >>> lif = AnnealedLeaky(beta=0.5, theta_0=1.0, theta_inf=3.0, alpha=0.5)
         >>> spk, mem = lif(torch.tensor([[0.5, 1.0]]))
         >>> spk

@@ -1,0 +1,134 @@
+"""How far packed inference is from what this machine could do.
+
+The least that a window costs is its arithmetic: a sum takes, for the spikes that there are, the
+cheaper of its two ways (an addition for each spike and output, or a popcount for each word and
+output), and every neuron is updated once a step. The rates are those of vectorized loops on data
+in the first-level cache, measured in this process. What is above the limit is everything else:
+finding spikes, cutting words out of maps, pooling, and data further away.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+from bsnn_tha.deploy.infer import Runner
+from bsnn_tha.deploy.network import Array, DeployedNetwork, Layer, Term
+from bsnn_tha.kernels.cpu import packed as loops
+
+OUTPUTS, ROWS, ROUNDS = 64, 256, 2000
+
+
+def limit_seconds(network: DeployedNetwork, inputs: Array, num_steps: int | None) -> float:
+    """The least processor time of these windows, in seconds.
+
+    Args:
+        network: in whole numbers.
+        inputs: as :meth:`bsnn_tha.deploy.infer.Runner.run` takes them.
+        num_steps: likewise.
+    """
+    addition, word, update = _additions(), _words(), _updates()
+    fired = Runner(network).run(inputs, num_steps, record=True).layers
+    assert fired is not None
+    steps, batch = fired[0].shape[:2]
+    frames = inputs[None] if num_steps else inputs
+    total = 0.0
+    for layer in network.layers:
+        total += steps * batch * layer.neurons * update
+        for term in layer.terms:
+            if term.weights is None:
+                continue
+            seen = [fired[read] for read in term.reads] or [frames]
+            given = np.concatenate(seen, 2) if len(seen) > 1 else seen[0]
+            by_spikes = _reached(term, layer, given) * addition
+            by_words = given.shape[0] * batch * _words_of(term, layer) * word
+            total += min(by_spikes, by_words) if term.reads else by_spikes
+    return total
+
+
+def _reached(term: Term, layer: Layer, given: Array) -> float:
+    """Additions: pairs of an input that is not 0 and an output that it reaches."""
+    assert term.weights is not None
+    on = np.asarray(given) != 0
+    if term.kind == "dense":
+        return float(on.sum()) * layer.output_shape[0]
+    each = term.weights.shape[0] // term.groups
+    pooled = [side // term.pool * term.pool for side in term.filter_shape[1:]]
+    taps = [
+        np.array([_taps(at, term, places) for at in range(side)])
+        for side, places in zip(term.input_shape[1:], pooled, strict=True)
+    ]
+    maps = on.reshape(-1, *term.input_shape).sum((0, 1))
+    return float((maps * np.outer(*taps)).sum()) * each
+
+
+def _taps(at: int, term: Term, places: int) -> int:
+    """Of a filter's columns that bring an input at ``at`` to a place, along one axis."""
+    assert term.weights is not None
+    reached = [at + term.padding - tap for tap in range(term.weights.shape[-1])]
+    return sum(r % term.stride == 0 and 0 <= r // term.stride < places for r in reached)
+
+
+def _words_of(term: Term, layer: Layer) -> int:
+    """Words of 64 inputs, for all outputs and places of a step."""
+    words = -(-term.fan_in // 64)
+    if term.kind == "dense":
+        return words * layer.output_shape[0]
+    return words * int(np.prod(term.filter_shape))
+
+
+def _rate(call: Callable[[], Any], operations: int) -> float:
+    """Seconds of one operation, at best."""
+    call()
+    best = float("inf")
+    for _ in range(20):
+        start = time.process_time()
+        call()
+        best = min(best, time.process_time() - start)
+    return best / operations
+
+
+def _additions() -> float:
+    values, which = np.ones(ROWS + 4, np.int32), np.arange(ROWS + 4) % ROWS
+    arguments = np.zeros(OUTPUTS, np.int32), values, which, np.ones((ROWS, OUTPUTS), np.int8)
+    return _rate(lambda: _add(*arguments), ROUNDS * ROWS * OUTPUTS)
+
+
+@numba.njit
+def _add(out: Any, values: Any, which: Any, weights: Any) -> None:
+    for _ in range(ROUNDS):
+        loops._add_values(out, values, which, ROWS, weights)
+
+
+def _words() -> float:
+    cuts = np.full(ROWS + 4, 0x5555555555555555, np.uint64)
+    arguments = np.zeros(OUTPUTS, np.int32), cuts, np.ones((ROWS, OUTPUTS), np.uint64)
+    return _rate(lambda: _count(*arguments), ROUNDS * ROWS * OUTPUTS)
+
+
+@numba.njit
+def _count(out: Any, cuts: Any, bits: Any) -> None:
+    for _ in range(ROUNDS):
+        loops._add_words(out, cuts, ROWS, bits)
+
+
+def _updates() -> float:
+    size = ROWS * 4
+    arguments = np.zeros(size, np.int32), np.ones(size, np.int64), np.zeros(size, np.uint8)
+    return _rate(lambda: _update(*arguments), ROUNDS * size)
+
+
+@numba.njit(error_model="numpy")
+def _update(membranes: Any, currents: Any, spikes: Any) -> None:
+    """A decay, a sum, a reset by subtraction and a comparison."""
+    for _ in range(ROUNDS):
+        for o in range(len(membranes)):
+            value = np.int64(membranes[o])
+            reset = np.int64(1000) if value >= 1000 else np.int64(0)
+            value = ((value * 524288 + 524288) >> 20) + currents[o] - reset
+            membranes[o] = value
+            spikes[o] = value >= 1000
