@@ -34,7 +34,7 @@ from pydantic import BaseModel
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.nn.network import SpikingNetwork
+from bsnn_tha.nn.network import OF_FIRING, SpikingNetwork
 from bsnn_tha.nn.per_layer import of_output
 from bsnn_tha.suggest import did_you_mean, quoted
 from studies.optuna_internals import contains, suggest
@@ -53,9 +53,9 @@ class Row(ABC):
 
     def names(self, depth: Depth) -> list[str]:
         """The parameters it stands for in a network."""
-        count = {"network": 0, "layer": depth.layers, "dense layer": depth.dense}[self.per]
         if self.per == "network":
             return [self.key]
+        count = depth.dense if self.per == "dense layer" else depth.of_key(self.key)
         return [f"{self.key}.{index}" for index in range(1, count + 1)]
 
     @property
@@ -229,6 +229,8 @@ class Depth:
 
     layers: int
     dense: int
+    silent: int = 0
+    """Layers that do not fire: an output whose membrane is read."""
 
     @classmethod
     def of(cls, network: SpikingNetwork) -> Depth:
@@ -236,7 +238,18 @@ class Depth:
         from torch import nn
 
         dense = sum(isinstance(layer.synapse, nn.Linear) for layer in network.layers)
-        return cls(len(network.layers), dense)
+        silent = int(network.output == "membrane")
+        return cls(len(network.layers), dense, silent)
+
+    def of_key(self, key: str) -> int:
+        """Layers that a setting has a value for: thresholds are those of layers that fire.
+
+        Example:
+            >>> depth = Depth(layers=3, dense=1, silent=1)
+            >>> depth.of_key("threshold.theta_0"), depth.of_key("neuron.beta")
+            (2, 3)
+        """
+        return self.layers - (self.silent if key.rpartition(".")[2] in OF_FIRING else 0)
 
 
 class Space:

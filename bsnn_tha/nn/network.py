@@ -49,7 +49,7 @@ from bsnn_tha.nn.weights.init import WeightInit
 Output = Literal["spikes", "membrane"]
 """What a network's last layer gives."""
 
-_OF_FIRING = frozenset(
+OF_FIRING = frozenset(
     ("theta_0", "theta_inf", "alpha", "rule", "rule_options", "per", "penalty_window", "fired_only",
      "surrogate", "surrogate_options", "slope", "surrogate_scale", "surrogate_centre",
      "reset_mechanism", "emits")
@@ -197,7 +197,7 @@ class SpikingNetwork(nn.Module):
         self.output: Output = output
         settings = {
             name: _of_firing(name, value, kinds)
-            if output == "membrane" and name in _OF_FIRING
+            if output == "membrane" and name in OF_FIRING
             else _by_layer(name, value, kinds)
             for name, value in neuron.items()
         }
@@ -225,7 +225,7 @@ class SpikingNetwork(nn.Module):
                     **{
                         name: values[index]
                         for name, values in settings.items()
-                        if fires or name not in _OF_FIRING
+                        if fires or name not in OF_FIRING
                     },
                 ),
                 quantizer=quantizer,

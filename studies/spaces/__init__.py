@@ -15,7 +15,7 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.data.dataset import Dataset
 from studies.errors import StudyError
 from studies.space import Space
-from studies.spaces import events, images, rules, temporal_coding
+from studies.spaces import boxes, events, images, rules, temporal_coding
 
 
 def space_for(config: RunConfig, dataset: Dataset) -> Space:
@@ -29,6 +29,8 @@ def space_for(config: RunConfig, dataset: Dataset) -> Space:
         >>> space_for(load_preset("digits", "tha"), dataset) is images.ANNEALED
         True
     """
+    if config.loss.name == "yolo" and config.threshold.rule in (None, "fixed", "annealed"):
+        return boxes.FIXED if config.threshold.theta_inf is None else boxes.ANNEALED
     if config.threshold.rule == "fixed" and config.network.output == "membrane":
         return rules.READOUT
     if config.threshold.rule not in (None, "annealed"):
