@@ -136,7 +136,7 @@ def _relative(found: Tensor, wanted: Tensor) -> float:
 def _network(setting: Setting, name: str) -> Row:
     """A whole network of the paper, without dropout, beside the plain loop on the CPU."""
     workload = from_preset(name).without_dropout()
-    workload = workload.shrunk(10, 2) if setting.tiny else workload.shrunk(100, 8)
+    workload = workload.shrunk(30, 2) if setting.tiny else workload.shrunk(100, 8)
     arrays = draw(workload)
     agreement = compare(
         Peer("ours", workload, arrays, setting.device).outputs(),
@@ -148,5 +148,5 @@ def _network(setting: Setting, name: str) -> Row:
         "case": name,
         "equal": agreement.equal,
         "gradient": 1 - agreement.cosine,
-        "holds": agreement.holds or setting.tiny,
+        "holds": agreement.holds,
     }

@@ -20,11 +20,11 @@ PEERS = ("ours", "ours-bf16", "published", "spikingjelly")
 
 
 def rows(setting: Setting) -> Iterator[Row]:
-    """A line for each network and peer, the quick ones first."""
+    """A line for each network and peer."""
     for name in SOURCES:
         workload = from_preset(name)
         if setting.tiny:
-            workload = workload.shrunk(8, 2)
+            workload = workload.shrunk(30, 2)
         arrays = draw(workload)
         references: dict[bool, Arrays] = {}
         for peer in PEERS:
@@ -48,7 +48,7 @@ def _peer(
             references[decayed] = Peer(reference, plain, arrays, setting.device).outputs()
         agreement = compare(checked.outputs(), references[decayed])
         del checked
-        if not (agreement.holds or peer in VARIANTS or setting.tiny):
+        if not (agreement.holds or peer in VARIANTS):
             return {"skipped": f"computes something else: {agreement}"}
         timed = Peer(peer, workload, arrays, setting.device)
         if setting.device == "cuda":
