@@ -9,53 +9,64 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks.deploy import fidelity, latency
-from benchmarks.deploy.networks import NETWORKS
+from benchmarks.deploy import c_program, fidelity, latency, nir_file
+from benchmarks.deploy.documents import Results, pages, printed
+from benchmarks.deploy.networks import NETWORKS, exported
 from bsnn_tha import zoo
-from bsnn_tha.training.machine import Machine
 
 DOCS = Path(__file__).parents[2] / "docs" / "deploy"
 CACHE = Path(os.environ.get("BSNN_THA_BENCH", ".bench"))
+PARTS = ("latency", "fidelity", "c", "nir")
+SAMPLES = 1000
+"""Of the test set at most, where the trained network is not compared."""
 
 
 def main() -> None:
-    """Measure, and print or write the tables."""
+    """Measure, and print the tables or write them."""
+    known, timed, ways = zoo.names(), list(NETWORKS), list(latency.PEERS)
     parser = argparse.ArgumentParser(prog="python -m benchmarks.deploy")
     parser.add_argument("--write", action="store_true", help="into docs/deploy")
-    parser.add_argument("--zoo", nargs="*", default=zoo.names(), help="networks to export")
-    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), help="to be timed")
-    parser.add_argument("--ways", nargs="*", default=list(latency.PEERS), help="packed first")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts")
+    parser.add_argument("--zoo", nargs="+", choices=known, default=known, help="to be exported")
+    parser.add_argument("--networks", nargs="+", choices=timed, default=timed, help="to be timed")
+    parser.add_argument("--ways", nargs="+", choices=ways, default=ways, help="beside packed")
     options = parser.parse_args()
-    data = os.environ.get("BSNN_THA_DATA")
-    # First, while this process has started no threads of its own.
-    times = latency.latencies(options.networks, options.ways, CACHE)
-    with tempfile.TemporaryDirectory() as cache:
-        rows = fidelity.fidelity(options.zoo, Machine(Path(data) if data else None, Path(cache)))
-    fidelity.checked(rows)
-    processor = platform.processor() or platform.machine()
-    text = "\n".join(
-        [
-            "# Deployment, measured",
-            "",
-            "Made by `python -m benchmarks.deploy --write`; what the columns mean is in "
-            "[the walk](README.md).",
-            "",
-            fidelity.tables(rows),
-            "## Latency",
-            "",
-            f"One thread of a shared machine ({processor}, {os.cpu_count()} cores, load "
-            f"{os.getloadavg()[0]:.1f} at the end): medians of processor time of calls over at "
-            "least a second. A call is a whole window.",
-            "",
-            latency.table(times),
-        ]
-    )
-    if options.write:
-        (DOCS / "results.md").write_text(text, encoding="utf-8")
-        content = json.dumps({"fidelity": rows, "latency": times}, indent=1, ensure_ascii=False)
+    results: Results = {"fidelity": {}, "c": {}, "nir": {}, "machine": "", "latency": {}}
+    if options.write:  # what is not measured again
+        results = json.loads((DOCS / "results.json").read_text(encoding="utf-8"))
+    if "latency" in options.only:
+        # First, while this process has started no threads of its own.
+        results["latency"] |= latency.latencies(options.networks, options.ways, CACHE)
+        processor = platform.processor() or platform.machine()
+        load = f"load {os.getloadavg()[0]:.1f} at the end"
+        results["machine"] = f"{processor}, {os.cpu_count()} cores, {load}"
+        _keep(results, options.write)
+    for name in options.zoo if {*options.only} - {"latency"} else ():
+        _measure(name, options.only, results)
+        _keep(results, options.write)
+    if not options.write:
+        print(printed(results))
+
+
+def _measure(name: str, parts: list[str], results: Results) -> None:
+    """A network of the zoo: what was asked for, into the results."""
+    made = exported(name, None if "fidelity" in parts else SAMPLES)
+    if "fidelity" in parts:
+        results["fidelity"][name] = fidelity.fidelity(name, made)
+    with tempfile.TemporaryDirectory() as c, tempfile.TemporaryDirectory() as nir:
+        if "c" in parts:
+            results["c"][name] = c_program.measured(made.deployment, Path(c))
+        if "nir" in parts:
+            results["nir"][name] = nir_file.measured(made.deployment, Path(nir), CACHE)
+
+
+def _keep(results: Results, write: bool) -> None:
+    """What there is so far: the figures, and the pages with their tables."""
+    if write:
+        content = json.dumps(results, indent=1, ensure_ascii=False)
         (DOCS / "results.json").write_text(content + "\n", encoding="utf-8")
-    else:
-        print(text)
+        for name, text in pages(results, DOCS).items():
+            (DOCS / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

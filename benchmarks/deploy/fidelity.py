@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from bsnn_tha import zoo
+from benchmarks.deploy.networks import exported
 from bsnn_tha.deploy.deployment import TARGETS
-from bsnn_tha.deploy.export import Exported, deploy, write
+from bsnn_tha.deploy.export import Exported, write
 from bsnn_tha.deploy.infer import Runner
 from bsnn_tha.deploy.integer import Precision
 from bsnn_tha.deploy.reference import run
 from bsnn_tha.errors import BsnnThaError
-from bsnn_tha.training.evaluation import load_data
-from bsnn_tha.training.machine import Machine
 
 PRECISIONS = {
     "32, F ≤ 16": Precision(),
@@ -27,24 +25,21 @@ PRECISIONS = {
 }
 
 
-def fidelity(names: list[str], machine: Machine) -> list[dict[str, Any]]:
-    """What exports of each network give; bits on the first 1,000 test samples."""
-    rows = []
-    for name in names:
-        trained = zoo.load(name)
-        dataset = load_data(trained.config, machine)
-        made = deploy(trained, dataset, name=name)
-        row: dict[str, Any] = {**made.figures, "name": name, "written": _targets(made)}
-        row["bits"] = {
-            title: deploy(
-                trained, dataset, name=name, precision=precision, samples=1000
-            ).comparison.figures()
-            for title, precision in PRECISIONS.items()
-        }
-        row["packed_equal"] = _same(made)
-        rows.append(row)
-        print(name, row["deployed_accuracy"], row["packed_equal"], file=sys.stderr, flush=True)
-    return rows
+def fidelity(name: str, made: Exported) -> dict[str, Any]:
+    """What exports of a network of the zoo give; bits on the first 1,000 test samples.
+
+    Raises:
+        AssertionError: packed inference differs, or accuracy is lost.
+    """
+    bits = {
+        title: exported(name, 1000, precision).comparison.figures()
+        for title, precision in PRECISIONS.items()
+    }
+    row = {**made.figures, "name": name, "written": _targets(made), "bits": bits,
+           "packed_equal": _same(made)}  # fmt: skip
+    _check(row)
+    print(name, row["deployed_accuracy"], row["packed_equal"], file=sys.stderr, flush=True)
+    return row
 
 
 def _same(made: Exported) -> dict[str, int]:
@@ -74,8 +69,9 @@ def _targets(made: Exported) -> dict[str, Any]:
     return written
 
 
-def tables(rows: list[dict[str, Any]]) -> str:
+def tables(networks: dict[str, dict[str, Any]]) -> str:
     """Markdown."""
+    rows = list(networks.values())
     lines = [
         "## The same network?",
         "",
@@ -134,9 +130,8 @@ def tables(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def checked(rows: list[dict[str, Any]]) -> None:
+def _check(row: dict[str, Any]) -> None:
     """Raise where a table would say what must not be."""
-    for r in rows:
-        assert r["packed_equal"]["differing"] == 0, r["name"]
-        assert r["deployed_accuracy"] >= r["trained_accuracy"] - 0.001, r["name"]
-        assert np.isfinite(sum(layer["energy_nj"] for layer in r["layers"]))
+    assert row["packed_equal"]["differing"] == 0, row["name"]
+    assert row["deployed_accuracy"] >= row["trained_accuracy"] - 0.001, row["name"]
+    assert np.isfinite(sum(layer["energy_nj"] for layer in row["layers"]))

@@ -31,24 +31,34 @@ PEERS = {
 }
 
 
-def latencies(names: list[str], ways: list[str], cache: Path) -> list[dict[str, Any]]:
-    """A row for each network, batch and way: seconds, and the share of answers as packed's."""
-    rows = []
+Rows = list[dict[str, Any]]
+
+
+def latencies(names: list[str], ways: list[str], cache: Path) -> dict[str, Rows]:
+    """For each network a row of each batch and way: seconds, and the share of answers as packed's.
+
+    Args:
+        names: of networks.
+        ways: beside packed.
+        cache: of the peers' environments.
+    """
+    found: dict[str, Rows] = {}
     for name in names:
+        rows = found[name] = []
         with tempfile.TemporaryDirectory() as folder:
             _write(name, NETWORKS[name](), Path(folder))
             for batch in BATCHES:
                 expected: list[int] | None = None
-                for way in ways:
-                    found = _run(way, Path(folder), batch, cache)
-                    expected = found["answers"] if expected is None else expected
-                    same = np.mean(np.array(found["answers"]) == np.array(expected))
+                for way in dict.fromkeys(["packed", *ways]):
+                    took = _run(way, Path(folder), batch, cache)
+                    expected = took["answers"] if expected is None else expected
+                    same = np.mean(np.array(took["answers"]) == np.array(expected))
                     rows.append(
-                        {"network": name, "batch": batch, "way": way,
-                         "seconds": found["seconds"], "same_answers": float(same)}
+                        {"batch": batch, "way": way, "seconds": took["seconds"],
+                         "same_answers": float(same)}
                     )  # fmt: skip
-                    print(rows[-1], file=sys.stderr, flush=True)
-    return rows
+                    print(name, rows[-1], file=sys.stderr, flush=True)
+    return found
 
 
 def _run(way: str, folder: Path, batch: int, cache: Path) -> dict[str, Any]:
@@ -104,17 +114,16 @@ def _float_layers(folded: DeployedNetwork) -> tuple[dict[str, Any], list[dict[st
     return arrays, layers
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(networks: dict[str, Rows]) -> str:
     """Markdown: milliseconds of a call, and how many times packed bits are faster."""
     lines = []
-    for name in dict.fromkeys(row["network"] for row in rows):
+    for name, rows in networks.items():
         lines += [f"### {TITLES[name]}", "",
                   "| way | batch 1, ms | × packed | batch 128, ms | × packed | same answers |",
                   "|---|---:|---:|---:|---:|---:|"]  # fmt: skip
-        mine = {row["batch"]: row["seconds"] for row in rows
-                if row["network"] == name and row["way"] == "packed"}  # fmt: skip
+        mine = {row["batch"]: row["seconds"] for row in rows if row["way"] == "packed"}
         for way, title in PEERS.items():
-            found = {r["batch"]: r for r in rows if r["network"] == name and r["way"] == way}
+            found = {r["batch"]: r for r in rows if r["way"] == way}
             if found:
                 cells = [
                     f"{1000 * found[b]['seconds']:.3g} | {found[b]['seconds'] / mine[b]:.1f}"

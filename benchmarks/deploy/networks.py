@@ -1,16 +1,28 @@
-"""The networks that inference is measured on."""
+"""The networks that exports and inference are measured on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import bsnn_tha
+from bsnn_tha import zoo
+from bsnn_tha.deploy.encode import samples_of
+from bsnn_tha.deploy.export import Exported, deploy, readout_of
+from bsnn_tha.deploy.integer import Precision
 from bsnn_tha.nn.network import SpikingNetwork
+from bsnn_tha.training.evaluation import load_data
+from bsnn_tha.training.machine import Machine
+
+
+def exported(name: str, samples: int | None, precision: Precision | None = None) -> Exported:
+    """A network of the zoo, deployed and measured on so many test samples, or on all."""
+    trained = zoo.load(name)
+    dataset = load_data(trained.config, Machine())
+    return deploy(trained, dataset, name=name, samples=samples, precision=precision)
 
 
 @dataclass(frozen=True)
@@ -37,16 +49,9 @@ BATCH = 128
 
 def _of_zoo(name: str) -> Callable[[], Work]:
     def make() -> Work:
-
-        from bsnn_tha import zoo
-        from bsnn_tha.deploy.encode import samples_of
-        from bsnn_tha.deploy.export import readout_of
-        from bsnn_tha.training.evaluation import load_data
-        from bsnn_tha.training.machine import Machine
-
         bsnn_tha.keep_freed_memory()
         trained = zoo.load(name)
-        dataset = load_data(trained.config, Machine(_root()))
+        dataset = load_data(trained.config, Machine())
         assert dataset.test is not None
         batch, _ = dataset.test[list(range(BATCH))]
         counts = readout_of(trained.loss) == "spike_count"
@@ -69,13 +74,6 @@ def _dvs() -> Work:
     generator = np.random.default_rng(0)
     inputs = generator.random((100, BATCH, 2, 32, 32)) < 0.02
     return Work(network, inputs.astype(np.float64), False, 100, True)
-
-
-def _root() -> Path | None:
-    import os
-
-    given = os.environ.get("BSNN_THA_DATA")
-    return Path(given) if given else None
 
 
 NETWORKS: dict[str, Callable[[], Work]] = {

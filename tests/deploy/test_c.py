@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from exported_c import CASES, exported, make, needs_board, needs_compiler, random_case
 
-from benchmarks.deployed import c_program
-from benchmarks.deployed.compiled import CompiledNetwork, same_spikes
-from benchmarks.deployed.networks import deployed
+from benchmarks.deploy import c_program
+from benchmarks.deploy.compiled import CompiledNetwork, same_spikes
+from benchmarks.deploy.networks import exported as exported_of_zoo
 from bsnn_tha import zoo
 from bsnn_tha.deploy.c.layout import spike_words, weights_for_values, weights_for_words
 from bsnn_tha.deploy.c.linked import linked
@@ -219,7 +219,7 @@ def test_random_networks(seed, tmp_path):
 @pytest.mark.parametrize("name", zoo.names())
 def test_a_thousand_samples_of_the_zoo(name, tmp_path):
     try:
-        deployment = deployed(f"zoo:{name}", samples=1000)
+        deployment = exported_of_zoo(name, samples=1000).deployment
     except DataError as missing:
         pytest.skip(str(missing))
     measured = c_program.measured(deployment, tmp_path)

@@ -1,4 +1,4 @@
-"""The tables of ``docs/deploy``."""
+"""The tables of programs in C and of NIR files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def c_table(networks: dict[str, Results]) -> str:
         "time steps | µs a sample on this computer | emulated Cortex-M3 |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, found in networks.items():
-        c, board = found["c"], found["c"]["board"]
+    for name, c in networks.items():
+        board = c["board"]
         code = f"{board['code_bytes']:,}" if board else "?"
         passed = "not tried" if not board else "passed" if board["passed"] else "FAILED"
         lines.append(
-            f"| {name} | {c['equal_samples']:,} of {found['samples']:,} | "
+            f"| {name} | {c['equal_samples']:,} of {c['samples']:,} | "
             f"{c['constant_bytes']:,} + {code} | "
-            f"{c['state_bytes']:,} + {c['stack_bytes']:,} | {found['steps']} | "
+            f"{c['state_bytes']:,} + {c['stack_bytes']:,} | {c['steps']} | "
             f"{c['seconds_per_sample'] * 1e6:,.0f} | {passed} |"
         )
     return "\n".join(lines)
@@ -35,7 +35,7 @@ def nir_table(networks: dict[str, Results]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, found in networks.items():
-        for reader, files in found["nir"].items():
+        for reader, files in found.items():
             exact, plain = files["exact"], files["plain"]
             size = "" if "refused" in exact else f"{exact['file_bytes'] / 1000:,.0f}"
             said = "refused" if "refused" in plain else _share(plain["equal_spikes"])

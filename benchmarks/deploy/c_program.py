@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.deployed.compiled import CompiledNetwork, same_spikes
+from benchmarks.deploy.compiled import CompiledNetwork, same_spikes
 from bsnn_tha.deploy import c
 from bsnn_tha.deploy.c.linked import linked
 from bsnn_tha.deploy.c.program import program
@@ -35,6 +35,8 @@ def measured(deployment: Deployment, folder: Path) -> dict[str, Any]:
         some = slice(first, first + _TOGETHER)
         equal += same_spikes(compiled, inputs[:, some] if steps is None else inputs[some], steps)
     return {
+        "samples": count,
+        "steps": deployment.whole.num_steps,
         "equal_samples": equal,
         "seconds_per_sample": _time(compiled, inputs, steps),
         **{name: report[name] for name in ("constant_bytes", "state_bytes", "stack_bytes")},

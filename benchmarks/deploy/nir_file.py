@@ -17,18 +17,17 @@ from bsnn_tha.errors import InvalidValueError
 
 _ENVIRONMENT = {"snntorch": "published"}
 """Where it is not called as the reader."""
+_SAMPLES = 100
+"""That readers are compared on."""
 
 
-def measured(
-    deployment: Deployment, folder: Path, cache: Path, samples: int
-) -> dict[str, dict[str, Any]]:
+def measured(deployment: Deployment, folder: Path, cache: Path) -> dict[str, dict[str, Any]]:
     """For each reader the exact file, and the plain one.
 
     Args:
         deployment: the network.
         folder: empty.
         cache: of the readers' environments.
-        samples: to compare on.
     """
     found: dict[str, dict[str, Any]] = {}
     for reader in PROFILES:
@@ -38,7 +37,7 @@ def measured(
             name = "plain" if plain else "exact"
             here = folder / f"{reader}-{name}"
             here.mkdir()
-            options = {"reader": reader, "plain": plain, "inexact": plain, "samples": samples}
+            options = {"reader": reader, "plain": plain, "inexact": plain, "samples": _SAMPLES}
             try:
                 report = nir.write(dataclasses.replace(deployment, options=options), here)
                 found[reader][name] = {**report, "read": _read(python, here)}
