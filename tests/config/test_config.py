@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from input_shapes import INPUT_SHAPES
 from pydantic import ValidationError
 
 import bsnn_tha
@@ -27,23 +28,6 @@ from bsnn_tha.losses import (
 )
 from bsnn_tha.presets import load_preset, preset_names
 
-INPUT_SHAPES = {
-    "cifar10": (3, 32, 32),
-    "dvs-cifar10": (2, 48, 48),
-    "n-caltech101": (2, 48, 48),
-    "n-cars": (2, 48, 48),
-    "digits": (1, 8, 8),
-    "mnist": (1, 28, 28),
-    "fashion-mnist": (1, 28, 28),
-    "temporal-coding": (100,),
-    "dvs-gesture": (2, 32, 32),
-    "gen1": (2, 240, 304),
-    "moving-boxes": (2, 64, 80),
-    "nmnist": (2, 34, 34),
-    "saccade-digits": (2, 34, 34),
-    "shd": (700,),
-    "spoken-digits": (700,),
-}
 ANNEALED = {"tha": True, "solved": True, "bsnn": False, "bsnn-unit": False, "flt32": False}
 LOSSES = {
     "spike_count": SpikeCountLoss,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from deployed import behaviour, events, image, look_trained, random_input
+from input_shapes import INPUT_SHAPES
 from torch.nn.utils import prune
 
 from bsnn_tha import SpikingNetwork
@@ -18,20 +19,6 @@ from bsnn_tha.deploy.reference import run
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.presets import load_preset, preset_names
 
-SHAPES = {
-    "digits": (1, 8, 8),
-    "mnist": (1, 28, 28),
-    "fashion-mnist": (1, 28, 28),
-    "cifar10": (3, 32, 32),
-    "dvs-gesture": (2, 32, 32),
-    "nmnist": (2, 34, 34),
-    "saccade-digits": (2, 34, 34),
-    "shd": (700,),
-    "spoken-digits": (700,),
-    "temporal-coding": (100,),
-    "moving-boxes": (2, 64, 80),
-    "gen1": (2, 240, 304),
-}
 STILL = {"digits", "mnist", "fashion-mnist", "cifar10"}
 LARGE = ("vgg", "resnet", "densenet", "mobilenet", "yolo")
 
@@ -44,7 +31,7 @@ def _binary_presets() -> dict[str, tuple[RunConfig, tuple[int, ...]]]:
         if config.network.weights != "binary":
             config = config.with_changes({"network.weights": "binary", "network.weight_bits": None})
         neuron, threshold = config.neuron, config.threshold
-        shape = SHAPES.get(data, (2, 48, 48))
+        shape = INPUT_SHAPES[data]
         key = (
             shape, config.network.notation, config.network.norm, neuron.model,
             str(neuron.emits), str(neuron.lateral_width), neuron.reset_mechanism,

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import typer
+from input_shapes import INPUT_SHAPES
 from places import ROOT
 from typer.testing import CliRunner
 
@@ -31,20 +32,6 @@ from studies.comparison.plan import Comparison
 
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
-
-SHAPES = {
-    "digits": (1, 8, 8),
-    "mnist": (1, 28, 28),
-    "fashion-mnist": (1, 28, 28),
-    "cifar10": (3, 32, 32),
-    "shd": (700,),
-    "spoken-digits": (700,),
-    "saccade-digits": (2, 34, 34),
-    "nmnist": (2, 34, 34),
-    "dvs-gesture": (2, 32, 32),
-    "temporal-coding": (100,),
-}
-"""Of a sample at one time step, with the settings of the presets."""
 
 
 class Block(NamedTuple):
@@ -111,8 +98,8 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _build(config: RunConfig) -> None:
     """All that is checked of a configuration before it trains."""
-    own = SHAPES["digits"]  # which a page's own data set has as well
-    network = config.build_network(SHAPES.get(config.data.name, own))
+    own = INPUT_SHAPES["digits"]  # which a page's own data set has as well
+    network = config.build_network(INPUT_SHAPES.get(config.data.name, own))
     config.build_loss(network)
 
 

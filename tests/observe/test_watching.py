@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from input_shapes import INPUT_SHAPES
 
 from bsnn_tha import SpikingNetwork
 from bsnn_tha.losses import SpikeCountLoss
@@ -18,7 +19,6 @@ from bsnn_tha.training.callbacks.snapshots import Snapshots
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.session import Session
 
-SHAPES = {"spoken-digits": (700,), "saccade-digits": (2, 34, 34), "mnist": (1, 28, 28)}
 STEPS = {"spoken-digits": 60, "saccade-digits": 30, "mnist": 10}
 
 
@@ -26,8 +26,8 @@ def inputs(dataset):
     """A batch as sparse as the recordings, or of still images."""
     generator = torch.Generator().manual_seed(1)
     if dataset == "mnist":
-        return torch.rand(8, *SHAPES[dataset], generator=generator), STEPS[dataset]
-    window = torch.rand(STEPS[dataset], 8, *SHAPES[dataset], generator=generator)
+        return torch.rand(8, *INPUT_SHAPES[dataset], generator=generator), STEPS[dataset]
+    window = torch.rand(STEPS[dataset], 8, *INPUT_SHAPES[dataset], generator=generator)
     return (window < 0.02).float(), None
 
 
@@ -35,7 +35,7 @@ def trained(dataset, watch):
     """Weights after three iterations of the preset, ``watch(network)`` around each."""
     torch.manual_seed(0)
     config = load_preset(dataset, "tha").with_changes({"network.dropout": 0.2})
-    network = config.build_network(SHAPES[dataset])
+    network = config.build_network(INPUT_SHAPES[dataset])
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     before = network.layers[0].synapse.latent_weight.detach().clone()
     (input, steps), targets = inputs(dataset), torch.arange(8)
@@ -82,7 +82,7 @@ def somebody(network):
     return finish
 
 
-@pytest.mark.parametrize("dataset", SHAPES)
+@pytest.mark.parametrize("dataset", STEPS)
 def test_hooks_shown_membranes_and_recordings_change_no_bit(dataset):
     alone, watched = trained(dataset, nobody), trained(dataset, somebody)
     differing = [name for name in alone if not torch.equal(alone[name], watched[name])]

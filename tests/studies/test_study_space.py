@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import optuna
 import pytest
+from input_shapes import INPUT_SHAPES
 
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.presets import load_preset, preset_names
@@ -14,23 +15,6 @@ from studies.runner import _fitting
 from studies.space import Choice, Depth, Number, Rise, Space, config_value
 from studies.spaces import load_space, space_for
 
-SHAPES = {
-    "cifar10": (3, 32, 32),
-    "digits": (1, 8, 8),
-    "dvs-cifar10": (2, 48, 48),
-    "n-caltech101": (2, 48, 48),
-    "n-cars": (2, 48, 48),
-    "nmnist": (2, 34, 34),
-    "mnist": (1, 28, 28),
-    "fashion-mnist": (1, 28, 28),
-    "dvs-gesture": (2, 32, 32),
-    "shd": (700,),
-    "spoken-digits": (700,),
-    "saccade-digits": (2, 34, 34),
-    "temporal-coding": (100,),
-    "moving-boxes": (2, 64, 80),
-    "gen1": (2, 240, 304),
-}
 STATIC = ("digits", "mnist", "fashion-mnist")
 PRESETS = [(dataset, variant) for dataset, known in preset_names().items() for variant in known]
 
@@ -42,7 +26,7 @@ def preset(dataset, variant="tha"):
         static=dataset in STATIC, num_classes=None if dataset == "temporal-coding" else 10
     )
     space = _fitting(space_for(config, facts), config).bound(config)
-    return config, space, Depth.of(config.build_network(SHAPES[dataset]))
+    return config, space, Depth.of(config.build_network(INPUT_SHAPES[dataset]))
 
 
 def ask(parameters=None, seed=0):
@@ -61,7 +45,7 @@ def per_layer(value, like):
 
 
 def test_every_data_set_has_a_shape_here():
-    assert set(SHAPES) == set(preset_names())
+    assert set(INPUT_SHAPES) == set(preset_names())
 
 
 @pytest.mark.parametrize(("dataset", "variant"), PRESETS)
@@ -75,10 +59,10 @@ def test_a_presets_own_settings_come_back_from_its_space(dataset, variant):
             assert value == pytest.approx(per_layer(own, value), rel=1e-9), key
         else:
             assert value == (pytest.approx(own, rel=1e-9) if isinstance(own, float) else own), key
-    config.with_changes(settings).build_network(SHAPES[dataset])
+    config.with_changes(settings).build_network(INPUT_SHAPES[dataset])
 
 
-@pytest.mark.parametrize("dataset", sorted(SHAPES))
+@pytest.mark.parametrize("dataset", sorted(INPUT_SHAPES))
 def test_every_random_suggestion_is_a_network_that_anneals_upwards(dataset):
     for variant in preset_names()[dataset]:
         if load_preset(dataset, variant).threshold.rule is not None:
@@ -90,12 +74,12 @@ def test_every_random_suggestion_is_a_network_that_anneals_upwards(dataset):
         small |= {"dvs-gesture": "4C5-AP2-4C5-AP2-11", "saccade-digits": "4C5-AP2-4C5-AP2-10"}
         if dataset in small:
             config = config.with_changes({"network.notation": small[dataset]})
-            assert Depth.of(config.build_network(SHAPES[dataset])) == depth
+            assert Depth.of(config.build_network(INPUT_SHAPES[dataset])) == depth
         sampler = optuna.samplers.RandomSampler(seed=1)
         study = optuna.create_study(sampler=sampler)
         for _ in range(25):
             changed = config.with_changes(space.suggest(study.ask(), depth))
-            network = changed.build_network(SHAPES[dataset])
+            network = changed.build_network(INPUT_SHAPES[dataset])
             if changed.threshold.theta_inf is not None:
                 firing = [layer for layer in network.layers if layer.neuron.fires]
                 assert len(changed.threshold.theta_inf) == len(firing)
