@@ -20,6 +20,7 @@ no boxes                                          no samples
 a file that is cut off                            refused
 an event file without boxes, and the reverse      refused
 sizes that are not numbers above 0                refused
+times that are not numbers of at least 0          refused
 a class that the set does not have                refused
 boxes long after the last event                   refused: boxes of another recording
 ================================================  ==============================================
@@ -183,12 +184,14 @@ def read_boxes(path: Path, frame: tuple[int, int], classes: int) -> Boxes:
             f"{path} is not a readable array file ({' '.join(str(error).split())}); replace it"
         ) from error
     columns = {name: _column(records, name, path) for name in _FIELDS}
-    for name in ("x", "y", "w", "h"):
-        _check(path, columns[name], np.isfinite(columns[name]), f"a number for {name}")
+    for name, values in columns.items():
+        _check(path, values, np.isfinite(values), f"a number for {_FIELDS[name][0]}")
+    _check(path, columns["time"], columns["time"] >= 0, "a time of at least 0")
     for name in ("w", "h"):
         _check(path, columns[name], columns[name] > 0, f"{name} above 0")
     label = columns["class"]
-    _check(path, label, (label >= 0) & (label < classes), f"a class_id from 0 to {classes - 1}")
+    known = np.isin(label, np.arange(classes))
+    _check(path, label, known, f"a class_id from 0 to {classes - 1}")
     width, height = frame
     low = np.stack([columns["x"], columns["y"]], 1).astype(np.float64)
     high = low + np.stack([columns["w"], columns["h"]], 1)
@@ -206,11 +209,11 @@ def read_boxes(path: Path, frame: tuple[int, int], classes: int) -> Boxes:
 def _column(records: np.ndarray, name: str, path: Path) -> np.ndarray:
     known = getattr(records.dtype, "names", None) or ()
     for spelling in _FIELDS[name]:
-        if spelling in known and records.ndim == 1:
+        if spelling in known and records.ndim == 1 and records.dtype[spelling].kind in "iuf":
             return records[spelling]
     raise DataError(
-        f"{path} must hold records with a field {' or '.join(_FIELDS[name])}, but has "
-        f"{', '.join(known) or 'no named fields'}; replace it"
+        f"{path} must hold records with a field {' or '.join(_FIELDS[name])} of numbers, "
+        f"but has {', '.join(known) or 'no named fields'}; replace it"
     )
 
 

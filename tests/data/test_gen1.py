@@ -92,6 +92,26 @@ def test_boxes_that_cannot_be_are_refused_by_name(tmp_path, box, rule):
         read_boxes(path, FRAME, 2)
 
 
+@pytest.mark.parametrize(
+    ("field", "kind", "value", "rule"),
+    [
+        ("ts", "<f8", np.nan, "must have a number for ts, but box 1 has nan"),
+        ("ts", "<i8", -5, "must have a time of at least 0, but box 1 has -5"),
+        ("class_id", "<f4", 0.5, "must have a class_id from 0 to 1, but box 1 has 0.5"),
+        ("x", "<U3", "ten", "must hold records with a field x of numbers"),
+    ],
+)
+def test_fields_of_other_kinds_are_refused_by_name(tmp_path, field, kind, value, rule):
+    path = boxes_file(tmp_path, [CAR, CAR])
+    records = np.load(path)
+    kinds = [(name, kind if name == field else its) for name, its in records.dtype.descr]
+    records = records.astype(kinds)
+    records[field][1] = value
+    np.save(path, records)
+    with pytest.raises(DataError, match=rf"{re.escape(str(path))} {rule}"):
+        read_boxes(path, FRAME, 2)
+
+
 def test_damaged_box_files_are_refused_by_name(tmp_path):
     path = boxes_file(tmp_path, [CAR, CAR])
     whole = path.read_bytes()
@@ -99,7 +119,7 @@ def test_damaged_box_files_are_refused_by_name(tmp_path):
     with pytest.raises(DataError, match=f"{re.escape(str(path))} is not a readable array file"):
         read_boxes(path, FRAME, 2)
     np.save(path, np.zeros((3, 5)))
-    with pytest.raises(DataError, match="a field ts or t, but has no named fields"):
+    with pytest.raises(DataError, match="a field ts or t of numbers, but has no named fields"):
         read_boxes(path, FRAME, 2)
 
 
