@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bsnn_tha.deploy.network import Array, DeployedNetwork
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from bsnn_tha.config import RunConfig
@@ -70,3 +72,23 @@ TARGETS: dict[str, str] = {
     "nir": "bsnn_tha.deploy.nir:write",
 }
 """By name, ``module:function``; imported when used."""
+
+
+def with_defaults(
+    target: str, given: Mapping[str, Any], known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options of a target: those that were given, the others as known.
+
+    Raises:
+        InvalidValueError: one of them is not known.
+
+    Example:
+        >>> with_defaults("c", {"samples": 2}, {"prefix": "network", "samples": 8})
+        {'prefix': 'network', 'samples': 2}
+    """
+    for name in given:
+        if name not in known:
+            raise InvalidValueError(
+                f"the target {target} has no option {name!r}{did_you_mean(name, known)}"
+            )
+    return {**known, **given}

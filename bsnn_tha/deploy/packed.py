@@ -45,7 +45,7 @@ from bsnn_tha.deploy.manifest import (
     manifest_of,
 )
 from bsnn_tha.deploy.network import Array, DeployedNetwork, InputEncoding, Layer, Shape, Term
-from bsnn_tha.errors import DeployError
+from bsnn_tha.errors import DeployError, InvalidValueError
 from bsnn_tha.run_folder import replace_atomically
 from bsnn_tha.suggest import broken_rule
 
@@ -151,9 +151,18 @@ def write_target(deployment: Deployment, folder: Path) -> dict[str, Any]:
     """The target ``packed`` (:mod:`bsnn_tha.deploy.deployment`): one file, ``NAME.safetensors``.
 
     Its options are further facts, e.g. ``licence``.
+
+    Raises:
+        InvalidValueError: one of them would replace what is known or was measured.
     """
     from bsnn_tha.deploy.trained import trained_parameters
 
+    for name in deployment.options:
+        if name in deployment.facts:
+            raise InvalidValueError(
+                f"{name} is {deployment.facts[name]} here, as known or measured; give a fact "
+                "of another name"
+            )
     trained = trained_parameters(deployment.trained, deployment.config)
     config = None if deployment.config is None else deployment.config.to_toml()
     packed = Packed(deployment.whole, {**deployment.facts, **deployment.options}, config, trained)

@@ -147,13 +147,18 @@ def test_no_floats_and_no_memory_of_its_own(tmp_path):
     ("options", "message"),
     [
         ({"prefx": "a"}, "no option 'prefx'; did you mean 'prefix'?"),
-        ({"prefix": "My-Net"}, "prefix must be a name in C"),
+        ({"colour": 1}, "the target c has no option 'colour'; known are prefix, samples"),
+        (
+            {"prefix": "My-Net"},
+            "prefix must be a name in C of small letters, digits and _, but got 'My-Net'",
+        ),
         ({"samples": 0}, "samples must be at least 1, but got 0"),
+        ({"samples": True}, "samples must be at least 1, but got True"),
     ],
 )
 def test_options_are_refused_in_one_line(options, message, tmp_path):
     deployment = CASES["dense"].deployment()
-    with pytest.raises(InvalidValueError, match=re.escape(message)) as refused:
+    with pytest.raises(InvalidValueError, match=re.escape(message) + "$") as refused:
         exported(dataclasses.replace(deployment, options=options), tmp_path)
     assert "\n" not in str(refused.value)
     assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -107,6 +108,23 @@ def test_a_packed_export_is_the_network_and_its_report(
     again = run(read(folder / "small.safetensors").network, samples.inputs, samples.num_steps)
     expected = run(exported.deployment.whole, samples.inputs, samples.num_steps)
     np.testing.assert_array_equal(again.scores, expected.scores)
+
+
+def test_a_fact_of_ones_own_replaces_nothing_that_was_measured(
+    exported: export.Exported, tmp_path: Path
+) -> None:
+    def write(**options: object) -> dict[str, object]:
+        deployment = dataclasses.replace(exported.deployment, options=options)
+        return export.write(
+            dataclasses.replace(exported, deployment=deployment), "packed", tmp_path / "out"
+        )
+
+    with pytest.raises(InvalidValueError, match=r"^accuracy is 0\.\d+ here, as known or measured"):
+        write(accuracy=1.0)
+    assert list(tmp_path.iterdir()) == []
+    write(licence="MIT")
+    facts = read(tmp_path / "out" / "small.safetensors").facts
+    assert facts == {**exported.deployment.facts, "licence": "MIT"}
 
 
 def breaks(deployment: Deployment, folder: Path) -> dict[str, int]:

@@ -23,10 +23,9 @@ from typing import Any
 from bsnn_tha.deploy.c.golden import golden
 from bsnn_tha.deploy.c.program import Program, program
 from bsnn_tha.deploy.c.render import render, stack_bytes
-from bsnn_tha.deploy.deployment import Deployment, Samples
+from bsnn_tha.deploy.deployment import Deployment, Samples, with_defaults
 from bsnn_tha.deploy.network import Array
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.suggest import did_you_mean
 
 _OPTIONS = {"prefix": "network", "samples": 8}
 _GOLDEN_BYTES = 1 << 19
@@ -70,15 +69,9 @@ def write(deployment: Deployment, folder: Path) -> Mapping[str, Any]:
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
-    for name in given:
-        if name not in _OPTIONS:
-            raise InvalidValueError(
-                f"the target c has no option {name!r}{did_you_mean(name, _OPTIONS)}; it has "
-                f"{', '.join(_OPTIONS)}"
-            )
-    options = {**_OPTIONS, **given}
+    options = with_defaults("c", given, _OPTIONS)
     samples = options["samples"]
-    if not isinstance(samples, int) or samples < 1:
+    if type(samples) is not int or samples < 1:
         raise InvalidValueError(f"samples must be at least 1, but got {samples!r}")
     return options
 

@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 
 import bsnn_tha
-from bsnn_tha.deploy.deployment import Deployment, Samples
+from bsnn_tha.deploy.deployment import Deployment, Samples, with_defaults
 from bsnn_tha.deploy.nir.emulate import emulate
 from bsnn_tha.deploy.nir.graph import GraphMaker
 from bsnn_tha.deploy.nir.profiles import PROFILES, Profile
 from bsnn_tha.deploy.reference import Window, run
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.suggest import did_you_mean
 
 _OPTIONS = {"reader": "snntorch", "plain": False, "inexact": False, "samples": 8}
 
@@ -103,13 +102,7 @@ def write(deployment: Deployment, folder: Path) -> Mapping[str, Any]:
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
-    for name in given:
-        if name not in _OPTIONS:
-            raise InvalidValueError(
-                f"the target nir has no option {name!r}{did_you_mean(name, _OPTIONS)}; it has "
-                f"{', '.join(_OPTIONS)}"
-            )
-    options = {**_OPTIONS, **given}
+    options = with_defaults("nir", given, _OPTIONS)
     if options["reader"] not in PROFILES:
         raise InvalidValueError(
             f"reader must be one of {', '.join(PROFILES)}, but got {options['reader']!r}"
@@ -117,7 +110,7 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("plain", "inexact"):
         if not isinstance(options[name], bool):
             raise InvalidValueError(f"{name} must be true or false, but got {options[name]!r}")
-    if not isinstance(options["samples"], int) or options["samples"] < 1:
+    if type(options["samples"]) is not int or options["samples"] < 1:
         raise InvalidValueError(f"samples must be at least 1, but got {options['samples']!r}")
     return options
 
