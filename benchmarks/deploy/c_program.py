@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.deploy.compiled import CompiledNetwork, same_spikes
 from bsnn_tha.deploy import c
 from bsnn_tha.deploy.c.linked import linked
-from bsnn_tha.deploy.c.program import program
+from bsnn_tha.deploy.c.translate import program
 from bsnn_tha.deploy.deployment import Deployment
 
 _TOGETHER = 100

@@ -34,7 +34,8 @@ class Costs:
 
     The defaults are Horowitz, "Computing's energy problem" (ISSCC 2014), 45 nm at 0.9 V: integer
     addition and multiplication of 32 bits, floating-point ones, and an access to a cache of 8 kB,
-    10 pJ for 8 bytes. A comparison is taken for an addition.
+    10 pJ for 8 bytes. A comparison is taken for an addition. Sums stay in registers: an addition
+    reads its weight, of a bit or of 4 bytes, and an update reads and writes its state.
 
     Example:
         >>> Costs(byte=0.6, source="my chip").byte

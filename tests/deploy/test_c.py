@@ -16,7 +16,7 @@ from benchmarks.deploy.networks import exported as exported_of_zoo
 from bsnn_tha import zoo
 from bsnn_tha.deploy.c.layout import spike_words, weights_for_values, weights_for_words
 from bsnn_tha.deploy.c.linked import linked
-from bsnn_tha.deploy.c.program import program
+from bsnn_tha.deploy.c.translate import program
 from bsnn_tha.deploy.reference import run
 from bsnn_tha.errors import DataError, InvalidValueError
 

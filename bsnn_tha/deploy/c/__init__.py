@@ -7,7 +7,8 @@ leaves undefined.
 ======================  ==========================================================
 :mod:`.layout`          how spikes and weights lie in words
 :mod:`.tables`          constants in flash
-:mod:`.program`         a network as names, expressions, tables and types
+:mod:`.program`         a program before it is text: functions, constants, state, types
+:mod:`.translate`       from a network to such a program
 :mod:`.golden`          samples, and what the reference makes of them
 :mod:`.render`          all of that as text, from ``templates/``
 :mod:`.linked`          what a linker made of it: flash and RAM
@@ -21,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from bsnn_tha.deploy.c.golden import golden
-from bsnn_tha.deploy.c.program import Program, program
+from bsnn_tha.deploy.c.program import Program
 from bsnn_tha.deploy.c.render import render, stack_bytes
+from bsnn_tha.deploy.c.translate import program
 from bsnn_tha.deploy.deployment import Deployment, Samples, with_defaults
 from bsnn_tha.deploy.network import Array
 from bsnn_tha.errors import InvalidValueError
