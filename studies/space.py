@@ -339,13 +339,20 @@ def config_value(config: RunConfig, key: str) -> Any:
         if isinstance(value, dict):
             value = value.get(name)
             continue
-        known = type(value).model_fields if isinstance(value, BaseModel) else ()
+        known = _keys(value)
         if name not in known:
             raise InvalidValueError(
                 f"the space has {key}, but the configuration does not{did_you_mean(name, known)}"
             )
         value = getattr(value, name)
     return value
+
+
+def _keys(section: Any) -> list[str]:
+    """Of a table of the configuration, with the arguments of the loss or rule that it names."""
+    if not isinstance(section, BaseModel):
+        return []
+    return [*type(section).model_fields, *(section.model_extra or ())]
 
 
 def _spread(value: Any, count: int) -> list[Any]:

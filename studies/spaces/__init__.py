@@ -1,7 +1,7 @@
 """Search spaces, one small file per family of data sets.
 
-Each file has three tables: ``ANNEALED`` (θ0 → θ∞ layer by layer), ``FIXED``
-(one θ) and ``UNIT`` (θ stays at 1). Where a configuration names another threshold rule,
+Each file has the tables ``ANNEALED`` (θ0 → θ∞ layer by layer), ``FIXED`` (one θ) and, but for
+detectors, ``UNIT`` (θ stays at 1). Where a configuration names another threshold rule,
 :mod:`studies.spaces.rules` searches what all rules have.
 """
 

@@ -1,14 +1,9 @@
 """Detectors: thresholds of the layers that fire, decays of all, and the rate."""
 
 from studies.space import Number, Rise, Space
+from studies.spaces import rules
 
-FIXED = Space(
-    #      key                         range           scale
-    Number("threshold.theta_0",        0.05, 30.0,     log=True),
-    Number("neuron.beta",              0.05, 0.999,              per="layer"),
-    Number("neuron.slope",             0.05, 30.0,     log=True),
-    Number("optimizer.lr",             1e-5, 0.3,      log=True),
-)  # fmt: skip
+FIXED = rules.READOUT
 ANNEALED = Space(
     #      key                         range           scale
     Number("threshold.theta_0",        0.05, 30.0,     log=True, per="layer"),

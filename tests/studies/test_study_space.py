@@ -16,6 +16,8 @@ from studies.space import Choice, Depth, Number, Rise, Space, config_value
 from studies.spaces import load_space, space_for
 
 STATIC = ("digits", "mnist", "fashion-mnist")
+PER_LAYER = {"threshold.theta_0": 2, "neuron.slope": 2, "neuron.beta": 3}
+"""Values of settings of digits/best, whose third layer does not fire."""
 PRESETS = [(dataset, variant) for dataset, known in preset_names().items() for variant in known]
 
 
@@ -137,6 +139,30 @@ def test_a_rise_is_added_to_the_other_row_or_to_what_is_configured():
     assert settings["threshold.theta_inf"] == pytest.approx([1.5, 2.0, 2.5])
 
 
+def test_arguments_of_a_loss_and_of_a_rule_are_searched_as_other_settings():
+    config = load_preset("moving-boxes", "lt-snn").with_changes({"threshold.minimum": 0.1})
+    space = Space(
+        Number("loss.gain", 0.1, 30.0, log=True),
+        Number("loss.ignore", 0.1, 0.9),
+        Number("threshold.minimum", 0.01, 0.5),
+    ).bound(config)
+    parameters = space.parameters(config, Depth(5, 0, 1))
+    assert parameters == {"loss.gain": 2.0, "loss.ignore": 0.6, "threshold.minimum": 0.1}
+    settings = space.suggest(ask({**parameters, "loss.gain": 3.0}), Depth(5, 0, 1))
+    changed = config.with_changes(settings)
+    network = changed.build_network(INPUT_SHAPES["moving-boxes"])
+    assert changed.build_loss(network).gain == 3.0
+
+
+def test_thresholds_per_layer_are_those_of_the_layers_that_fire():
+    config = load_preset("digits", "best")
+    depth = Depth.of(config.build_network(INPUT_SHAPES["digits"]))
+    space = Space(*(Number(key, 0.05, 1.0, per="layer") for key in PER_LAYER)).bound(config)
+    parameters = space.parameters(config, depth)
+    assert {key: sum(n.startswith(key) for n in parameters) for key in PER_LAYER} == PER_LAYER
+    config.with_changes(space.suggest(ask(), depth)).build_network(INPUT_SHAPES["digits"])
+
+
 def test_a_choice_of_none_leaves_the_setting_out():
     config = load_preset("digits").with_changes({"training.grad_clip": 1.0})
     space = Space(Choice("training.grad_clip", None, 1.0))
@@ -187,6 +213,7 @@ def test_settings_outside_of_the_space_are_refused_with_the_row(row, changes, sa
         ("neuron.bta", "did you mean 'beta'"),
         ("neurn.beta", "did you mean 'neuron'"),
         ("neuron.beta.first", "takes none"),
+        ("loss.correct_rat", "did you mean 'correct_rate'"),
     ],
 )
 def test_a_key_that_the_configuration_does_not_have_is_refused(key, said):
