@@ -115,11 +115,16 @@ def _mapped(
         if len(values) != len(names):
             reasons[row.key] = f"{len(values)} layers there, {len(names)} here"
         elif outside := [v for v in values if not contains(row.distribution, v)]:
-            shown = "not set" if outside[0] is None else f"{outside[0]:.4g}"
+            first = outside[0]
+            shown = "not set" if first is None else f"{first:.4g}" if _is_number(first) else first
             reasons[row.key] = f"{shown} there, {row.text} here"
         else:
             parameters |= dict(zip(names, values, strict=True))
     return parameters, reasons
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _as_own(

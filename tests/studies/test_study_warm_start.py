@@ -80,6 +80,16 @@ def test_rows_that_do_not_fit_are_named_and_left_to_the_sampler(tmp_path):
     assert not given.source
 
 
+def test_a_choice_that_is_not_among_those_here_is_named_by_its_word(tmp_path):
+    keep(tmp_path, "old", [tiny(network__norm="tdbn")])
+    space = Space(Number("neuron.beta", 0.5, 0.99), Choice("network.norm", "per-step", "none"))
+    given = start(tmp_path, "old", space=space)
+    assert given.unfit == [
+        "warm start: not taken over from old: network.norm (tdbn there, per-step or none here)"
+    ]
+    assert [list(parameters) for parameters, _ in given.first] == [["neuron.beta"]]
+
+
 def test_another_objective_gives_settings_but_no_distribution(tmp_path):
     keep(tmp_path, "sparse", [tiny()], objectives=("spikes",))
     given = start(tmp_path, "sparse")
