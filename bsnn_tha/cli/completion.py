@@ -66,6 +66,8 @@ def script(command: Any, shell: Shell) -> str:
     words = _words(command)
     for place in NAMES_OF_DATA:
         words[place] = [*words[place], *preset_names()]
+    # `study digits` is `study run digits`.
+    words["/study"] = [*dict.fromkeys(words["/study"] + words["/study/run"])]
     if shell == Shell.fish:
         return _fish(words)
     cases = "\n".join(

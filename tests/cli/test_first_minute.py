@@ -136,6 +136,7 @@ class TestCompletion:
             ("train mnist --variant bsnn-", {"bsnn-unit"}),
             ("train --ep", {"--epochs"}),
             ("study repo", {"report"}),
+            ("study digits --warm", {"--warm-start"}),
             ("animate run --vie", {"--view"}),
         ],
     )
