@@ -22,6 +22,7 @@ from typing import Annotated, Literal
 import typer
 
 from bsnn_tha.cli.options import CacheRoot, DataRoot
+from bsnn_tha.words import size
 
 Status = Literal["ok", "note", "wrong"]
 MARKS: dict[Status, str] = {"ok": " ", "note": "-", "wrong": "!"}
@@ -199,21 +200,12 @@ def _caches(data: Path | None, cache: Path | None) -> Iterator[Finding]:
             text = f"{what}: no folder can be written, so they are compiled anew in every process"
             yield Finding("cache", "wrong", text + "; NUMBA_CACHE_DIR names another")
             continue
-        size = _size(folder, pattern)
-        yield Finding("cache", "ok", f"{what}: {size} in {folder}")
+        held = sum(path.stat().st_size for path in folder.rglob(pattern) if path.is_file())
+        yield Finding("cache", "ok", f"{what}: {size(held)} in {folder}")
         if not _writable(folder):
             yield Finding("cache", "wrong", f"{folder} cannot be written; choose another folder")
     if not _writable(Path.cwd()):
         yield Finding("cache", "wrong", f"{Path.cwd()} cannot be written; runs need --output")
-
-
-def _size(folder: Path, pattern: str) -> str:
-    size: float = sum(path.stat().st_size for path in folder.rglob(pattern) if path.is_file())
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"
 
 
 def _writable(folder: Path) -> bool:
