@@ -45,7 +45,8 @@ def evaluate(
     options["machine"] = machine(data_root, cache_root, device, threads)
     with one_line_at_ctrl_c():
         if zoo.named(str(run)):
-            result = zoo.evaluate(zoo.name_of(str(run)), split, options["machine"])
+            name = zoo.name_of(str(run), checkpoint)
+            result = zoo.evaluate(name, split, options["machine"])
             print(show.evaluation(result, split, str(run)))
         elif are_trials(run):
             _, values = evaluate_trials(run, **options)

@@ -66,7 +66,7 @@ def export(
     place = machine(data_root, cache_root, "cpu", threads)
     place.make_ready()
     if zoo.named(run):
-        name = zoo.name_of(run)
+        name = zoo.name_of(run, checkpoint)
         trained, folder = zoo.load(name), Path(f"{name}-{to}")
     else:
         name = Path(run).resolve().name

@@ -1,12 +1,12 @@
-"""Networks of this project, trained: packed files inside the package, a few kB each.
+"""Networks of this project, trained: packed files in the package, 10 to 102 kB each.
 
 >>> from bsnn_tha import zoo
 >>> zoo.names()[0]
 'digits'
 
 Each file is a packed network (:mod:`bsnn_tha.deploy.packed`): its facts say with which preset,
-seed and commit it was trained, what was measured on the test set, and its licence. Where a
-command takes a run's folder it takes ``zoo:NAME`` as well.
+seed and commit it was trained, what was measured on the test set, and its licence. ``bsnn-tha
+evaluate`` and ``export`` take ``zoo:NAME`` where they take a run's folder.
 """
 
 from __future__ import annotations
@@ -43,8 +43,17 @@ def named(run: str) -> bool:
     return run.startswith(PREFIX)
 
 
-def name_of(run: str) -> str:
-    """``mnist`` of ``zoo:mnist``."""
+def name_of(run: str, checkpoint: str = "best") -> str:
+    """``mnist`` of ``zoo:mnist``.
+
+    Raises:
+        InvalidValueError: another checkpoint than the best was asked for, and there is none.
+    """
+    if checkpoint != "best":
+        raise InvalidValueError(
+            f"{run} has its best parameters only, but the checkpoint asked for is {checkpoint!r}; "
+            "leave it out"
+        )
     return run.removeprefix(PREFIX)
 
 

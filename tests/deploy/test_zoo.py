@@ -63,6 +63,16 @@ def test_the_zoo_is_evaluated_by_name() -> None:
     assert f"test accuracy {accuracy:.2%}" in result.output and "zoo:digits" in result.output
 
 
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_the_zoo_has_no_other_checkpoint(command: str, tmp_path: Path) -> None:
+    words = [command, "zoo:digits", "--checkpoint", "last"]
+    words += ["--output", str(tmp_path / "new")] if command == "export" else []
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, InvalidValueError)
+    assert "zoo:digits has its best parameters only" in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(InvalidValueError, match="no network 'dgits'; did you mean 'digits'"):
         zoo.load("dgits")
