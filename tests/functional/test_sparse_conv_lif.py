@@ -10,6 +10,7 @@ import torch
 from compiled_choices import GEOMETRIES, geometries, input_side, one_of
 from hypothesis import given
 from hypothesis import strategies as st
+from one_pass import assert_same, events, run
 from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
@@ -33,12 +34,6 @@ def small(monkeypatch):
         monkeypatch.setattr(tuning, name, value)
 
 
-def events(shape, share=0.05, dtype=torch.float32, seed=1, most=1):
-    generator = torch.Generator().manual_seed(seed)
-    spikes = torch.rand(shape, generator=generator) < share
-    return (spikes * torch.randint(1, most + 1, spikes.shape, generator=generator)).to(dtype)
-
-
 def parts(
     input, weight, dynamics, membrane=None, pool=1, padding=0,
 ):  # fmt: skip
@@ -46,22 +41,6 @@ def parts(
     maps = F.conv2d(input.flatten(0, 1).to(weight.dtype), weight, padding=padding)
     current = F.avg_pool2d(maps, pool).unflatten(0, input.shape[:2])
     return lif_window(current, dynamics, membrane, backend="reference")
-
-
-def run(function, leaves, *arguments, **keywords):
-    """Spikes, last membrane and gradients of the leaves."""
-    input, weight, membrane = (leaf.clone().requires_grad_() for leaf in leaves)
-    window = function(input, weight, *arguments, membrane=membrane, **keywords)
-    assert window is not None
-    generator = torch.Generator().manual_seed(0)
-    upstream = [
-        torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.dtype)
-        for tensor in (window.spikes, window.membrane)
-    ]
-    gradients = torch.autograd.grad(
-        (window.spikes, window.membrane), (input, weight, membrane), upstream
-    )
-    return [window.spikes.detach(), window.membrane.detach(), *gradients]
 
 
 # With each geometry, what else is compiled for itself: reset and surrogate.
@@ -113,11 +92,8 @@ def test_one_pass_is_the_parts(
         patch.setattr(torch, "get_num_threads", lambda: threads)
         actual = run(sparse_conv_lif, leaves, *arguments, **keywords)
     expected = run(parts, leaves, *arguments, **keywords)
-    for got, wanted in zip(actual[:2], expected[:2], strict=True):
-        assert torch.equal(got, wanted)
     # float64, and the reference's own autograd.
-    for got, wanted in zip(actual[2:], expected[2:], strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
+    assert_same(actual, expected, rtol=1e-9, atol=1e-9)
 
 
 def layer(batch=3, channels=5, side=12, outputs=20, share=0.05):
@@ -137,11 +113,8 @@ def test_float32_to_the_last_bit_and_the_same_for_any_threads(monkeypatch):
         monkeypatch.setattr(tuning, "CONV_THREAD", 1)
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         found.append(run(sparse_conv_lif, layer(), *arguments, **keywords))
-    for one, three, wanted in zip(*found, expected, strict=True):
-        assert torch.equal(one, three)
-        torch.testing.assert_close(one, wanted)
-    for got, wanted in zip(found[0][:2], expected[:2], strict=True):
-        assert torch.equal(got, wanted)
+    assert all(torch.equal(one, three) for one, three in zip(*found, strict=True))
+    assert_same(found[0], expected)
 
 
 def test_a_tie_fires_and_a_membrane_that_is_no_number_does_not():
