@@ -34,7 +34,8 @@ from pydantic import BaseModel
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.nn.network import OF_FIRING, SpikingNetwork
+from bsnn_tha.nn.network import SpikingNetwork
+from bsnn_tha.nn.neurons.by_layer import OF_FIRING
 from bsnn_tha.nn.per_layer import of_output
 from bsnn_tha.suggest import did_you_mean, quoted
 from studies.optuna_internals import contains, suggest

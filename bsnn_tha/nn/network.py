@@ -30,31 +30,16 @@ from bsnn_tha.inputs import signal
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.layer import LayerInput, SpikingLayer
 from bsnn_tha.nn.neurons import NeuronSettings, make_neuron
+from bsnn_tha.nn.neurons.by_layer import neurons_by_layer
 from bsnn_tha.nn.norms import NormChoice
 from bsnn_tha.nn.notation import ConvSpec, LayerPlan, parse_network
-from bsnn_tha.nn.per_layer import (
-    CONV,
-    DEFAULT,
-    DENSE,
-    OUTPUT,
-    EachLayer,
-    Kinds,
-    kinds_of,
-    per_layer,
-)
+from bsnn_tha.nn.per_layer import DEFAULT, DENSE, OUTPUT, EachLayer, kinds_of, per_layer
 from bsnn_tha.nn.recompute import recompute_in_backward
 from bsnn_tha.nn.thresholds import ThresholdRule
 from bsnn_tha.nn.weights.init import WeightInit
 
 Output = Literal["spikes", "membrane"]
 """What a network's last layer gives."""
-
-OF_FIRING = frozenset(
-    ("theta_0", "theta_inf", "alpha", "rule", "rule_options", "per", "penalty_window", "fired_only",
-     "surrogate", "surrogate_options", "slope", "surrogate_scale", "surrogate_centre",
-     "reset_mechanism", "emits")
-)  # fmt: skip
-"""Settings of neurons that a layer which does not fire has no use for."""
 
 
 class NetworkWindow(NamedTuple):
@@ -195,12 +180,7 @@ class SpikingNetwork(nn.Module):
                 f"output must be one of {', '.join(get_args(Output))}, but got {output!r}"
             )
         self.output: Output = output
-        settings = {
-            name: _of_firing(name, value, kinds)
-            if output == "membrane" and name in OF_FIRING
-            else _by_layer(name, value, kinds)
-            for name, value in neuron.items()
-        }
+        neurons = neurons_by_layer(neuron, kinds, last_fires=output == "spikes")
         inits = per_layer("init", init, kinds)
         quantizer = choose_quantizer(weights, weight_bits, weight_options)
         if not 0 <= moderate_dropout < 1:
@@ -211,23 +191,14 @@ class SpikingNetwork(nn.Module):
         if route not in ROUTES:
             raise InvalidValueError(f"route must be one of {', '.join(ROUTES)}, but got {route!r}")
         self.layers = nn.ModuleList()
-        for index, plan in enumerate(plans):
+        for index, (plan, told) in enumerate(zip(plans, neurons, strict=True)):
             convolves, hidden = isinstance(plan.spec, ConvSpec), index < len(plans) - 1
-            fires = hidden or output == "spikes"
             rate = 0.0 if convolves else next(drop)
             if not 0 <= rate < 1:
                 raise InvalidValueError(f"dropout must be in [0, 1), but got dropout={rate}")
             layer = SpikingLayer(
                 plan,
-                make_neuron(
-                    plan.output_shape,
-                    fires=fires,
-                    **{
-                        name: values[index]
-                        for name, values in settings.items()
-                        if fires or name not in OF_FIRING
-                    },
-                ),
+                make_neuron(plan.output_shape, fires=hidden or output == "spikes", **told),
                 quantizer=quantizer,
                 norm=norm,
                 norm_options=norm_options,
@@ -462,27 +433,6 @@ class SpikingNetwork(nn.Module):
         if num_steps is None and input.shape[0] == 0:
             raise InvalidValueError("input must have at least one time step, but got none")
         return input
-
-
-def _of_firing(name: str, value: Any, kinds: Sequence[Kinds]) -> list[Any]:
-    """:func:`_by_layer` of a network whose last layer does not fire and has no such setting."""
-    return _by_layer(name, value, kinds[:-1], "layer that fires", (DENSE, CONV, DEFAULT))
-
-
-def _by_layer(
-    name: str,
-    value: Any,
-    kinds: Sequence[Kinds],
-    what: str = "spiking layer",
-    known: Sequence[str] = (OUTPUT, DENSE, CONV, DEFAULT),
-) -> list[Any]:
-    """A setting of neurons for each layer; of options, each of them."""
-    if value is None or not name.endswith("_options"):
-        return per_layer(name, value, kinds, what, known)
-    columns = {
-        key: per_layer(f"{name}.{key}", each, kinds, what, known) for key, each in value.items()
-    }
-    return [{key: column[i] for key, column in columns.items()} for i in range(len(kinds))]
 
 
 def _check_used(
