@@ -39,7 +39,7 @@ def inventory(root: Path) -> list[Entry]:
 
 
 def _entry(name: str, root: Path) -> Entry:
-    downloaded = f"bsnn-tha train {name} downloads it"
+    downloaded = f"bsnn-tha data check {name} downloads it"
     for files in (MNIST, FASHION_MNIST):
         if name == files.name:
             found = [files.find(root, part) for part in files.checksums()]

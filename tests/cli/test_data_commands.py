@@ -51,5 +51,5 @@ def test_list_says_what_is_here_and_how_to_get_the_rest(tmp_path):
     listed = call("list", "--data-root", tmp_path)
     lines = {line.split()[0]: line for line in listed.output.splitlines()}
     assert "built in" in lines["digits"]
-    assert "missing" in lines["mnist"] and "downloads it" in lines["mnist"]
+    assert "missing" in lines["mnist"] and "data check mnist downloads it" in lines["mnist"]
     assert "image-folder" not in lines
