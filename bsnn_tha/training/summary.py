@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bsnn_tha.errors import RunError
 from bsnn_tha.functional.running import joined
 from bsnn_tha.observe.metrics import weight_bits
 from bsnn_tha.observe.workload import footprint
@@ -17,10 +18,22 @@ from bsnn_tha.training.session import Fitted, Patience, Session
 
 
 def read_summary(folder: RunFolder) -> dict[str, Any]:
-    """The summary of a run that has finished, perhaps with fewer epochs; {} of one that has not."""
+    """The summary of a run that has finished, perhaps with fewer epochs; {} of one that has not.
+
+    Raises:
+        RunError: the file is damaged.
+    """
     if not folder.summary.exists():
         return {}
-    values: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
+    try:
+        values = json.loads(folder.summary.read_text(encoding="utf-8"))
+    except ValueError:  # no JSON, or no UTF-8
+        values = None
+    if not isinstance(values, dict):
+        raise RunError(
+            f"{folder.summary} is damaged; delete it, then bsnn-tha train --resume {folder.path} "
+            "measures the network anew"
+        )
     return values
 
 

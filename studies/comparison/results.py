@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bsnn_tha.run_folder import RunFolder
+from bsnn_tha.training.summary import read_summary
 from studies.comparison.plan import Cell, Comparison
 from studies.comparison.runner import run_folder
 from studies.pool import failure
@@ -57,7 +57,7 @@ def _row(comparison: Comparison, folder: Path, cell: Cell) -> Row:
         if (reason := failure(path)) is not None:
             failed.append({"seed": seed, "reason": reason})
         elif RunFolder(path).summary.exists():
-            summaries.append(json.loads(RunFolder(path).summary.read_text(encoding="utf-8")))
+            summaries.append(read_summary(RunFolder(path)))
             tables.append(_columns(RunFolder(path).metrics))
     row: Row = {
         "rule": cell.rule,

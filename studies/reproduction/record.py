@@ -19,6 +19,7 @@ from typing import Any
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import DataError
 from bsnn_tha.run_folder import RunFolder, replace_atomically
+from bsnn_tha.training.summary import read_summary
 from studies.pool import ORIGIN
 from studies.reproduction.plan import Plan
 
@@ -60,9 +61,8 @@ def write(folder: Path, entries: Sequence[Entry]) -> None:
 def of_run(path: Path, row: str) -> Entry | None:
     """The entry of a run folder; None if the run is not finished."""
     folder = RunFolder(path)
-    if not folder.summary.is_file():
+    if not (summary := read_summary(folder)):
         return None
-    summary = json.loads(folder.summary.read_text(encoding="utf-8"))
     origin = path / ORIGIN
     return {
         "row": row,

@@ -25,6 +25,7 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import RunError
 from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.run import train
+from bsnn_tha.training.summary import read_summary
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning")
 
@@ -143,3 +144,10 @@ def test_an_output_folder_that_cannot_be_made_is_refused(where, below, tmp_path)
 def test_an_empty_folder_may_be_given(tmp_path):
     train_tiny(tmp_path, training__epochs=1, data__subset=BATCH)
     assert "summary.json" in names(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"epochs": 3', b"[]", b"\xff"])
+def test_a_damaged_summary_is_named_with_the_way_out(content, tmp_path):
+    (tmp_path / "summary.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"summary\.json is damaged; delete it, then .* --resume"):
+        read_summary(RunFolder(tmp_path))
