@@ -18,7 +18,7 @@ VENV ?= .venv
 TABLE ?= best
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint test-slow fuzz reproduce package bench bench-gpu clean
+.PHONY: demo test lint test-slow fuzz reproduce package site notebooks bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bsnn-tha train digits
