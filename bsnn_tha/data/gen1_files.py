@@ -41,7 +41,8 @@ from bsnn_tha.errors import DataError
 
 EVENTS, BOXES = "_td.dat", "_bbox.npy"
 """Endings of a recording's two files."""
-_EVENT = np.dtype([("time", "<u4"), ("place", "<u4")])
+EVENT = np.dtype([("time", "<u4"), ("place", "<u4")])
+"""Of an event file: the time in µs, and where, packed into 32 bits."""
 _BLOCK = 1 << 14
 """Events whose first and last time are noted together."""
 _READ = 16 * _BLOCK
@@ -100,7 +101,7 @@ class EventFile:
         """
         first, last = self._times()
         blocks = np.flatnonzero((first < end) & (last >= start))
-        found = [np.zeros(0, _EVENT)]
+        found = [np.zeros(0, EVENT)]
         # Neighbouring blocks are read at once, but never more than _READ events.
         for run in _runs(blocks, _READ // _BLOCK):
             events = self._read(run[0] * _BLOCK, len(run) * _BLOCK)
@@ -128,7 +129,7 @@ class EventFile:
     def _read(self, first: int, count: int) -> np.ndarray:
         # Not mapped: pages of a map stay in memory as long as the system likes.
         count = min(count, self.events - first)
-        return np.fromfile(self.path, _EVENT, count, offset=self._start + 8 * first)
+        return np.fromfile(self.path, EVENT, count, offset=self._start + 8 * first)
 
 
 def _header(data: bytes) -> tuple[str, int]:

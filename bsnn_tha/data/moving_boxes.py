@@ -26,7 +26,7 @@ from pydantic import Field
 from bsnn_tha.data.binning import Invalid
 from bsnn_tha.data.dataset import Dataset
 from bsnn_tha.data.gen1 import PARTS, BoxOptions, BoxSet, Width
-from bsnn_tha.data.gen1_files import BOXES, EVENTS
+from bsnn_tha.data.gen1_files import BOXES, EVENT, EVENTS
 from bsnn_tha.errors import DataError, InvalidValueError
 
 MOVING_BOXES = BoxSet("moving-boxes", "MovingBoxes", (80, 64), ("box", "disc"))
@@ -48,7 +48,6 @@ _BOX = np.dtype(
     [("ts", "<u8"), ("x", "<f4"), ("y", "<f4"), ("w", "<f4"), ("h", "<f4"), ("class_id", "u1"),
      ("confidence", "<f4"), ("track_id", "<u4")]
 )  # fmt: skip
-_EVENT = np.dtype([("time", "<u4"), ("place", "<u4")])
 _CROSS = 2
 """Kind of a shape that is not to be found; 0 and 1 are the classes."""
 
@@ -177,7 +176,7 @@ def _events(draw: np.random.Generator, log: np.ndarray) -> np.ndarray:
     step = np.r_[step, draw.integers(0, steps, len(noise_row))]
     on = np.r_[on, draw.integers(0, 2, len(noise_row)).astype(bool)]
     times = ((step + draw.uniform(0, 1, len(step))) * STEP_S * 1e6).astype(np.int64)
-    events = np.empty(len(times), _EVENT)
+    events = np.empty(len(times), EVENT)
     events["time"] = times
     events["place"] = on.astype(np.int64) << 28 | row << 14 | column
     return events[np.argsort(times, kind="stable")]
