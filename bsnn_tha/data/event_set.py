@@ -25,6 +25,9 @@ from bsnn_tha.errors import DataError, InvalidValueError
 HOUR = 3_600_000.0
 """In ms; no option is longer."""
 Milliseconds = Annotated[float, Field(gt=0, le=HOUR, allow_inf_nan=False)]
+"""A width, which the sets of one's own have as well."""
+StartMs = Annotated[float, Field(ge=0, le=HOUR, allow_inf_nan=False)]
+"""A time after the origin, in ms, likewise."""
 
 TEST_SHARE = 0.1
 """Of the recordings of a set that comes in one part."""
@@ -77,7 +80,7 @@ class EventSet:
         size: Annotated[int, Field(ge=1)] | None = None,
         counted: bool = True,
         origin: Origin | None = None,
-        start_ms: Annotated[float, Field(ge=0, le=HOUR, allow_inf_nan=False)] = 0.0,
+        start_ms: StartMs = 0.0,
         random_start: bool = False,
         test_steps: Annotated[int, Field(ge=1)] | None = None,
         invalid: Invalid = "refuse",

@@ -12,7 +12,7 @@ from PIL import Image
 from bsnn_tha.data import load_dataset
 from bsnn_tha.data.inspect import inspect
 from bsnn_tha.data.own.detect import detect
-from bsnn_tha.errors import BsnnThaError, DataError
+from bsnn_tha.errors import BsnnThaError, DataError, InvalidValueError
 
 
 def load(name, root, num_steps=4, **options):
@@ -212,6 +212,12 @@ class TestEvents:
         break_it(table)
         with pytest.raises(DataError, match=said):
             load("event-table", table, num_steps=20, **self.OPTIONS)
+
+    @pytest.mark.parametrize("option", ["bin_ms", "start_ms"])
+    @pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e300])
+    def test_times_that_no_recording_has_are_refused(self, table, option, value):
+        with pytest.raises(InvalidValueError, match=rf"data\.options\.{option} must be"):
+            load("event-table", table, num_steps=20, **{**self.OPTIONS, option: value})
 
     def test_a_set_of_tonic_by_name(self, tmp_path, monkeypatch):
         from tonic import Dataset, datasets

@@ -23,6 +23,7 @@ from pydantic import Field
 from bsnn_tha.data.binning import TIME_UNITS, Invalid, Origin, TimeUnit
 from bsnn_tha.data.dataset import Dataset
 from bsnn_tha.data.decoders import read_aedat, read_bin, read_dat, read_npy
+from bsnn_tha.data.event_set import Milliseconds, StartMs
 from bsnn_tha.data.own.events import halves, load_own
 from bsnn_tha.data.own.parts import TEST_SHARE, TestShare, located
 from bsnn_tha.data.recordings import RawEvents, named_fields, stamp
@@ -40,13 +41,13 @@ def load_event_table(
     num_steps: int,
     path: str,
     sensor: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=3)],
-    bin_ms: Annotated[float, Field(gt=0)],
+    bin_ms: Milliseconds,
     time_unit: TimeUnit,
     downsample: Annotated[int, Field(ge=1)] | None = None,
     size: Annotated[int, Field(ge=1)] | None = None,
     counted: bool = True,
     origin: Origin = "zero",
-    start_ms: Annotated[float, Field(ge=0)] = 0.0,
+    start_ms: StartMs = 0.0,
     random_start: bool = False,
     test_steps: Annotated[int, Field(ge=1)] | None = None,
     invalid: Invalid = "refuse",

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from bsnn_tha.data.binning import TIME_UNITS, Invalid, Origin, TimeUnit
 from bsnn_tha.data.dataset import Dataset
+from bsnn_tha.data.event_set import Milliseconds, StartMs
 from bsnn_tha.data.own.events import halves, load_own
 from bsnn_tha.data.own.parts import TEST_SHARE, TestShare
 from bsnn_tha.data.recordings import Recordings, TonicRecordings
@@ -29,13 +30,13 @@ def load_tonic(
     seed: int,
     num_steps: int,
     dataset: str,
-    bin_ms: Annotated[float, Field(gt=0)],
+    bin_ms: Milliseconds,
     time_unit: TimeUnit = "us",
     downsample: Annotated[int, Field(ge=1)] | None = None,
     size: Annotated[int, Field(ge=1)] | None = None,
     counted: bool = True,
     origin: Origin = "zero",
-    start_ms: Annotated[float, Field(ge=0)] = 0.0,
+    start_ms: StartMs = 0.0,
     random_start: bool = False,
     test_steps: Annotated[int, Field(ge=1)] | None = None,
     invalid: Invalid = "refuse",
