@@ -17,6 +17,7 @@ from bsnn_tha.presets import load_preset
 from bsnn_tha.run_folder import replace_atomically
 from bsnn_tha.suggest import quoted
 from studies.comparison.recipes import find_recipe
+from studies.pool import check_classifies
 
 WEIGHTS = {"binary": "tha", "float": "flt32"}
 """The variants whose presets are tuned for these weights."""
@@ -76,7 +77,7 @@ class Comparison:
             if not factor > 0:
                 raise InvalidValueError(f"factors of theta_0 must be above 0, but got {factor:g}")
         for cell in self.cells():
-            self.config(cell, 0)
+            check_classifies(self.config(cell, 0), "a comparison")
 
     def cells(self) -> list[Cell]:
         """Rows of the table, in its order."""

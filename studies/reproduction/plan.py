@@ -29,6 +29,7 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.presets import load_preset
 from bsnn_tha.run_folder import folder_name
 from bsnn_tha.suggest import broken_rule, did_you_mean
+from studies.pool import check_classifies
 
 
 class _Table(BaseModel):
@@ -130,5 +131,5 @@ def load_plan(name: str) -> Plan:
             raise InvalidValueError(
                 f"plan {name}: rows need a name each, fit for a folder, but got {row.name!r}"
             )
-        row.config(0)
+        check_classifies(row.config(0), f"plan {name}, row {row.name!r}")
     return plan

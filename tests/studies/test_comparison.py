@@ -169,6 +169,10 @@ def test_bases_share_data_and_anneal_in_proportion():
         (lambda base: Comparison({"binary": base}, ("fixed",), 1, (0.0,)), "factors of theta_0"),
         (lambda base: bases_of("digits", ["ternary"], {}), "weights must be binary or float"),
         (
+            lambda base: Comparison(bases_of("temporal-coding", ["binary"], {}), ("fixed",), 1),
+            "a comparison is of test accuracies, but temporal-coding",
+        ),
+        (
             lambda base: Comparison({"binary": load_preset("digits", "bsnn")}, ("annealed",), 1),
             "the rule 'annealed' needs a schedule",
         ),

@@ -71,6 +71,12 @@ def test_every_plan_is_of_runs_that_can_be_built():
         (PLAN.replace('"dense"', '"small"'), "rows need a name each"),
         (PLAN.replace('"dense"', '"a/b"'), "fit for a folder, but got 'a/b'"),
         (PLAN.replace("data.subset", "data.subste"), "data has no key 'subste'"),
+        (
+            PLAN.replace("digits/bsnn", "temporal-coding/bsnn")
+            .replace("16-10", "16-1")
+            .replace('"data.subset" = 64', '"data.batch_size" = 1'),
+            "row 'dense' is of test accuracies",
+        ),
         (PLAN.replace("title", "titel"), "title"),
         ("rows = ", "not valid TOML"),
     ],
