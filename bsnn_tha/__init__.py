@@ -96,7 +96,11 @@ def __getattr__(name: str) -> Any:
             return found
     if name == "thresholds":
         return importlib.import_module("bsnn_tha.nn.thresholds")
-    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}"):
+    if (
+        name.isidentifier()
+        and not name.startswith("_")
+        and importlib.util.find_spec(f"{__name__}.{name}")
+    ):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -21,6 +21,7 @@ def one_of(few, *every):
 GEOMETRIES = [
     (1, 1, 1, (5, 6)),
     (31, 3, 1, (4, 7)),
+    (31, 3, 1, (11, 2)),  # rows are no part of what is compiled
     (70, 4, 1, (1, 9)),
     (3, 5, 2, (6, 5)),
     (64, 5, 1, (2, 3)),
