@@ -21,11 +21,11 @@ def one_of(few, *every):
 GEOMETRIES = [
     (1, 1, 1, (5, 6)),
     (31, 3, 1, (4, 7)),
-    (31, 3, 1, (11, 2)),  # rows are no part of what is compiled
     (70, 4, 1, (1, 9)),
     (3, 5, 2, (6, 5)),
     (64, 5, 1, (2, 3)),
     (16, 2, 4, (3, 2)),
+    (31, 3, 1, (11, 2)),
 ]
 """Outputs, kernel and pooling: vectors, and how far a spike reaches, 1 to 5 outputs. Rows and
 columns of a map: in how many tiles the gradient of the input is computed."""
