@@ -46,7 +46,7 @@ def failure(path: Path) -> str | None:
     """Why a run failed, None if it did not."""
     try:
         return (path / _FAILED).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -139,8 +139,11 @@ def _run(config: str, path: Path, machine: Machine, origin: dict[str, Any]) -> s
         else:
             result = train(RunConfig.from_toml(config), output=path, machine=machine, verbose=False)
     except BsnnThaError as error:
-        path.mkdir(parents=True, exist_ok=True)
-        _write(path / _FAILED, f"{error}\n")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            _write(path / _FAILED, f"{error}\n")
+        except OSError:  # nowhere to keep it, so it is said now
+            raise error from None
         return f"failed: {error}"
     if origin:
         _write(path / ORIGIN, json.dumps(origin) + "\n")

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bsnn_tha.cli import app
-from bsnn_tha.errors import DataError, InvalidValueError
+from bsnn_tha.errors import DataError, InvalidValueError, RunError
 from bsnn_tha.training.machine import Machine
 from studies.reproduction import record
 from studies.reproduction.campaign import Campaign, seconds
@@ -202,6 +202,15 @@ def test_records_of_this_project_are_of_its_plans_and_its_pages_of_them(folder):
     plan, entries = load_plan(folder.name), record.read(folder)
     assert entries and record.fitting(plan, entries) == entries
     assert (folder / "README.md").read_text(encoding="utf-8") == page(plan, entries)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(plan_file, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("a regular file")
+    campaign = Campaign(load_plan(str(plan_file)), file, tmp_path / "records", only=["small"])
+    with pytest.raises(RunError, match=r"^cannot write output folder .*file"):
+        campaign.train(machine=Machine(threads=1))
+    assert file.read_text() == "a regular file"
 
 
 def test_unknown_rows_are_refused(plan_file, tmp_path):
