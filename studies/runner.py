@@ -310,13 +310,16 @@ def work_here(
 def _collected_less() -> Iterator[None]:
     """What is here by now stays: collections after each trial need not look at it.
 
-    At the end they do again: compiled libraries complain about objects that outlive them.
+    At the end they do again, unless somebody else wanted it so: compiled libraries complain
+    about objects that outlive them.
     """
+    ours = not gc.get_freeze_count()
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if ours:
+            gc.unfreeze()
 
 
 def _fitting(space: Space, config: RunConfig) -> Space:
