@@ -11,6 +11,16 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.2f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things, of one thing too.
+
+    Example:
+        >>> counted(1, "thread"), counted(12_000, "iteration")
+        ('1 thread', '12,000 iterations')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """A time as people say it.
 

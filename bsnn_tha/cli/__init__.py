@@ -3,7 +3,7 @@
 Thin: each command reads its options, calls one function of the library and
 prints what came back (:mod:`~bsnn_tha.cli.show`). Errors are one line on standard error:
 those that the user can mend with exit status 2, faults of the program with 1; ``--debug``
-shows where they came from. Ctrl-C is 130. What only a command needs is imported when it
+shows before it where they came from. Ctrl-C is 130. What only a command needs is imported when it
 runs, so that ``--help`` does not wait for it.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -96,7 +97,7 @@ def main() -> None:
         app()
     except Exception as error:
         if _debug:
-            raise
+            traceback.print_exc()
         expected = isinstance(error, BsnnThaError)
         print(f"error: {error if expected else _fault(error)}", file=sys.stderr)
         sys.exit(2 if expected else 1)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bsnn_tha.cli.options import Device, Threads, machine, one_line_at_ctrl_c
+from bsnn_tha.words import counted
 
 FILM_FOLDER = Path("runs/temporal-coding-film")
 """Where ``animate temporal-coding`` keeps what it trains."""
@@ -255,7 +256,7 @@ def _write(film: Any, path: Path, fps: float | None, dpi: int) -> None:
     written = film.save(path, fps=fps, dpi=dpi, watch=_with_bar if sys.stderr.isatty() else None)
     width, height = film.size(dpi)
     print(
-        f"written to {written}: {film.frames} frames, {width} × {height}, "
+        f"written to {written}: {counted(film.frames, 'frame')}, {width} × {height}, "
         f"{written.stat().st_size / 1e6:.1f} MB"
     )
 

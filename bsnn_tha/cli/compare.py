@@ -51,8 +51,10 @@ Epochs = Annotated[int | None, typer.Option(help="training.epochs")]
 Output = Annotated[
     Path | None,
     typer.Option(
+        "--output",
+        "-o",
         help="Folder. One that has a comparison goes on with it, whatever else is given. "
-        "Default: runs/compare-DATASET-N."
+        "Default: runs/compare-DATASET-N.",
     ),
 ]
 

@@ -164,6 +164,7 @@ def _loaded(
     cache_root: Path | None,
 ) -> tuple[Dataset, int, dict[str, Any]]:
     from bsnn_tha.data import load_dataset
+    from bsnn_tha.data.missing_options import MissingOptionsError
     from bsnn_tha.data.root import cache_root as cache_of
     from bsnn_tha.data.root import data_root as root_of
     from bsnn_tha.presets.beginning import window_of
@@ -172,15 +173,20 @@ def _loaded(
     prefix = "data.options."
     options = source.options | {k.removeprefix(prefix): v for k, v in given.items()}
     steps, options = window_of(source.name, options)
-    dataset = load_dataset(
-        source.name,
-        root=root_of(data_root),
-        cache=cache_of(cache_root),
-        seed=0,
-        validation=0.1,
-        num_steps=num_steps or steps,
-        options=options,
-    )
+    try:
+        dataset = load_dataset(
+            source.name,
+            root=root_of(data_root),
+            cache=cache_of(cache_root),
+            seed=0,
+            validation=0.1,
+            num_steps=num_steps or steps,
+            options=options,
+        )
+    except MissingOptionsError as error:
+        what = options.get("path", source.name)
+        keys = " and ".join(error.keys)
+        raise InvalidValueError(f"{what} needs {keys}; add {error.to_type()}") from None
     return dataset, num_steps or steps, options
 
 

@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 import typer
 
 from bsnn_tha.cli.options import CacheRoot, DataRoot
-from bsnn_tha.words import size
+from bsnn_tha.words import counted, size
 
 Status = Literal["ok", "note", "wrong"]
 MARKS: dict[Status, str] = {"ok": " ", "note": "-", "wrong": "!"}
@@ -129,10 +129,11 @@ def _devices() -> Iterator[Finding]:
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "NUMBA_CACHE_DIR")
     set_ = ", ".join(f"{name}={os.environ[name]}" for name in variables if name in os.environ)
     threads = torch.get_num_threads()
-    text = f"cpu {platform.machine()}, {cores} cores, {threads} threads"
+    core = counted(cores, "core") if cores else "cores unknown"
+    text = f"cpu {platform.machine()}, {core}, {counted(threads, 'thread')}"
     yield Finding("device", "ok", text + (f" ({set_})" if set_ else ""))
     if cores and threads > cores:
-        text = f"{threads} threads share {cores} cores, which is slow; --threads {cores}"
+        text = f"{threads} threads share {core}, which is slow; --threads {cores}"
         yield Finding("device", "wrong", text)
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.nn.per_layer import in_words
-from bsnn_tha.words import percent
+from bsnn_tha.words import counted, percent
 
 if TYPE_CHECKING:
     from studies.reproduction.plan import Plan, Row
@@ -47,9 +47,11 @@ def summary(values: dict[str, Any]) -> str:
         f"{bits['quantized']:,} bits of quantized weights, "
         f"{bits['full_precision']:,} bits in full precision"
     )
-    stopped = f" of {values['planned_epochs']} ({values['stopped']})" if "stopped" in values else ""
+    epochs = counted(values["epochs"], "epoch")
+    if "stopped" in values:
+        epochs = f"{values['epochs']} of {values['planned_epochs']} epochs ({values['stopped']})"
     lines.append(
-        f"{values['epochs']}{stopped} epochs, {values['iterations']:,} iterations in "
+        f"{epochs}, {counted(values['iterations'], 'iteration')} in "
         f"{values['train_seconds']:.1f} s ({values['seconds_per_iteration']:.3f} s each)"
     )
     return "\n".join(lines)
@@ -149,7 +151,8 @@ def campaign(
             "–" if printed is None else f"{printed:.2f}",
         )
     known = [cost for row, _ in missing if (cost := costs[row.name]) is not None]
-    last = f"{len(missing)} runs to train, about {sum(known) / 3600:.1f} hours one after the other"
+    last = f"{counted(len(missing), 'run')} to train, about {sum(known) / 3600:.1f} hours "
+    last += "one after the other"
     if unknown := len(missing) - len(known):
         last += f", and {unknown} of which nothing is known yet"
     return "\n".join([plan.title, _render(table), last])

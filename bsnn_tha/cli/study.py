@@ -86,8 +86,10 @@ Existing = Annotated[str, typer.Argument(help="Of the study.")]
 ReportFolder = Annotated[
     Path | None,
     typer.Option(
+        "--output",
+        "-o",
         help="Folder for the report. Default: NAME beside the study's journal; "
-        "of a database, runs/studies/NAME."
+        "of a database, runs/studies/NAME.",
     ),
 ]
 Retrain = Annotated[int | None, typer.Option(help="Train the best setting from that many seeds.")]

@@ -73,7 +73,9 @@ Protocol = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option(help="Run folder, new or empty. Default: runs/DATASET-VARIANT-N."),
+    typer.Option(
+        "--output", "-o", help="Run folder, new or empty. Default: runs/DATASET-VARIANT-N."
+    ),
 ]
 Devices = Annotated[
     int, typer.Option(help="GPUs (or CPU processes) per node.", rich_help_panel="Machine")

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, ValidationError, validate_call
 from bsnn_tha.choices import Axis, parameters
 from bsnn_tha.data.class_names import CLASS_NAMES
 from bsnn_tha.data.dataset import Dataset
+from bsnn_tha.data.missing_options import MissingOptionsError
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.suggest import broken_rule, did_you_mean
 
@@ -96,11 +97,11 @@ def load_dataset(
         # The loader's annotations are the rules for its options.
         loaded = validate_call(config=_STRICT)(loader)(**arguments, **(options or {}))
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = f"data.options.{problem['loc'][0]}"
-        if problem["type"].startswith("missing"):
-            raise InvalidValueError(f"{name} needs {key}; add it to the configuration") from None
-        raise InvalidValueError(broken_rule(key, problem)) from None
+        problem, *others = error.errors()
+        missing = [e["loc"][0] for e in (problem, *others) if e["type"].startswith("missing")]
+        if missing:
+            raise MissingOptionsError(name, loader, [str(key) for key in missing]) from None
+        raise InvalidValueError(broken_rule(f"data.options.{problem['loc'][0]}", problem)) from None
     if not isinstance(loaded, Dataset):
         raise InvalidValueError(
             f"data set {name!r} must give a bsnn_tha.data.dataset.Dataset, but got "

@@ -105,7 +105,7 @@ def read_task(path: Path) -> Task | None:
 
 def _content(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise RunError(f"there is no checkpoint {path}")
+        raise RunError(f"there is no checkpoint {path}; {_instead_of(path)}")
     content = _read(path)
     if content is None:
         folder = RunFolder(path.parent)
@@ -113,6 +113,17 @@ def _content(path: Path) -> dict[str, Any]:
         way_out = next(filter(None, others), "use another one, or train anew")
         raise RunError(f"{path} is not a readable checkpoint; {way_out}")
     return content
+
+
+def _instead_of(path: Path) -> str:
+    """What to do without a checkpoint that is not there."""
+    folder = RunFolder(path.parent)
+    if there := [other.name for other in (folder.best, folder.last) if other.is_file()]:
+        return f"{folder.path} has {' and '.join(there)}"
+    if folder.config.is_file():
+        run = folder.path
+        return f"no epoch of {run} has ended: wait, or go on with bsnn-tha train --resume {run}"
+    return "give best, last or the path of a .ckpt file"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

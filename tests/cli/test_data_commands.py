@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from bsnn_tha.cli import app
 from bsnn_tha.config import RunConfig
+from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.training.run import train
 
 
@@ -45,6 +46,18 @@ def test_check_writes_nothing(arrays):
     checked = call("check", "shades.npz", "--set", "scale=1000.0")
     assert checked.exit_code == 0 and "! values go from" in checked.output
     assert sorted(arrays.iterdir()) == before
+
+
+def test_what_a_table_does_not_say_is_asked_for_as_it_is_typed(tmp_path):
+    (tmp_path / "recordings.csv").write_text("file,label\na.npy,one\n")
+    asked = call("check", tmp_path / "recordings.csv")
+    assert isinstance(asked.exception, InvalidValueError)
+    path = tmp_path / "recordings.csv"
+    assert str(asked.exception) == (
+        f"{path} needs sensor and time_unit; add --set sensor=[2,128,128] --set time_unit=us|ms|s"
+    )
+    given = call("check", path, "--set", "sensor=[2,128,128]", "--set", "time_unit=us")
+    assert "names" in str(given.exception) and "a.npy, which is not there" in str(given.exception)
 
 
 def test_list_says_what_is_here_and_how_to_get_the_rest(tmp_path):

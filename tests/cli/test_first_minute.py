@@ -58,10 +58,18 @@ class TestErrors:
         assert len(complained.splitlines()) == 1
         assert "KeyError" in complained and "bsnn-tha --debug presets" in complained
 
-    def test_with_debug_it_keeps_its_traceback(self, broken, monkeypatch):
-        monkeypatch.setattr(sys, "argv", ["bsnn-tha", "--debug", "presets"])
-        with pytest.raises(KeyError):
-            main()
+    @pytest.mark.parametrize(
+        ("words", "status", "kind"),
+        [(["presets"], 1, "KeyError"), (["evaluate", "none"], 2, "RunError")],
+    )
+    def test_debug_adds_the_traceback_and_changes_nothing_else(
+        self, words, status, kind, broken, monkeypatch, capsys
+    ):
+        plain, *_ = run(monkeypatch, capsys, *words)
+        with_debug, said, complained = run(monkeypatch, capsys, "--debug", *words)
+        assert plain == with_debug == status and said == ""
+        assert complained.startswith("Traceback (most recent call last):")
+        assert kind in complained and complained.splitlines()[-1].startswith("error: ")
 
     def test_what_a_user_can_mend_is_told_apart(self, monkeypatch, capsys, tmp_path):
         status, _, complained = run(monkeypatch, capsys, "evaluate", tmp_path / "none")

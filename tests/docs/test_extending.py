@@ -118,5 +118,5 @@ def test_a_view_films_a_run(cli, tmp_path, monkeypatch):
         "--output=runs/digits-tha-1",
     )  # fmt: skip
     output = cli(None, *documented("my_views.py"), "--dpi=20")
-    assert "rates.gif: 1 frames, 120 × 80" in output
+    assert "rates.gif: 1 frame, 120 × 80" in output
     assert (tmp_path / "runs" / "digits-tha-1" / "rates.gif").is_file()

@@ -27,7 +27,13 @@ def refuse(done, path, message):
 
 
 def test_a_missing_checkpoint_is_refused(done, tmp_path):
-    refuse(done, tmp_path / "absent.ckpt", "there is no checkpoint")
+    refuse(done, tmp_path / "absent.ckpt", "there is no checkpoint .*; give best, last or the path")
+    refuse(done, done.folder.path / "absent.ckpt", "has best.ckpt and last.ckpt$")
+
+
+def test_a_run_without_a_finished_epoch_says_how_to_go_on(done, tmp_path):
+    shutil.copy(done.folder.config, tmp_path / "config.toml")
+    refuse(done, RunFolder(tmp_path).last, f"no epoch .* has ended: .* train --resume {tmp_path}$")
 
 
 DAMAGE = {

@@ -204,7 +204,7 @@ def test_training_stops_when_validation_no_longer_improves(tmp_path):
     assert (
         show.summary(result.summary)
         .splitlines()[-1]
-        .startswith("3 of 9 (validation accuracy no better for 2 epochs) epochs, 9 iterations in ")
+        .startswith("3 of 9 epochs (validation accuracy no better for 2 epochs), 9 iterations in ")
     )
     assert result.summary["iterations"] == 3 * PER_EPOCH
     assert len(table(result.folder)) == 3

@@ -40,7 +40,10 @@ def load_event_table(
     seed: int,
     num_steps: int,
     path: str,
-    sensor: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=3)],
+    sensor: Annotated[
+        list[Annotated[int, Field(ge=1)]],
+        Field(min_length=1, max_length=3, examples=[[2, 128, 128]]),
+    ],
     bin_ms: Milliseconds,
     time_unit: TimeUnit,
     downsample: Annotated[int, Field(ge=1)] | None = None,

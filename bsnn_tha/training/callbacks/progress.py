@@ -17,6 +17,7 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.callbacks.monitor import ActivityMonitor
 from bsnn_tha.training.module import SpikingModule
+from bsnn_tha.words import counted
 
 LINE_EVERY = 30.0
 """Seconds between lines within a long epoch, where there is no terminal."""
@@ -35,7 +36,7 @@ def opening(config: RunConfig) -> str:
         f"{config.data.name}, variant {config.variant} ({_origin(config)})",
         f"{config.network.notation}, {config.network.weights_in_words()} weights, "
         f"{config.data.num_steps} time steps, batch {config.data.batch_size}, "
-        f"{config.training.epochs} epochs, seed {config.training.seed}",
+        f"{counted(config.training.epochs, 'epoch')}, seed {config.training.seed}",
     ]
     if config.threshold.theta_inf is not None:
         lines.append(f"surrogate gradient {config.neuron.surrogate_centre}")
