@@ -8,7 +8,7 @@ part
 ``latency``   packed inference beside float peers
 ``fidelity``  every network of the zoo beside the trained one: accuracy, spikes, what bits cost,
               sizes, operations, energy; packed inference beside the reference
-``c``         1,000 test samples through the compiled C program beside the reference, every spike
+``c``         1,000 samples through the compiled C program beside the reference, every spike
               of every layer compared; the self-test on an emulated Cortex-M3; flash and RAM from
               the linker
 ``nir``       files read by snnTorch, SpikingJelly, norse and sinabs, with the share of equal

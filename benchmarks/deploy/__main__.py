@@ -11,14 +11,12 @@ from pathlib import Path
 
 from benchmarks.deploy import c_program, fidelity, latency, nir_file
 from benchmarks.deploy.documents import Results, pages, printed
-from benchmarks.deploy.networks import NETWORKS, exported
+from benchmarks.deploy.networks import COMPARED, NETWORKS, exported
 from bsnn_tha import zoo
 
 DOCS = Path(__file__).parents[2] / "docs" / "deploy"
 CACHE = Path(os.environ.get("BSNN_THA_BENCH", ".bench"))
 PARTS = ("latency", "fidelity", "c", "nir")
-SAMPLES = 1000
-"""Of the test set at most, where the trained network is not compared."""
 
 
 def main() -> None:
@@ -50,7 +48,7 @@ def main() -> None:
 
 def _measure(name: str, parts: list[str], results: Results) -> None:
     """A network of the zoo: what was asked for, into the results."""
-    made = exported(name, None if "fidelity" in parts else SAMPLES)
+    made = exported(name, None if "fidelity" in parts else COMPARED)
     if "fidelity" in parts:
         results["fidelity"][name] = fidelity.fidelity(name, made)
     with tempfile.TemporaryDirectory() as c, tempfile.TemporaryDirectory() as nir:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.deploy.networks import exported
+from benchmarks.deploy.networks import COMPARED, exported
 from bsnn_tha.deploy.deployment import TARGETS
 from bsnn_tha.deploy.export import Exported, write
 from bsnn_tha.deploy.infer import Runner
@@ -32,7 +32,7 @@ def fidelity(name: str, made: Exported) -> dict[str, Any]:
         AssertionError: packed inference differs, or accuracy is lost.
     """
     bits = {
-        title: exported(name, 1000, precision).comparison.figures()
+        title: exported(name, COMPARED, precision).comparison.figures()
         for title, precision in PRECISIONS.items()
     }
     row = {**made.figures, "name": name, "written": _targets(made), "bits": bits,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 import bsnn_tha
 from bsnn_tha import zoo
+from bsnn_tha.data.dataset import Dataset
+from bsnn_tha.deploy.deployment import Deployment, Samples
 from bsnn_tha.deploy.encode import samples_of
 from bsnn_tha.deploy.export import Exported, deploy, readout_of
 from bsnn_tha.deploy.integer import Precision
@@ -17,12 +19,37 @@ from bsnn_tha.nn.network import SpikingNetwork
 from bsnn_tha.training.evaluation import load_data
 from bsnn_tha.training.machine import Machine
 
+COMPARED = 1000
+"""Samples on which every spike of packed and C programs is compared."""
+
 
 def exported(name: str, samples: int | None, precision: Precision | None = None) -> Exported:
-    """A network of the zoo, deployed and measured on so many test samples, or on all."""
+    """A network of the zoo, deployed and measured on so many test samples, or on all.
+
+    Its deployment's samples are :data:`COMPARED` where the data set has so many: of the test
+    set, then of the training set.
+    """
     trained = zoo.load(name)
     dataset = load_data(trained.config, Machine())
-    return deploy(trained, dataset, name=name, samples=samples, precision=precision)
+    made = deploy(trained, dataset, name=name, samples=samples, precision=precision)
+    return replace(made, deployment=_filled_up(made.deployment, dataset))
+
+
+def _filled_up(deployment: Deployment, dataset: Dataset) -> Deployment:
+    """With training samples behind those of a test set that is small."""
+    samples = deployment.samples
+    missing = min(COMPARED - len(samples.targets), len(dataset.train))
+    if missing <= 0:
+        return deployment
+    batch, targets = dataset.train[list(range(missing))]
+    inputs = deployment.whole.input.encode(samples_of(batch))
+    axis = 0 if samples.num_steps is not None else 1
+    filled = Samples(
+        np.concatenate([samples.inputs, inputs], axis),
+        np.concatenate([samples.targets, targets.numpy()]),
+        samples.num_steps,
+    )
+    return replace(deployment, samples=filled)
 
 
 @dataclass(frozen=True)
