@@ -1,10 +1,11 @@
 """How far packed inference is from what this machine could do.
 
 The least that a window costs is its arithmetic: a sum takes, for the spikes that there are, the
-cheaper of its two ways (an addition for each spike and output, or a popcount for each word and
-output), and every neuron is updated once a step. The rates are those of vectorized loops on data
-in the first-level cache, measured in this process. What is above the limit is everything else:
-finding spikes, cutting words out of maps, pooling, and data further away.
+cheaper of its two ways (an addition for each spike and output that it reaches, where pooling sums
+outputs for each of those sums; or a popcount for each word and output), and every neuron is
+updated once a step. The rates are those of the loops themselves on data in the first-level cache,
+measured in this process. What is above the limit is everything else: finding spikes, laying out
+what a place reaches, and data further away.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ import numpy as np
 
 from bsnn_tha.deploy.infer import Runner
 from bsnn_tha.deploy.network import Array, DeployedNetwork, Layer, Term
-from bsnn_tha.kernels.cpu import packed as loops
+from bsnn_tha.kernels.cpu.packed import bits, lists
+from bsnn_tha.kernels.cpu.packed.columns import UNIT
 
 OUTPUTS, ROWS, ROUNDS = 64, 256, 2000
+WORD = 32
+"""Spikes of a word."""
 
 
 def limit_seconds(network: DeployedNetwork, inputs: Array, num_steps: int | None) -> float:
@@ -57,25 +61,26 @@ def _reached(term: Term, layer: Layer, given: Array) -> float:
     if term.kind == "dense":
         return float(on.sum()) * layer.output_shape[0]
     each = term.weights.shape[0] // term.groups
-    pooled = [side // term.pool * term.pool for side in term.filter_shape[1:]]
+    # A sum over a window's places is one place of a filter as wide as what all of them reach.
+    side = term.pool if term.pooling == "sum" else 1
+    kernel = term.weights.shape[-1] + (side - 1) * term.stride
     taps = [
-        np.array([_taps(at, term, places) for at in range(side)])
-        for side, places in zip(term.input_shape[1:], pooled, strict=True)
-    ]
+        np.array([_places(at + term.padding, kernel, side * term.stride, places // side)
+                  for at in range(length)])
+        for length, places in zip(term.input_shape[1:], term.filter_shape[1:], strict=True)
+    ]  # fmt: skip
     maps = on.reshape(-1, *term.input_shape).sum((0, 1))
     return float((maps * np.outer(*taps)).sum()) * each
 
 
-def _taps(at: int, term: Term, places: int) -> int:
-    """Of a filter's columns that bring an input at ``at`` to a place, along one axis."""
-    assert term.weights is not None
-    reached = [at + term.padding - tap for tap in range(term.weights.shape[-1])]
-    return sum(r % term.stride == 0 and 0 <= r // term.stride < places for r in reached)
+def _places(at: int, kernel: int, step: int, places: int) -> int:
+    """To how many of so many places, ``step`` apart, filters bring an input, along one axis."""
+    return sum(0 <= at - step * place < kernel for place in range(places))
 
 
 def _words_of(term: Term, layer: Layer) -> int:
-    """Words of 64 inputs, for all outputs and places of a step."""
-    words = -(-term.fan_in // 64)
+    """Words of inputs, for all outputs and places of a step."""
+    words = -(-term.fan_in // WORD)
     if term.kind == "dense":
         return words * layer.output_shape[0]
     return words * int(np.prod(term.filter_shape))
@@ -93,27 +98,28 @@ def _rate(call: Callable[[], Any], operations: int) -> float:
 
 
 def _additions() -> float:
-    values, which = np.ones(ROWS + 4, np.int32), np.arange(ROWS + 4) % ROWS
-    arguments = np.zeros(OUTPUTS, np.int32), values, which, np.ones((ROWS, OUTPUTS), np.int8)
+    listed = np.arange(ROWS + lists.SPARE, dtype=np.int32) * OUTPUTS
+    arguments = np.ones((ROWS + 1) * OUTPUTS, np.int8), listed, np.zeros(OUTPUTS, np.int32)
     return _rate(lambda: _add(*arguments), ROUNDS * ROWS * OUTPUTS)
 
 
 @numba.njit
-def _add(out: Any, values: Any, which: Any, weights: Any) -> None:
+def _add(signs: Any, listed: Any, sums: Any) -> None:
     for _ in range(ROUNDS):
-        loops._add_values(out, values, which, ROWS, weights)
+        lists.add_up(signs, 0, OUTPUTS, ROWS * OUTPUTS, 124, listed, ROWS, sums, 0)
 
 
 def _words() -> float:
-    cuts = np.full(ROWS + 4, 0x5555555555555555, np.uint64)
-    arguments = np.zeros(OUTPUTS, np.int32), cuts, np.ones((ROWS, OUTPUTS), np.uint64)
+    units = ROWS * WORD // UNIT
+    patch = np.full(units + 4, 0x5555, np.uint16)
+    arguments = np.ones(ROWS * OUTPUTS, np.int32), patch, units, np.zeros(OUTPUTS, np.int32)
     return _rate(lambda: _count(*arguments), ROUNDS * ROWS * OUTPUTS)
 
 
 @numba.njit
-def _count(out: Any, cuts: Any, bits: Any) -> None:
+def _count(weights: Any, patch: Any, units: int, sums: Any) -> None:
     for _ in range(ROUNDS):
-        loops._add_words(out, cuts, ROWS, bits)
+        bits.count_up(weights, 0, OUTPUTS, patch, units, sums, 0)
 
 
 def _updates() -> float:

@@ -188,7 +188,7 @@ def _caches(data: Path | None, cache: Path | None) -> Iterator[Finding]:
     import pooch
 
     from bsnn_tha.data.root import cache_root, data_root
-    from bsnn_tha.kernels.cpu.compiled import kept_in
+    from bsnn_tha.kernels.cpu.kept import kept_in
 
     places: list[tuple[str, Path | None, str]] = [
         ("data", data_root(data), "*"),

@@ -1,10 +1,7 @@
-"""Loops compiled by numba, kept on disk, and shared out to threads.
+"""Loops compiled by numba, shared out to threads.
 
-PyTorch's profiler shows them by their names.
-
-numba looks for changes only in the file that a loop stands in, and would keep one whose
-helpers have changed elsewhere. What is kept here goes by :func:`sources`: everything that
-a loop can be made of.
+They are kept on disk by :mod:`~bsnn_tha.kernels.cpu.kept`. PyTorch's profiler shows them by
+their names.
 
 Importing this module imports numba, which takes a second: only modules that
 are themselves imported when first needed do so.
@@ -16,42 +13,24 @@ abort the process when two Python threads meet in them.
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numba
 import numba.extending
 import torch
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 from bsnn_tha import idle_threads
+from bsnn_tha.kernels.cpu.kept import keep
 
 logger = logging.getLogger(__name__)
 
 # Typed by numba without the compiler's own first argument, which callers do not give.
 intrinsic: Any = numba.extending.intrinsic
-
-_PACKAGE = Path(__file__).parents[2]
-
-
-def sources() -> str:
-    """A hash of every file that a loop can be made of: the equations and the kernels."""
-    files = [*_PACKAGE.glob("equations/**/*.py"), *_PACKAGE.glob("kernels/**/*.py")]
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        text = file.read_bytes()
-        digest.update(f"{file.relative_to(_PACKAGE)} {len(text)}\n".encode() + text)
-    return digest.hexdigest()
-
-
-_SOURCES = sources()
-"""Of the code in this process."""
 
 _loops: dict[Any, Any] = {}
 
@@ -123,52 +102,11 @@ def _compiled(make: Callable[..., Any], constants: tuple[Any, ...], arguments: A
 
 def _compile(loop: Callable[..., None], types: tuple[Any, ...], cache: bool) -> Any:
     compiled: Any = numba.njit(nogil=True, error_model="numpy")(loop)  # 1 / 0 is inf
-    # Files that have changed since they were imported say nothing about what is compiled.
-    if cache and sources() == _SOURCES:
-        compiled._cache = _Kept(loop)
+    if cache:
+        keep(compiled, loop)
     compiled.compile(types)
     compiled.disable_compile()
     return compiled
-
-
-def _by_sources(place: Any) -> Any:
-    """One of numba's places for compiled code, out of date as soon as any source has changed."""
-    return type(place.__name__, (place,), {"get_source_stamp": lambda self: _SOURCES})
-
-
-def _places(package: Path) -> list[Any]:
-    """Where loops may be kept, the first that can be written: numba's places, in our order.
-
-    The folder of an installed package is the installer's, which would leave it behind for
-    what it did not put there: then the user's cache folder comes before it.
-    """
-    places = [*CompileResultCacheImpl._locator_classes]
-    if package.parent.name in ("site-packages", "dist-packages"):
-        places.sort(key=lambda place: place.__name__ == "InTreeCacheLocator")
-    return [*map(_by_sources, places)]
-
-
-class _KeptResult(CompileResultCacheImpl):
-    _locator_classes = _places(_PACKAGE)
-
-
-class _Kept(FunctionCache):
-    """numba's cache of a function, with the stamp of all sources."""
-
-    _impl_class = _KeptResult
-
-
-def kept_in() -> Path | None:
-    """The folder of the loops that are kept; None where none can be.
-
-    Beside their modules in a checkout, in the user's cache folder for an installed package, or
-    where ``NUMBA_CACHE_DIR`` says.
-    """
-    try:
-        # All loops stand in this folder of modules, as this function does.
-        return Path(_KeptResult(kept_in).locator.get_cache_path())
-    except (RuntimeError, OSError):
-        return None
 
 
 @functools.cache
