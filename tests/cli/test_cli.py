@@ -1,7 +1,8 @@
-"""The command line as its users meet it: real processes, exit statuses and streams."""
+"""The command line as its users meet it: processes, exit statuses and streams."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import re
@@ -9,12 +10,13 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from commands import Command, command_line
 from places import ROOT
+from study_workers import until
 from training_runs import WITH_SNAPSHOTS, names, run_files
 
 from bsnn_tha.cli import main
@@ -176,10 +178,10 @@ MISUSED = {
 
 
 def test_a_process_that_refuses_says_so_in_one_line(tmp_path):
-    result = cli("train", "mnits", cwd=tmp_path)
+    result = cli("train", "--set", "neuron.beta", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (2, "")
     (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ") and "did you mean 'mnist'" in line
+    assert line == "error: --set takes KEY=VALUE, but got 'neuron.beta'"
     assert names(tmp_path) == []
 
 
@@ -266,10 +268,10 @@ def test_a_configuration_is_taken_back(trained, tmp_path, monkeypatch, capsys):
 def test_evaluate_repeats_the_accuracy_of_the_run(trained, tmp_path):
     run, trained_result = trained
     before = snapshot(run)
-    result = cli("evaluate", run, "--threads=1", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    accuracy = result.stdout.splitlines()[0].split(",")[0]
+    command = Command("evaluate", run, "--threads=1", cwd=tmp_path)
+    assert command.wait() == 0, command.complained
+    assert command.complained == ""
+    accuracy = command.said.splitlines()[0].split(",")[0]
     assert accuracy.startswith("test accuracy ")
     assert accuracy in trained_result.stdout
     assert snapshot(run) == before
@@ -278,33 +280,18 @@ def test_evaluate_repeats_the_accuracy_of_the_run(trained, tmp_path):
 # Ctrl-C
 
 
-def wait_for(path, process):
-    deadline = time.monotonic() + PATIENCE
-    while not path.exists():
-        assert process.poll() is None, "the process ended before it was interrupted"
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.05)
-
-
 def test_an_interrupt_leaves_a_run_that_can_be_used_and_resumed(tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     options = ["--epochs=1000000", "--output", run, *TINY_OPTIONS]
-    with subprocess.Popen(
-        command("train", "digits", *options),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    ) as process:
-        try:
-            wait_for(run / "last.ckpt", process)  # written last in an epoch
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=PATIENCE)
-        finally:
-            process.kill()
-    assert process.returncode == 130
+    command = Command("train", "digits", *options, cwd=tmp_path)
+    try:
+        until(lambda: command.ended() or (run / "last.ckpt").exists())  # written last in an epoch
+        command.kill(signal.SIGINT)
+        assert command.wait() == 130
+    finally:
+        if not command.ended():
+            command.kill()
+    errors = command.complained
     assert "Traceback" not in errors
     assert errors.splitlines() == [
         f"interrupted; go on from the last finished epoch with bsnn-tha train --resume {run}"
@@ -363,7 +350,7 @@ REFUSED = RESUME | {
     "corrupt_gzip": (corrupt_gzip, "train-images-idx3-ubyte.gz is damaged"),
     "output_not_empty": (output_not_empty, "is not empty"),
     "unknown_key": (setting("neuron.beat=0.5"), "neuron has no key 'beat'; did you mean 'beta'?"),
-    "set_without_value": (setting("neuron.beta"), "--set takes KEY=VALUE, but got 'neuron.beta'"),
+    "unknown_data_set": (lambda _: ["train", "mnits"], "did you mean 'mnist'"),
     "missing_config": (missing_config, "cannot read configuration"),
     "seeds_0": (lambda _: ["train", "digits", "--seeds", "0"], "must be at least 1, but got 0"),
     "devices_0": (lambda _: ["train", "digits", "--devices", "0"], "devices must be at least 1"),
@@ -406,14 +393,18 @@ def test_a_finished_run_that_is_resumed_shows_its_result_again(trained, monkeypa
 
 # Imports
 
-HEAVY = (
-    *("lightning", "optuna", "tonic", "matplotlib", "pydantic", "sklearn", "torchmetrics"),
-    *("pooch", "rich", "typer"),
-)
+SLOW = {"lightning", "optuna", "tonic", "matplotlib", "sklearn", "torchmetrics", "pooch"}
+HEAVY = SLOW | {"pydantic", "rich", "typer", "numba"}
 
 
-def imported_by(statement):
-    code = f"import sys; {statement}; print(*sorted(set({HEAVY!r}) & sys.modules.keys()))"
+def test_nothing_is_imported_before_it_is_needed():
+    """By the library what only training or a loop needs; for help what only a command does."""
+    code = (
+        "import sys, bsnn_tha; bsnn_tha.SpikingNetwork; bsnn_tha.functional.lif_sequence\n"
+        "print(*sys.modules)\n"
+        "import bsnn_tha.cli\n"
+        "print(*sys.modules)"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code],
         env=environment(),
@@ -422,11 +413,9 @@ def imported_by(statement):
         timeout=PATIENCE,
         check=True,
     )
-    return result.stdout.split()
-
-
-def test_the_library_imports_nothing_that_only_training_needs():
-    assert imported_by("import bsnn_tha; bsnn_tha.SpikingNetwork") == []
+    by_the_library, by_the_command_line = map(set, map(str.split, result.stdout.splitlines()))
+    assert HEAVY.isdisjoint(by_the_library)
+    assert SLOW.isdisjoint(by_the_command_line)
 
 
 @pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "active"}])
@@ -453,32 +442,24 @@ def test_idle_threads_of_pytorch_sleep_unless_somebody_decided(given):
     assert result.stdout.split() == [given.get("OMP_WAIT_POLICY", "passive")]
 
 
-def test_help_does_not_wait_for_what_only_training_needs():
-    slow = {"lightning", "optuna", "tonic", "matplotlib", "sklearn", "torchmetrics", "pooch"}
-    assert slow.isdisjoint(imported_by("import bsnn_tha.cli"))
-
-
 def test_a_terminal_gets_a_bar_with_loss_accuracy_and_dead_neurons(tmp_path):
-    pytest.importorskip("pty", reason="no pseudo-terminals here")
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
     # Long enough for the bar to be drawn several times.
     options = ["--epochs=50", f"--output={tmp_path / 'run'}", *TINY_OPTIONS]
-    # A child of its own, because pty.spawn copies to this process's output.
-    script = (
-        "import os, pty, sys\n"
-        "os.environ.update(COLUMNS='100', TERM='xterm')\n"
-        f"status = pty.spawn({[str(part) for part in command('train', 'digits', *options)]!r})\n"
-        "sys.exit(os.waitstatus_to_exitcode(status))\n"
-    )
-    finished = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", finished.stdout.decode("utf-8", "replace"))
-    assert finished.returncode == 0, text
+    pid, terminal = pty.fork()
+    if pid == 0:
+        try:
+            os.environ.update(COLUMNS="100", TERM="xterm")
+            sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, m) for n, m in enumerate("rww"))
+            command_line(["train", "digits", *options])
+        finally:
+            os._exit(1)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux's end of a terminal
+        while part := os.read(terminal, 1 << 16):
+            shown += part
+    _, status = os.waitpid(pid, 0)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode("utf-8", "replace"))
+    assert os.waitstatus_to_exitcode(status) == 0, text
     assert re.search(r"epoch \d+/50 .*\d+/\d+ .*loss [\d.]+ +accuracy [\d.]+% +dead [\d.]+%", text)
     assert "test accuracy" in text

@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import csv
 import math
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
+from commands import Command
 from places import ROOT
 from reference import threshold_recurrence
 
@@ -387,16 +385,13 @@ def test_it_trains_from_the_command_line_and_goes_on(tmp_path):
         "threshold.alpha=none", "threshold.theta_0=0.5", "network.notation=8-10", "data.subset=64",
         "data.num_steps=4", "snapshots.count=0",
     ]  # fmt: skip
-    command = [sys.executable, "-m", "bsnn_tha.cli", "train"]
-    first = [*command, "digits", "--epochs", "1", "--threads", "1", "--output", "run"]
+    first = ["train", "digits", "--epochs", "1", "--threads", "1", "--output", "run"]
     for option in options:
         first += ["--set", option]
-    second = [*command, "--resume", "run", "--epochs", "2", "--threads", "1"]
-    root = str(ROOT)
-    environment = {**os.environ, "PYTHONPATH": root}
-    for call in (first, second):
-        done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    second = ["train", "--resume", "run", "--epochs", "2", "--threads", "1"]
+    for arguments in (first, second):
+        command = Command(*arguments, cwd=tmp_path)
+        assert command.wait() == 0, command.complained
     with (tmp_path / "run" / "metrics.csv").open(encoding="utf-8") as file:
         thetas = [float(row["threshold_1"]) for row in csv.DictReader(file)]
     assert len(thetas) == 2 and 0.5 < thetas[0] < thetas[1]

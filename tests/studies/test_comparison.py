@@ -8,14 +8,13 @@ import math
 import os
 import signal
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import Command, forked_pool
 from typer.testing import CliRunner
 
 from bsnn_tha.cli import app
@@ -193,7 +192,8 @@ def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare") / "runs"
     bases = bases_of("digits", ["binary"], QUICK)
     comparison = Comparison(bases, ("fixed", "rouser"), 2, (1.0, 2.0))
-    run_all(comparison, folder, machine=MACHINE)
+    with forked_pool():
+        run_all(comparison, folder, machine=MACHINE)
     return comparison, folder
 
 
@@ -238,7 +238,8 @@ def test_finished_runs_are_not_repeated_and_lost_ones_are(compared):
     (lost / "summary.json").unlink()
     again = Comparison.load(folder)
     assert again == comparison
-    run_all(again, folder, machine=MACHINE)
+    with forked_pool():
+        run_all(again, folder, machine=MACHINE)
     assert (kept / "summary.json").stat().st_mtime_ns == before
     assert (lost / "summary.json").exists()
 
@@ -261,7 +262,8 @@ def test_a_run_that_diverges_is_a_row_that_failed(tmp_path):
     bases = bases_of("digits", ["float"], changes | {"training.weight_clip": None})
     comparison = Comparison(bases, ("fixed",), 1)
     for _ in range(2):  # and stays so
-        run_all(comparison, tmp_path, machine=MACHINE)
+        with forked_pool():
+            run_all(comparison, tmp_path, machine=MACHINE)
         (row,) = results.read(comparison, tmp_path)
         assert row["seeds"] == [] and "finite" in row["failed"][0]["reason"]
     assert "failed" in tables.table([row])
@@ -270,7 +272,8 @@ def test_a_run_that_diverges_is_a_row_that_failed(tmp_path):
 
 def test_the_command_reports_a_folder_again(compared):
     _, folder = compared
-    result = CliRunner().invoke(app, ["compare", "--output", str(folder), "--threads", "1"])
+    with forked_pool():
+        result = CliRunner().invoke(app, ["compare", "--output", str(folder), "--threads", "1"])
     assert result.exit_code == 0, result.output
     assert "rouser" in result.output and "epochs to" in result.output
 
@@ -316,27 +319,23 @@ def wait_until(true):
 def test_no_process_outlives_a_comparison_that_is_stopped(killed, tmp_path):
     folder = tmp_path / "runs"
     sets = [f"--set={key}={value}" for key, value in (QUICK | {"training.epochs": 100_000}).items()]
-    command = ["compare", "--rules=fixed,rouser", "--weights=binary", "--seeds=3", "--jobs=2"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bsnn_tha.cli", *command, f"--output={folder}", *sets],
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    options = ["--rules=fixed,rouser", "--weights=binary", "--seeds=3", "--jobs=2", *sets]
+    # Where the whole group is interrupted, runs are in new processes, as they are for a user.
+    forked = forked_pool() if killed else contextlib.nullcontext()
+    command = Command("compare", f"--output={folder}", *options, cwd=tmp_path, within=forked)
     try:
         wait_until(lambda: len(list(folder.glob("runs/*/*/config.toml"))) == 2)
         if killed:
-            process.kill()
+            command.kill()
         else:
-            os.killpg(process.pid, signal.SIGINT)
-        _, message = process.communicate(timeout=PATIENCE)
+            os.killpg(command.pid, signal.SIGINT)
+        assert command.wait() == (-signal.SIGKILL if killed else 130)
         if not killed:
-            assert process.returncode == 130
-            assert f"go on with: bsnn-tha compare --output {folder}" in message
-        wait_until(lambda: not processes_of(process.pid))
+            assert f"go on with: bsnn-tha compare --output {folder}" in command.complained
+        wait_until(lambda: not processes_of(command.pid))
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(command.pid, signal.SIGKILL)
 
 
 def test_folders_are_named_for_what_they_hold():

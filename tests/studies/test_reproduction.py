@@ -6,6 +6,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+from commands import forked_pool
 from typer.testing import CliRunner
 
 from bsnn_tha.cli import app
@@ -52,7 +53,8 @@ def trained(plan_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduction")
     campaign = Campaign(load_plan(str(plan_file)), folder, folder / "records", only=["small"])
     lines = []
-    campaign.train(machine=Machine(threads=1), tell=lines.append)
+    with forked_pool():
+        campaign.train(machine=Machine(threads=1), tell=lines.append)
     return campaign, lines
 
 
@@ -144,7 +146,8 @@ def test_a_record_stands_for_its_runs_and_machines_are_merged(trained, plan_file
     assert (
         "1 runs to train, about 0.0 hours one" in shown.output and not (tmp_path / "there").exists()
     )
-    result = CliRunner().invoke(app, [*map(str, arguments), "--records", str(records)])
+    with forked_pool():
+        result = CliRunner().invoke(app, [*map(str, arguments), "--records", str(records)])
     assert result.exit_code == 0, result.output
     assert [path.name for path in (tmp_path / "there/two").iterdir()] == ["dense"]
     assert len(record.read(records / "two")) == 3
@@ -208,7 +211,8 @@ def test_a_folder_that_cannot_be_written_is_refused_in_one_line(plan_file, tmp_p
     file = tmp_path / "file"
     file.write_text("a regular file")
     campaign = Campaign(load_plan(str(plan_file)), file, tmp_path / "records", only=["small"])
-    with pytest.raises(RunError, match=r"^cannot write output folder .*file"):
+    refused = pytest.raises(RunError, match=r"^cannot write output folder .*file")
+    with forked_pool(), refused:
         campaign.train(machine=Machine(threads=1))
     assert file.read_text() == "a regular file"
 

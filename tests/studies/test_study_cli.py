@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import optuna
 import pytest
+from commands import Command, forked_workers
 from optuna.trial import TrialState
-from places import ROOT
-from study_workers import Process, numbers, until
+from study_workers import numbers, until
 
-from bsnn_tha.cli import main
 from bsnn_tha.config import RunConfig
 from studies import worker
 from studies.storage import open_storage
@@ -28,36 +26,6 @@ MACHINE = ["--device", "cpu", "--threads", "1"]
 BUDGET = ["--epochs", "1", "--subset", "64", "--steps", "3"]
 TINY = ["study", "digits", *NETWORK, *MACHINE, *BUDGET]
 COMPLETE, FAIL, RUNNING = TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING
-
-
-class Command(Process):
-    """``bsnn-tha`` with these arguments, in a process of its own."""
-
-    def __init__(self, *arguments, cwd):
-        self.out, self.err = (cwd.parent / f"{cwd.name}.{name}" for name in ("out", "err"))
-        super().__init__(self._run, [str(argument) for argument in arguments], cwd)
-
-    def _run(self, arguments, cwd):
-        for file, stream in ((self.out, 1), (self.err, 2)):
-            os.dup2(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), stream)
-        sys.stdout, sys.stderr = (os.fdopen(n, "w", 1, closefd=False) for n in (1, 2))
-        os.chdir(cwd)
-        os.environ["PYTHONPATH"] = str(ROOT)
-        sys.argv = ["bsnn-tha", *arguments]
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            main()
-        except SystemExit as end:
-            sys.stdout.flush()
-            os._exit(end.code or 0)
-
-    @property
-    def said(self):
-        return self.out.read_text()
-
-    @property
-    def complained(self):
-        return self.err.read_text()
 
 
 @pytest.fixture
@@ -317,10 +285,14 @@ def test_a_report_that_cannot_be_given_is_refused(finished, arguments, said):
 
 
 # Several processes, and Ctrl-C
+# Where the start matters, one of two workers is a new Python; the others are forks.
 
 
 def test_workers_share_the_trials(folder):
-    command = succeed(*TINY, "--trials", 4, "--workers", 2, cwd=folder)
+    command = Command(
+        *TINY, "--trials", 4, "--workers", 2, cwd=folder, within=forked_workers(anew=1)
+    )
+    assert command.wait() == 0, command.complained
     study = loaded(folder)
     assert len(worker.finished(study)) == 4 and not numbers(study, RUNNING)
     assert "4/4" in command.said and "best" in command.said
@@ -341,7 +313,9 @@ def begun(folder):
 def test_ctrl_c_finishes_the_running_trials(folder, alive, workers):
     budget = ["--epochs", 12, "--subset", 256, "--steps", 3, "--pruner", "none"]
     options = ["--trials", 500, "--workers", workers, *budget, *alive]
-    command = Command("study", "digits", *NETWORK, *MACHINE, *options, cwd=folder)
+    command = Command(
+        "study", "digits", *NETWORK, *MACHINE, *options, cwd=folder, within=forked_workers()
+    )
     until(lambda: begun(folder) == workers)
     command.kill(signal.SIGINT)
     assert command.wait() == 0, command.complained
@@ -355,7 +329,9 @@ def test_ctrl_c_finishes_the_running_trials(folder, alive, workers):
 def test_a_second_ctrl_c_stops_at_once_and_the_trials_are_tried_again(folder, alive, workers):
     budget = ["--epochs", 5000, "--subset", 256, "--steps", 3, "--pruner", "none"]
     options = ["--trials", 500, "--workers", workers, *budget, *alive]
-    command = Command("study", "digits", *NETWORK, *MACHINE, *options, cwd=folder)
+    command = Command(
+        "study", "digits", *NETWORK, *MACHINE, *options, cwd=folder, within=forked_workers()
+    )
     until(lambda: begun(folder) == workers)
     command.kill(signal.SIGINT)
     until(lambda: "press Ctrl-C again" in command.complained)
@@ -372,7 +348,9 @@ def test_a_second_ctrl_c_stops_at_once_and_the_trials_are_tried_again(folder, al
 
 
 def test_ctrl_c_before_the_workers_are_ready_ends_the_study(folder):
-    command = Command(*TINY, "--trials", 500, "--workers", 2, cwd=folder)
+    command = Command(
+        *TINY, "--trials", 500, "--workers", 2, cwd=folder, within=forked_workers(anew=1)
+    )
     until(lambda: (folder / STORE / "digits-tha.journal").exists())
     until(lambda: len(children(command.pid)) == 2)
     command.kill(signal.SIGINT)
@@ -384,7 +362,9 @@ def test_ctrl_c_before_the_workers_are_ready_ends_the_study(folder):
 def test_a_killed_worker_process_is_started_again(folder, alive):
     budget = ["--epochs", 12, "--subset", 256, "--steps", 3, "--pruner", "none"]
     options = ["--trials", 4, "--workers", 2, *budget, *alive]
-    command = Command("study", "digits", *NETWORK, *MACHINE, *options, cwd=folder)
+    command = Command(
+        "study", "digits", *NETWORK, *MACHINE, *options, cwd=folder, within=forked_workers()
+    )
     until(lambda: begun(folder) == 2)
     os.kill(children(command.pid)[0], signal.SIGKILL)
     assert command.wait() == 0, command.complained

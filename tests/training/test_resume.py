@@ -9,16 +9,15 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from commands import Command
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from places import ROOT
+from study_workers import until
 from training_runs import (
     FINISHED,
     MACHINE,
@@ -88,7 +87,7 @@ CONFIGS = {
     "stops_early": tiny(**STOPS_EARLY),
     "wanders": tiny(**WANDERS),
     "recorded": RECORDED,
-    "epochs_2": tiny(training__epochs=2, snapshots__count=2),
+    "short": tiny(training__epochs=2, snapshots__count=2, data__subset=32, data__num_steps=3),
     "epochs_3": tiny(training__epochs=3),
     "not_selected": tiny(data__validation=0.0),
 }
@@ -183,10 +182,10 @@ def at_change_of_a_file(number, end):
 
 def test_killed_before_any_change_of_a_file_a_run_goes_on(uninterrupted, tmp_path):
     """Between best.ckpt and last.ckpt, last.ckpt and previous.ckpt, and everywhere else."""
-    expected, left = uninterrupted("epochs_2"), set()
+    expected, left = uninterrupted("short"), set()
     for number in itertools.count(1):
         path = tmp_path / f"{number}"
-        run, stop = partial(start, CONFIGS["epochs_2"], path), partial(at_change_of_a_file, number)
+        run, stop = partial(start, CONFIGS["short"], path), partial(at_change_of_a_file, number)
         if not killed(run, stop):
             break
         left.add(tuple(n for n in names(path) if n.endswith(".ckpt")))
@@ -482,16 +481,6 @@ def test_what_a_killed_process_left_half_written_is_removed(uninterrupted, tmp_p
 # Killed at any moment, as a scheduler or the kernel would
 
 
-def cli(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "bsnn_tha.cli", "train", *map(str, arguments), "--threads=1"],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_processes_that_are_killed_at_any_moment_end_alike(tmp_path):
     moments = random.Random(0)
     config = tiny(**EVERYTHING, training__epochs=30)
@@ -500,26 +489,25 @@ def test_processes_that_are_killed_at_any_moment_end_alike(tmp_path):
     arguments = ["--config", tmp_path / "config.toml", "--output", folder.path]
     kills = 0
     for kill in [True, True, True, False]:
-        with cli(*arguments) as process:
-            if kill:
-                wait_for_training(folder, process)
-                time.sleep(moments.uniform(0.0, 1.0))
-                process.kill()
-            _, errors = process.communicate(timeout=300)
-        kills += process.returncode == -signal.SIGKILL
-        assert process.returncode in (0, -signal.SIGKILL), errors
+        command = Command("train", *arguments, "--threads=1", cwd=tmp_path)
+        if kill:
+            wait_for_training(folder, command)
+            time.sleep(moments.uniform(0.0, 1.0))
+            command.kill()
+        kills += command.wait() == -signal.SIGKILL
+        assert command.code in (0, -signal.SIGKILL), command.complained
         arguments = ["--resume", folder.path]
     assert kills >= 2
     expected = start(config, tmp_path / "uninterrupted").folder
     assert_same_run(folder, expected)
 
 
-def wait_for_training(folder, process):
+def wait_for_training(folder, command):
     """Until a process has claimed the folder: it is about to train."""
-    deadline = time.monotonic() + 300
     before = folder.config.stat().st_mtime_ns if folder.config.exists() else None
-    while process.poll() is None:
-        assert time.monotonic() < deadline, "nothing happened"
-        if folder.config.exists() and folder.config.stat().st_mtime_ns != before:
-            return
-        time.sleep(0.02)
+    until(
+        lambda: (
+            command.ended()
+            or (folder.config.exists() and folder.config.stat().st_mtime_ns != before)
+        )
+    )
