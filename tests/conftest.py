@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bsnn_tha.training.run import RunResult
 
 pytest.register_assert_rewrite("training_runs")
+collect_ignore = ["helpers"]  # imported by their own names, and not once more as doctests
 
 # A shell's background job ignores Ctrl-C, and would hand that down to the commands that
 # tests interrupt.

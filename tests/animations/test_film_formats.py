@@ -322,7 +322,8 @@ def program(tmp_path, monkeypatch):
     ],
     ids=["late", "early", "silent", "killed", "idle", "deaf", "orphan", "flood", "binary"],
 )
-def test_a_failing_ffmpeg_is_one_line(script, message, program):
+def test_a_failing_ffmpeg_is_one_line(script, message, program, monkeypatch):
+    monkeypatch.setattr(video, "PATIENCE", 1.0)
     path = program(script)
     film = films.film(frames=20)
     with pytest.raises(FilmError, match=r"ffmpeg could not write the film: ") as caught:

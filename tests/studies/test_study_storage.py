@@ -211,8 +211,7 @@ def test_workers_that_start_together_on_an_empty_database_all_get_in(empty_datab
     start = time.time() + 1
 
     def begin():
-        while time.time() < start:
-            pass
+        time.sleep(max(0.0, start - time.time()))
         open_storage(empty_database, NAME, create=True)
 
     workers = [Process(begin) for _ in range(6)]
@@ -230,17 +229,16 @@ def test_workers_that_start_together_begin_with_one_published_trial(kind, tmp_pa
 
     def slowly(*args, **kwargs):
         trials = get_trials(*args, **kwargs)
-        time.sleep(0.3)
+        time.sleep(0.1)
         return trials
 
-    start = time.time() + 0.5
+    start = time.time() + 0.3
 
     def begin():
         # In this process only.
         runner.prepare = lambda options: plan_and_space
         optuna.Study.get_trials = slowly
-        while time.time() < start:
-            pass
+        time.sleep(max(0.0, start - time.time()))
         runner.open_for_work(options)
 
     workers = [Process(begin) for _ in range(4)]

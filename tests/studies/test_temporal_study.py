@@ -57,7 +57,7 @@ def test_each_run_is_what_the_trainer_does(variant, changes, tmp_path):
 
 
 def test_report_writes_its_table_and_figures(tmp_path, monkeypatch):
-    short = {"data.options.iterations": 1000, "network.notation": "100Dense8Dense1"}
+    short = {"data.options.iterations": 40, "network.notation": "100Dense8Dense1"}
     labels = module._STILLS
     cases = [
         module.Case(labels[0], "tha", changes=short),
@@ -65,11 +65,13 @@ def test_report_writes_its_table_and_figures(tmp_path, monkeypatch):
         module.Case(labels[2], "solved", changes=short),
     ]
     monkeypatch.setattr(module, "CASES", cases)
+    monkeypatch.setattr(module, "CHECKPOINTS", (5, 20, 40))
     monkeypatch.setattr(module, "_CURVES", labels)
     monkeypatch.setattr(module, "SEEDS", range(2))
     module.write(tmp_path)
     table = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert all(f"| {label} |" in table for label in labels)
+    assert "| loss at 5 | loss at 20 | loss at 40 |" in table
     assert (tmp_path / "stills.png").stat().st_size > 10_000
     assert (tmp_path / "loss.png").stat().st_size > 5_000
 
