@@ -12,7 +12,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ class Event:
         epoch: from 0.
         value: the epoch's validation accuracy.
         worker: which process, from 0.
+        study: of a series, from 0.
     """
 
     kind: str
@@ -34,10 +35,13 @@ class Event:
     epoch: int | None = None
     value: float | None = None
     worker: int = 0
+    study: int = 0
 
 
-def start_worker(options: dict[str, Any], environment: dict[str, str]) -> subprocess.Popen[str]:
-    """Start a worker process.
+def start_worker(
+    options: Sequence[dict[str, Any]], environment: dict[str, str]
+) -> subprocess.Popen[str]:
+    """Start a worker process, with options for each study that it works on.
 
     Ctrl-C reaches it through this process only, and waits until it can be
     handled: the process inherits that SIGINT is blocked.

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from bsnn_tha.config import RunConfig
+from bsnn_tha.data import check_options
 from bsnn_tha.data.dataset import Dataset
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.notation import write_out
@@ -171,6 +172,11 @@ def prepare(options: Options) -> Prepared:
     # What the command line sets is not searched.
     fixed = options.changes or {}
     space = space.without(*fixed).bound(config)
+    prefix = "data.options."
+    check_options(
+        config.data.name,
+        [row.key.removeprefix(prefix) for row in space.rows if row.key.startswith(prefix)],
+    )
     if not space.rows:
         raise StudyError("there is nothing to search: --set fixes every row of the space")
     if "threshold.theta_inf" in fixed and any(r.key == "threshold.theta_0" for r in space.rows):
@@ -217,18 +223,20 @@ def run_study(
     if say is not None and to_begin > 0:
         for line in start.unfit:
             say(line)
-        say(_forecast(options, prepared, to_begin))
+        say(predict(options, prepared, to_begin))
     with watcher(opened.study, options.trials, prepared.plan.base.training.epochs) as show:
         if options.workers == 1:
-            work_here(opened.study, prepared, options, deadline, show)
+            with interruptible(show) as stopping:
+                work_here(opened.study, prepared, options, deadline, show, stopping)
         else:
-            failed = _work_in_processes(options, deadline, show)
+            failed = work_in_processes([options], deadline, show)
             if failed and len(finished(opened.study)) < options.trials:
                 raise StudyError(f"{failed} of {options.workers} workers ended with an error")
     return opened
 
 
-def _forecast(options: Options, prepared: Prepared, trials: int) -> Forecast:
+def predict(options: Options, prepared: Prepared, trials: int) -> Forecast:
+    """What so many trials will cost here; a few iterations are trained to tell."""
     plan = prepared.plan
     return forecast(
         plan.base,
@@ -279,8 +287,18 @@ def work_here(
     options: Options,
     deadline: float | None,
     show: Callable[[Event], None],
+    stopping: threading.Event,
+    lingers: bool = True,
 ) -> None:
-    """One worker in this process; the first Ctrl-C ends it after its trial."""
+    """One worker in this process.
+
+    Args:
+        study, prepared, options: opened for it.
+        deadline: ``time.monotonic()`` at which it ends.
+        show: is told what it does.
+        stopping: ends it after its trial; it is set when time is up.
+        lingers: as of :class:`~studies.worker.Worker`.
+    """
 
     def told(trial: FrozenTrial) -> None:
         show(Event("finished" if trial.state.is_finished() else "paused", trial.number))
@@ -293,15 +311,24 @@ def work_here(
     objective = TrainingObjective(
         plan, space, options.machine, seen, dataset, depth, kept, deadline
     )
-    worker = Worker(study, objective, options.trials, deadline, told, rungs, kept)
+    with _collected_less():
+        Worker(
+            study, objective, options.trials, deadline, told, rungs, kept, lingers, stopping
+        ).work()
+
+
+@contextmanager
+def interruptible(show: Callable[[Event], None]) -> Iterator[threading.Event]:
+    """What the first Ctrl-C sets, and tells; the second one stops at once."""
+    stopping = threading.Event()
 
     def stop() -> None:
         show(Event("stopping"))
-        worker.stopping.set()
+        stopping.set()
 
-    with _two_interrupts(stop), _collected_less():
+    with _two_interrupts(stop):
         try:
-            worker.work()
+            yield stopping
         except SystemExit:  # what Lightning makes of the second Ctrl-C
             raise KeyboardInterrupt(STOPPED) from None
 
@@ -314,6 +341,7 @@ def _collected_less() -> Iterator[None]:
     about objects that outlive them.
     """
     ours = not gc.get_freeze_count()
+    gc.collect()  # of an earlier study, a connection to a database among it
     gc.freeze()
     try:
         yield
@@ -339,14 +367,21 @@ def _published(prepared: Prepared) -> dict[str, Any]:
         ) from None
 
 
-def _work_in_processes(
-    options: Options, deadline: float | None, show: Callable[[Event], None]
+def work_in_processes(
+    studies: Sequence[Options], deadline: float | None, show: Callable[[Event], None]
 ) -> int:
     """Start workers, start those again that die, and wait for all.
+
+    Args:
+        studies: that each of them works on (:mod:`studies.series.work`), with one machine and
+            one number of workers.
+        deadline: ``time.monotonic()`` at which they end.
+        show: is told what they do.
 
     Returns:
         How many ended with an error.
     """
+    options = studies[0]
     processes: dict[int, subprocess.Popen[str]] = {}
     readers: list[threading.Thread] = []
     stopping = False
@@ -354,15 +389,20 @@ def _work_in_processes(
 
     def start(index: int) -> None:
         left = None if deadline is None else max(0.001, deadline - time.monotonic())
-        share = replace(
-            options,
-            workers=1,
-            timeout=left,
-            threads=_threads(options),
-            published=False,  # that trial is queued already, as are those of other studies
-            worker=index,
+        shares = [
+            replace(
+                study,
+                workers=1,
+                timeout=left,
+                threads=_threads(options),
+                published=False,  # that trial is queued already, as are those of other studies
+                worker=index,
+            )
+            for study in studies
+        ]
+        processes[index] = process = start_worker(
+            [asdict(share) for share in shares], _environment(options, index)
         )
-        processes[index] = process = start_worker(asdict(share), _environment(options, index))
         if stopping:  # Ctrl-C came while it was started
             ask(process)
         reader = threading.Thread(target=read_events, args=(process, index, show), daemon=True)

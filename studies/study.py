@@ -22,6 +22,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 
 from bsnn_tha.config import RunConfig
+from studies import hub
 from studies.errors import StudyError
 from studies.pruners import PRUNERS
 from studies.race import Race
@@ -117,9 +118,10 @@ class Method:
     """How a study is searched; may change from one call to the next.
 
     Args:
-        sampler: of :data:`~studies.samplers.SAMPLERS`, or ``module:Class``.
-        pruner: of :data:`~studies.pruners.PRUNERS`, or ``module:factory``; by validation
-            accuracy after each epoch.
+        sampler: of :data:`~studies.samplers.SAMPLERS`, ``module:Class``, or one of OptunaHub's
+            (:mod:`studies.hub`).
+        pruner: of :data:`~studies.pruners.PRUNERS`, ``module:factory``, or one of OptunaHub's; by
+            validation accuracy after each epoch.
         reduction: of how many settings one goes on, at the rungs of halving and hyperband.
         seed: of the sampler; None draws one.
         worker: which worker this is. Each draws its own numbers, and others
@@ -133,8 +135,11 @@ class Method:
     worker: int = 0
 
     def __post_init__(self) -> None:
-        SAMPLERS.check_name(self.sampler)
-        PRUNERS.check_name(self.pruner)
+        for axis, choice in ((SAMPLERS, self.sampler), (PRUNERS, self.pruner)):
+            if hub.named(choice):
+                hub.check(choice)
+            else:
+                axis.check_name(choice)
         if self.reduction < 2:
             raise StudyError(
                 f"of how many settings one goes on must be at least 2, but got {self.reduction}"
@@ -160,7 +165,7 @@ class Method:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                sampler: BaseSampler = SAMPLERS.make(self.sampler, given=given)
+                sampler: BaseSampler = SAMPLERS.make(_chosen(self.sampler), given=given)
         except ImportError as error:
             raise StudyError(f"sampler {self.sampler!r} needs a package: {error}") from None
         if not isinstance(sampler, BaseSampler):
@@ -182,13 +187,17 @@ class Method:
         Raises:
             StudyError: one's own is none of Optuna's.
         """
-        pruner = PRUNERS.make(self.pruner)
+        pruner = PRUNERS.make(_chosen(self.pruner))
         if not isinstance(pruner, BasePruner):
             raise StudyError(
                 f"pruner {self.pruner!r} must give an optuna.pruners.BasePruner, but got "
                 f"{type(pruner).__name__}"
             )
         return pruner
+
+
+def _chosen(choice: str) -> Any:
+    return hub.load(choice) if hub.named(choice) else choice
 
 
 @dataclass(frozen=True)

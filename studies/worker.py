@@ -90,6 +90,8 @@ class Worker:
         told: called after each trial with its final state, or as it is when it pauses.
         rungs: where trials pause and who goes on; None if they run to their end.
         checkpoints: of trials, removed when they have ended.
+        lingers: wait while others run the last trials, which may yet fail; else leave.
+        stopping: set it to end the worker after its trial.
     """
 
     study: optuna.Study
@@ -99,12 +101,15 @@ class Worker:
     told: Callable[[FrozenTrial], None] = lambda trial: None
     rungs: Rungs | None = None
     checkpoints: Checkpoints | None = None
+    lingers: bool = True
     stopping: threading.Event = field(default_factory=threading.Event)
     _seen: dict[int, tuple[Any, float]] = field(default_factory=dict)
     _owed: dict[int, float] = field(default_factory=dict)
 
     def work(self) -> None:
         """Take trials until there are N, time is up or :attr:`stopping` is set.
+
+        One that does not linger also ends when there is none to be had for now.
 
         Raises:
             StudyError: :data:`FAILURES_IN_A_ROW` trials failed.
@@ -117,6 +122,8 @@ class Worker:
                 break
             trial = self._next()
             if trial is None:
+                if not self.lingers:
+                    break
                 self.stopping.wait(POLL)  # others run the last ones; they may yet fail
                 continue
             result = self._run(trial)

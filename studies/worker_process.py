@@ -9,31 +9,36 @@ import json
 import sys
 import time
 from dataclasses import asdict
+from typing import Any
 
 import optuna
 
 from bsnn_tha.errors import BsnnThaError
 from bsnn_tha.freed_memory import keep_freed_memory
 from studies.process import Event
-from studies.runner import Options, open_for_work, work_here
+from studies.runner import Options
+from studies.series.work import take_turns
 
 
 def main(text: str) -> int:
     """Work as told; the exit status says how it ended."""
-    values = json.loads(text)
-    tuples = {name: tuple(values[name]) for name in ("objectives", "warm_start")}
-    options = Options(**values | tuples)
+    studies = [_options(values) for values in json.loads(text)]
     keep_freed_memory()
-    deadline = None if options.timeout is None else time.monotonic() + options.timeout
+    timeout = studies[0].timeout
+    deadline = None if timeout is None else time.monotonic() + timeout
     try:
-        opened, prepared = open_for_work(options)
-        work_here(opened.study, prepared, options, deadline, _write)
+        take_turns(studies, deadline, _write)
     except BsnnThaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _options(values: dict[str, Any]) -> Options:
+    tuples = {name: tuple(values[name]) for name in ("objectives", "warm_start")}
+    return Options(**values | tuples)
 
 
 def _write(event: Event) -> None:

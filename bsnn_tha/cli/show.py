@@ -11,11 +11,12 @@ from rich.table import Table
 
 from bsnn_tha.config import RunConfig
 from bsnn_tha.nn.per_layer import in_words
-from bsnn_tha.words import counted, percent
+from bsnn_tha.words import counted, duration, percent
 
 if TYPE_CHECKING:
     from studies.reproduction.plan import Plan, Row
     from studies.reproduction.record import Entry
+    from studies.series.work import Outlook
 
 WIDTH = 100
 HIGH = 0.5
@@ -156,6 +157,27 @@ def campaign(
     if unknown := len(missing) - len(known):
         last += f", and {unknown} of which nothing is known yet"
     return "\n".join([plan.title, _render(table), last])
+
+
+def series(title: str, outlooks: Sequence[Outlook]) -> str:
+    """Studies of a series, what is done of each, and what the rest is likely to cost."""
+    table = Table("study", "trials", "done", "a whole trial", "to go", "", box=None, padding=(0, 1))
+    for each in outlooks:
+        cost = each.forecast
+        table.add_row(
+            each.options.study_name,
+            f"{each.options.trials:,}",
+            f"{each.done:,}",
+            "–" if cost is None else duration(cost.epoch * cost.epochs),
+            "–" if each.reason else duration(each.seconds) if each.left else "none",
+            each.reason,
+        )
+    last = f"{sum(each.left for each in outlooks):,} trials to go"
+    if seconds := sum(each.seconds for each in outlooks):
+        last += f", about {duration(seconds)} on this machine"
+    if unknown := sum(bool(each.reason) for each in outlooks):
+        last += f"; of {unknown} studies it cannot be told here"
+    return "\n".join([title, _render(table), last])
 
 
 def presets(configs: list[RunConfig]) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from bsnn_tha.cli import series
 from bsnn_tha.cli.options import (
     AllowCode,
     CacheRoot,
@@ -39,8 +40,20 @@ Variant = Annotated[str, typer.Option(help="tha, bsnn, bsnn-unit, flt32.")]
 Trials = Annotated[int, typer.Option(help="Go on to this many finished trials.")]
 Name = Annotated[str | None, typer.Option(help="Of the study. Default: DATASET-VARIANT.")]
 Workers = Annotated[int, typer.Option(help="Local worker processes.")]
-Sampler = Annotated[str, typer.Option(help=f"{', '.join(SAMPLERS)}, or your own as module:Class.")]
-Pruner = Annotated[str, typer.Option(help=f"{', '.join(PRUNERS)}, or your own as module:factory.")]
+Sampler = Annotated[
+    str,
+    typer.Option(
+        help=f"{', '.join(SAMPLERS)}, your own as module:Class, or OptunaHub's as "
+        "hub:PACKAGE@COMMIT:NAME."
+    ),
+]
+Pruner = Annotated[
+    str,
+    typer.Option(
+        help=f"{', '.join(PRUNERS)}, your own as module:factory, or OptunaHub's as "
+        "hub:PACKAGE@COMMIT:NAME."
+    ),
+]
 Reduction = Annotated[
     int, typer.Option(help="Of how many settings one goes on: halving and hyperband.")
 ]
@@ -170,6 +183,7 @@ def run(
 
     keep_freed_memory()
     budget = {"training.epochs": epochs, "data.subset": subset, "data.num_steps": steps}
+    changes = settings(budget, set_)
     options = Options(
         dataset,
         variant,
@@ -181,12 +195,12 @@ def run(
         pruner=pruner,
         reduction=reduction,
         seed=sampler_seed,
-        objectives=tuple(objective or _usual_objective(dataset, variant)),
+        objectives=tuple(objective or _usual_objective(dataset, variant, changes)),
         seeds=seeds_per_trial,
         space=space,
         published=published,
         warm_start=tuple(warm_start or ()),
-        changes=settings(budget, set_),
+        changes=changes,
         timeout=timeout,
         checkpoints=checkpoints,
         force=force,
@@ -201,10 +215,10 @@ def run(
     print(f"report: bsnn-tha study report {options.study_name}")
 
 
-def _usual_objective(dataset: str, variant: str) -> list[str]:
+def _usual_objective(dataset: str, variant: str, changes: dict[str, Any]) -> list[str]:
     from bsnn_tha.presets import load_preset
 
-    loss = load_preset(dataset, variant).loss.name
+    loss = load_preset(dataset, variant).with_changes(changes).loss.name
     return [{"membrane": "timing", "yolo": "map"}.get(loss, "accuracy")]
 
 
@@ -243,6 +257,9 @@ def report_(
             trained = report.retrain(opened, folder, retrain, epochs, here, allow_code)
             print(show.trials(trained.summary))
     print(f"written to {folder}")
+
+
+app.command("series")(series.series)
 
 
 @app.command("list")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
@@ -14,6 +14,8 @@ from rich.table import Table
 
 from bsnn_tha.words import duration
 from studies.process import Event
+from studies.series.work import Outlook
+from studies.study import OpenStudy
 from studies.worker import finished, outcome
 
 _STOPPING = "finishing the running trials; press Ctrl-C again to stop at once"
@@ -26,12 +28,14 @@ class StudyProgress:
         study: whose trials are run.
         trials: how many there shall be.
         epochs: of a trial.
+        name: that each line begins with; for one of several studies.
     """
 
-    def __init__(self, study: optuna.Study, trials: int, epochs: int) -> None:
+    def __init__(self, study: optuna.Study, trials: int, epochs: int, name: str = "") -> None:
         self.study = study
         self.trials = trials
         self.epochs = epochs
+        self.name = f"{name}  " if name else ""
         self._lines: dict[int, str] = {}
         self._lock = threading.Lock()
         self._live: Live | None = None
@@ -39,11 +43,11 @@ class StudyProgress:
     def __enter__(self) -> Callable[[Event], None]:
         self._started = time.monotonic()
         self._before = len(finished(self.study))
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and not self.name:
             self._live = Live(transient=True, refresh_per_second=4)
             self._live.start()
         if self._before:
-            self._print(f"{self._before} of {self.trials} trials are finished")
+            self._print(f"{self.name}{self._before} of {self.trials} trials are finished")
         return self.event
 
     def __exit__(self, *exception: Any) -> None:
@@ -76,7 +80,7 @@ class StudyProgress:
         trial = next(t for t in self.study.get_trials(deepcopy=False) if t.number == number)
         done = len(finished(self.study))
         return (
-            f"{done}/{self.trials}  trial {number}: {outcome(trial)}  "
+            f"{self.name}{done}/{self.trials}  trial {number}: {outcome(trial)}  "
             f"{self._best()}{self._left(done)}"
         )
 
@@ -91,7 +95,7 @@ class StudyProgress:
 
     def _left(self, done: int) -> str:
         here = done - self._before
-        if here < 1 or done >= self.trials:
+        if here < 1 or done >= self.trials or self.name:  # others take the time as well
             return ""
         seconds = (time.monotonic() - self._started) / here * (self.trials - done)
         return f"  {duration(seconds)} left"
@@ -109,3 +113,32 @@ class StudyProgress:
             print(line, flush=True)
         else:
             self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class SeriesProgress:
+    """Shows events of a series: a line per finished trial, with its study's name.
+
+    Args:
+        outlooks: what there is to do.
+        studies: opened, one for each.
+    """
+
+    def __init__(self, outlooks: Sequence[Outlook], studies: Sequence[OpenStudy]) -> None:
+        self._each = [
+            StudyProgress(
+                opened.study,
+                outlook.options.trials,
+                opened.plan.base.training.epochs,
+                outlook.options.study_name,
+            )
+            for outlook, opened in zip(outlooks, studies, strict=True)
+        ]
+
+    def __enter__(self) -> Callable[[Event], None]:
+        for progress in self._each:
+            progress.__enter__()
+        return lambda event: self._each[event.study].event(event)
+
+    def __exit__(self, *exception: Any) -> None:
+        for progress in self._each:
+            progress.__exit__(*exception)

@@ -8,6 +8,7 @@ for them. It returns a :class:`~bsnn_tha.data.dataset.Dataset`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,24 @@ OWN = ("image-folder", "arrays", "event-table", "tonic")
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
+_COMMON = ("root", "cache", "seed", "validation", "num_steps")
+"""What every loader is given if it takes it; the others of its parameters are its options."""
+
+
+def check_options(name: str, keys: Iterable[str]) -> None:
+    """Raise unless a data set's loader takes options of these names; nothing is loaded.
+
+    Raises:
+        InvalidValueError: unknown name or option; the message names the nearest.
+    """
+    own = [key for key in parameters(LOADERS.find(name)) if key not in _COMMON]
+    for key in keys:
+        if key not in own:
+            raise InvalidValueError(
+                f"data.options of {name} has no key {key!r}{did_you_mean(key, own)}"
+            )
+
+
 def load_dataset(
     name: str,
     *,
@@ -77,6 +96,7 @@ def load_dataset(
         InvalidValueError: unknown name or option; the message names the nearest.
         DataError: a file is missing, damaged or cannot be downloaded.
     """
+    check_options(name, options or {})
     loader = LOADERS.find(name)
     common = {
         "root": root,
@@ -86,12 +106,6 @@ def load_dataset(
         "num_steps": num_steps,
     }
     accepted = parameters(loader)
-    own = [key for key in accepted if key not in common]
-    for key in options or {}:
-        if key not in own:
-            raise InvalidValueError(
-                f"data.options of {name} has no key {key!r}{did_you_mean(key, own)}"
-            )
     arguments = {key: value for key, value in common.items() if key in accepted}
     try:
         # The loader's annotations are the rules for its options.

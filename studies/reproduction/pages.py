@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from animations.style import RC, colour
 from bsnn_tha.run_folder import replace_atomically
-from studies.reproduction.plan import Plan, Printed, Row
+from studies.plan_files import Printed
+from studies.reproduction.plan import Plan, Row
 from studies.reproduction.record import NAME, Entry
 
 PAGE, CURVES = "README.md", "curves.png"

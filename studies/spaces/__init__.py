@@ -7,12 +7,10 @@ detectors, ``UNIT`` (θ stays at 1). Where a configuration names another thresho
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from pathlib import Path
-
+from bsnn_tha.choices import load, names_code
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data.dataset import Dataset
+from bsnn_tha.errors import InvalidValueError
 from studies.errors import StudyError
 from studies.space import Space
 from studies.spaces import boxes, events, images, rules, temporal_coding
@@ -48,26 +46,15 @@ def space_for(config: RunConfig, dataset: Dataset) -> Space:
 
 
 def load_space(where: str) -> Space:
-    """A user's own table, from ``module:NAME`` or ``path/to/file.py:NAME``.
+    """A user's own table, from ``module:NAME`` or ``path/to/file.py:NAME``; else of name SPACE.
 
     Raises:
-        StudyError: there is no such module, or no space of this name in it.
+        StudyError: it cannot be imported, is no space or an empty one.
     """
-    place, _, name = where.partition(":")
     try:
-        if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(place)
-        space = getattr(module, name or "SPACE")
-    except Exception as error:  # whatever a user's own file may raise
-        raise StudyError(
-            f"--space takes module:NAME or file.py:NAME, but {where!r} gave "
-            f"{type(error).__name__}: {error}"
-        ) from None
+        space = load(where if names_code(where) else f"{where}:SPACE", "space")
+    except InvalidValueError as error:
+        raise StudyError(f"{error}; --space takes module:NAME or file.py:NAME") from None
     if not isinstance(space, Space):
         raise StudyError(f"{where} must be a studies.space.Space, but is {type(space).__name__}")
     if not space.rows:

@@ -12,6 +12,7 @@ from commands import Command, forked_workers
 from optuna.trial import TrialState
 from study_workers import numbers, until
 
+from bsnn_tha.cli.study import _usual_objective
 from bsnn_tha.config import RunConfig
 from studies import worker
 from studies.storage import open_storage
@@ -248,6 +249,19 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(folder, options, sa
         return
     line = refuse(*TINY, *options, cwd=folder)
     assert said in line and "s3cret" not in line
+
+
+def test_an_option_that_the_data_set_lacks_is_refused_before_the_study(folder):
+    (folder / "mine.py").write_text(
+        "from studies.space import Number, Space\nSPACE = Space(Number('data.options.sise', 1, 9))"
+    )
+    line = refuse(*TINY, "--space", "mine.py", cwd=folder)
+    assert "data.options of digits has no key 'sise'" in line
+
+
+def test_the_objective_goes_with_the_loss_that_is_set():
+    assert _usual_objective("digits", "best", {}) == ["accuracy"]
+    assert _usual_objective("digits", "best", {"loss.name": "yolo"}) == ["map"]
 
 
 def test_an_unknown_data_set_is_refused(folder):

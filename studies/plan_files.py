@@ -1,0 +1,90 @@
+"""Plans as TOML files: those that come with a room of this package, and the user's own."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.run_folder import folder_name
+from bsnn_tha.suggest import broken_rule, did_you_mean
+
+
+class Table(BaseModel):
+    """A table of a plan; a key that it does not have is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+P = TypeVar("P", bound=Table)
+
+
+class Printed(Table):
+    """Test accuracy as a paper prints it, in per cent; what it does not say is None."""
+
+    best: float | None = None
+    mean: float | None = None
+    std: float | None = None
+
+
+def plan_names(room: str) -> list[str]:
+    """Plans that come with a room, in its folder ``plans``.
+
+    Example:
+        >>> "best" in plan_names("studies.reproduction")
+        True
+    """
+    files = (resources.files(room) / "plans").iterdir()
+    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
+
+
+def read_plan(kind: type[P], room: str, name: str, what: str) -> P:
+    """A plan by its name, or from the user's file if the name ends in ``.toml``.
+
+    Args:
+        kind: of plan, whose ``name`` is not in the file but the file's own.
+        room: that it belongs to.
+        name: of a plan, or a path.
+        what: the plan is of, for errors.
+
+    Raises:
+        InvalidValueError: there is none, or it breaks a rule of its own tables.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise InvalidValueError(f"cannot read plan {path}: {error.strerror}") from None
+        name = folder_name(path.stem)
+    elif name in plan_names(room):
+        text = (resources.files(room) / "plans" / f"{name}.toml").read_text("utf-8")
+    else:
+        near = did_you_mean(name, plan_names(room))
+        raise InvalidValueError(f"unknown {what} {name!r}{near}; your own plan is a .toml file")
+    try:
+        return kind.model_validate({"name": name, **tomllib.loads(text)})
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidValueError(f"plan {name} is not valid TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidValueError(f"plan {name}: " + broken_rule(where, first)) from None
+
+
+def check_names(plan: str, names: list[str]) -> None:
+    """Raise unless each row of a plan has a name of its own that a folder can have."""
+    for name in names:
+        if names.count(name) > 1 or folder_name(name) != name:
+            raise InvalidValueError(
+                f"plan {plan}: rows need a name each, fit for a folder, but got {name!r}"
+            )
+
+
+def changes(table: dict[str, Any]) -> dict[str, Any]:
+    """Changes to a preset as a plan writes them; TOML has no null, so ``"none"`` removes a key."""
+    return {key: None if value == "none" else value for key, value in table.items()}

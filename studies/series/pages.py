@@ -1,0 +1,258 @@
+"""The page of a series: what each study found, beside what the paper prints.
+
+FOLDER/
+  README.md       the page
+  history.png     the best trial so far, study by study
+  STUDY/          each study's own report (:mod:`studies.report`)
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import statistics
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from optuna.trial import FrozenTrial, TrialState
+
+from animations.style import RC, colour
+from bsnn_tha.nn.per_layer import in_words
+from bsnn_tha.run_folder import replace_atomically
+from bsnn_tha.training.machine import Machine
+from bsnn_tha.words import duration, percent
+from studies import report
+from studies.ranking import best_trials
+from studies.runner import Options
+from studies.series.plan import Search, Series
+from studies.series.work import existing
+from studies.study import OpenStudy
+from studies.worker import finished
+
+PAGE, HISTORY = "README.md", "history.png"
+_DASH = "–"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A study of the page.
+
+    Args:
+        search: as planned.
+        opened: the study itself; None if nobody has begun it.
+        fresh: test accuracies of its best setting from fresh seeds, if it was trained again.
+    """
+
+    search: Search
+    opened: OpenStudy | None
+    fresh: Sequence[float] = ()
+
+
+def write(
+    series: Series,
+    chosen: Sequence[Search],
+    studies: Sequence[Options],
+    folder: Path,
+    machine: Machine,
+    retrain: int | None = None,
+    allow_code: bool = False,
+) -> None:
+    """Write the reports of studies that have a complete trial, and the page of all.
+
+    Args:
+        series: the plan.
+        chosen, studies: of it, and where each is kept.
+        folder: for the page.
+        machine: where best settings are trained again.
+        retrain: from how many fresh seeds; None for not.
+        allow_code: that a best setting names.
+    """
+    rows = []
+    for search, options in zip(chosen, studies, strict=True):
+        opened, own = existing(options), folder / search.name
+        if opened is not None and best_trials(opened):
+            report.write(opened, own)
+            if retrain is not None:
+                report.retrain(opened, own, retrain, None, machine, allow_code)
+        rows.append(Row(search, opened, _fresh(own)))
+    folder.mkdir(parents=True, exist_ok=True)
+    with replace_atomically(folder / PAGE) as temporary:
+        temporary.write_text(page(series, rows), encoding="utf-8")
+    buffer = io.BytesIO()
+    history(rows).savefig(buffer, format="png", dpi=100)
+    with replace_atomically(folder / HISTORY) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+
+
+def page(series: Series, rows: Sequence[Row]) -> str:
+    """The page's text."""
+    cells = [[write(row) for write in _COLUMNS.values()] for row in rows]
+    kept = [i for i in range(len(_COLUMNS)) if any(line[i] not in ("", _DASH) for line in cells)]
+    header = [*_COLUMNS]
+    lines = [f"# {series.title}", ""]
+    if series.about:
+        lines += [series.about.strip(), ""]
+    lines += [
+        _wrapped(
+            "Accuracy in per cent: of published settings, all complete trials and the best one on "
+            "validation images, by which the best was chosen; of the best from fresh seeds on the "
+            f"test set. Printed: {series.source}. Time is of all trials together, on a machine "
+            "that may have been shared."
+        ),
+        "",
+        "| " + " | ".join(header[i] for i in kept) + " |",
+        "|" + "---|" * len(kept),
+        *("| " + " | ".join(line[i] for i in kept) + " |" for line in cells),
+        "",
+        f"![The best trial so far, over trials]({HISTORY})",
+        "",
+        "## The best settings",
+        "",
+        *(_setting(row) for row in rows),
+        "",
+        _wrapped(
+            f"Searched with `bsnn-tha study series {series.name}`, {series.trials} trials of "
+            f"`{series.sampler}` each, pruner `{series.pruner}`, seeds per trial "
+            f"{series.seeds_per_trial}, with {_changes(series.set)}. Every trial is a line of its "
+            "study's `trials.csv`; `best.toml` beside it is for `bsnn-tha train --config`."
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def history(rows: Sequence[Row]) -> Figure:
+    """The best trial so far over finished trials, a line per study, a panel per data set."""
+    begun = [(row, row.opened) for row in rows if row.opened is not None]
+    datasets = list(dict.fromkeys(row.search.preset.partition("/")[0] for row, _ in begun))
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(4.5 * max(1, len(datasets)), 3.6), layout="constrained")
+        grid = figure.subplots(1, max(1, len(datasets)), squeeze=False, sharey=True)[0]
+        for axes, dataset in zip(grid, datasets, strict=False):
+            own = [pair for pair in begun if pair[0].search.preset.partition("/")[0] == dataset]
+            for index, (row, opened) in enumerate(own):
+                values = [t.values[0] if t.values else np.nan for t in finished(opened.study)]
+                best = 100 * np.fmax.accumulate(np.array(values or [np.nan], dtype=float))
+                axes.step(
+                    np.arange(1, len(best) + 1), best, where="post",
+                    color=colour(index), label=row.search.preset.partition("/")[2],
+                )  # fmt: skip
+            axes.set(title=dataset, xlabel="trials")
+            axes.legend(loc="lower right")
+        grid[0].set_ylabel("best validation accuracy, %")
+    return figure
+
+
+def _fresh(folder: Path) -> list[float]:
+    """Test accuracies of the setting that was trained again."""
+    path = folder / "retrained" / "trials.json"
+    if not path.is_file():
+        return []
+    return list(json.loads(path.read_text(encoding="utf-8"))["accuracies"])
+
+
+def _complete(row: Row) -> list[FrozenTrial]:
+    if row.opened is None:
+        return []
+    return row.opened.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def _counts(row: Row) -> str:
+    if row.opened is None:
+        return "0"
+    return f"{len(_complete(row))} / {len(finished(row.opened.study)) - len(_complete(row))}"
+
+
+def _published(row: Row) -> str:
+    values = [t.values[0] for t in _complete(row) if t.user_attrs.get("published")]
+    return percent(values[0]) if values else _DASH
+
+
+def _quartiles(row: Row) -> str:
+    values = [trial.values[0] for trial in _complete(row)]
+    if len(values) < 2:
+        return _DASH
+    return " / ".join(percent(value) for value in statistics.quantiles(values))
+
+
+def _best(row: Row) -> str:
+    trials = best_trials(row.opened) if row.opened is not None else []
+    return f"{percent(trials[0].values[0])} (trial {trials[0].number})" if trials else _DASH
+
+
+def _again(row: Row) -> str:
+    if not row.fresh:
+        return _DASH
+    spread = f" ({percent(statistics.stdev(row.fresh))})" if len(row.fresh) > 1 else ""
+    return f"{percent(statistics.fmean(row.fresh))}{spread}, {len(row.fresh)} seeds"
+
+
+def _time(row: Row) -> str:
+    seconds = [t.duration.total_seconds() for t in _complete(row) if t.duration is not None]
+    return duration(sum(seconds)) if seconds else _DASH
+
+
+def _mean(row: Row) -> str:
+    return _DASH if row.search.printed.mean is None else f"{row.search.printed.mean:.2f}"
+
+
+_COLUMNS = {
+    "study": lambda row: f"[{row.search.name}]({row.search.name}/)",
+    "complete / pruned": _counts,
+    "published settings": _published,
+    "quartiles of trials": _quartiles,
+    "best trial": _best,
+    "the best from fresh seeds: mean (σ)": _again,
+    "printed mean": _mean,
+    "time": _time,
+}
+
+
+def _setting(row: Row) -> str:
+    """The best trial's setting, as a line of Markdown."""
+    if row.opened is None or not best_trials(row.opened):
+        return f"- {row.search.name}: no complete trial yet"
+    config = report.best_config(row.opened)
+    threshold, neuron = config.threshold, config.neuron
+    theta = _short(threshold.theta_0)
+    if threshold.theta_inf is not None:
+        theta += f" → {_short(threshold.theta_inf)}, α {_short(threshold.alpha)}"
+    return _wrapped(
+        f"- {row.search.name}: θ {theta}; β {_short(neuron.beta)}; {neuron.surrogate_centre} "
+        f"surrogate of slope {_short(neuron.slope)}; learning rate {_short(config.optimizer.lr)}; "
+        f"dropout {_short(config.network.dropout)}; norm {config.network.norm}; clipping of "
+        f"gradients {'on' if config.training.grad_clip else 'off'}, "
+        f"of weights {'on' if config.training.weight_clip else 'off'}"
+    )
+
+
+def _short(value: Any) -> str:
+    """Three digits are what a search is good for."""
+    if isinstance(value, dict):
+        return in_words({key: _rounded(each) for key, each in value.items()})
+    return in_words(
+        [_rounded(each) for each in value] if isinstance(value, list) else _rounded(value)
+    )
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _changes(values: dict[str, Any]) -> str:
+    return ", ".join(f"`{key} = {value}`" for key, value in values.items()) or "no changes"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(
+        text,
+        100,
+        break_on_hyphens=False,
+        break_long_words=False,
+        subsequent_indent="  " * text.startswith("- "),
+    )
