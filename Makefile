@@ -23,8 +23,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/bsnn-tha train digits
 
+# Bytecode is kept, whatever the environment says: some fifty processes import the same.
 test: lint
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import http.server
+import socket
 from collections.abc import Callable
+
+
+def free_port() -> int:
+    """One that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 class Server(http.server.ThreadingHTTPServer):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import time
 
 import optuna
 import pytest
+from local_server import free_port
 from optuna.trial import TrialState
 from study_workers import NAME, Process, opened, square, until, work
 from typer.testing import CliRunner
@@ -47,12 +47,6 @@ def refusal(where, create=True):
     message = str(caught.value)
     assert "\n" not in message and SECRET not in message
     return message
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 # The journal

@@ -7,11 +7,15 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from commands import Command
+from lightning.pytorch.utilities import rank_zero_only
+from local_server import free_port
 from places import ROOT
 from training_runs import (
     EPOCHS,
@@ -284,9 +288,25 @@ def test_the_summary_is_that_of_one_process(alone, by_torchrun):
         assert row == pytest.approx(expected, rel=1e-4)
 
 
+@contextmanager
+def as_rank(rank, port):
+    """This process, a fork, is one of two that somebody else has started."""
+    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    os.environ["MASTER_PORT"] = str(port)
+    rank_zero_only.rank = rank  # as Lightning reads it when it is imported
+    yield
+
+
 def test_a_run_of_two_processes_goes_on(joint, tmp_path):
-    path = joint[0] / f"seed-{SEED}"
-    together("--resume", path, "--epochs=4")
+    path, port = joint[0] / f"seed-{SEED}", free_port()
+    options = ["--epochs=4", "--device=cpu", "--devices=2", "--threads=1"]
+    processes = []
+    for rank in range(2):
+        (tmp_path / f"rank-{rank}").mkdir()
+        folder, own = tmp_path / f"rank-{rank}", as_rank(rank, port)
+        processes.append(Command("train", "--resume", path, *options, cwd=folder, within=own))
+    for process in processes:
+        assert process.wait() == 0, process.complained
     config = tiny(**DENSE, training__epochs=4)
     assert RunConfig.from_file(path / "config.toml") == config
     expected = train(config, output=tmp_path / "run", machine=MACHINE, verbose=False)
