@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bsnn_tha.choices import Axis, parameters
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.suggest import quoted
 
 if TYPE_CHECKING:
     from animations.film import Film
@@ -44,7 +45,17 @@ def check_view(view: str, asked: Mapping[str, str]) -> None:
 
 
 def draw(view: str, recording: Recording, **settings: Any) -> Film:
-    """The film of a view, with those settings that it takes; None counts as left out."""
+    """The film of a view, with those settings that it takes; None counts as left out.
+
+    Raises:
+        InvalidValueError: one of one's own made something else.
+    """
+    from animations.film import Film
+
     given = {key: value for key, value in settings.items() if value is not None}
-    film: Film = VIEWS.make(view, given={"recording": recording, **given})
+    film = VIEWS.make(view, given={"recording": recording, **given})
+    if not isinstance(film, Film):
+        raise InvalidValueError(
+            f"view {view!r} must return an animations.film.Film, but returned {quoted(film)}"
+        )
     return film

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.suggest import did_you_mean
+from bsnn_tha.suggest import did_you_mean, quoted
 
 T = TypeVar("T")
 
@@ -48,6 +48,8 @@ class Axis(dict[str, Any], Generic[T]):
             stands for if nothing is to be made (None).
         fits: whether something can be one of them, for those that are not in the table.
         wanted: what such a one must be, in words.
+        makes: the class or runtime-checkable protocol that what is made has; where it is
+            given, a function of one's own that returns something else is refused.
 
     Example:
         >>> from dataclasses import dataclass
@@ -73,9 +75,10 @@ given as module:Class
         table: Mapping[str, Any],
         fits: Callable[[Any], bool] = callable,
         wanted: str = "a class or a function",
+        makes: type | None = None,
     ) -> None:
         super().__init__(table)
-        self.what, self.fits, self.wanted = what, fits, wanted
+        self.what, self.fits, self.wanted, self.makes = what, fits, wanted, makes
 
     def find(self, choice: str | T | Callable[..., T]) -> Any:
         """What a choice stands for: what makes one, or an object that was given as it is.
@@ -119,15 +122,21 @@ given as module:Class
             written: what a setting is called where it was written, if not by its own name.
 
         Raises:
-            InvalidValueError: a setting that it does not have or lacks, or a value that
-                breaks a rule.
+            InvalidValueError: a setting that it does not have or lacks, a value that
+                breaks a rule, or one of one's own that makes something else.
         """
         settings, given = settings or {}, given or {}
         known = self.check(choice, settings, tuple(given), written)
         maker = self.find(choice)
         if maker is None:
             return None
-        return maker(**{key: given[key] for key in known if key in given}, **settings)
+        made = maker(**{key: given[key] for key in known if key in given}, **settings)
+        if self.makes is not None and not isinstance(made, self.makes):
+            raise InvalidValueError(
+                f"{self.what} {_shown(choice)} must make a "
+                f"{self.makes.__module__}.{self.makes.__name__}, but made {quoted(made)}"
+            )
+        return made
 
     def chosen(
         self,

@@ -50,6 +50,21 @@ def replace_atomically(path: Path, durable: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def make_writable(folder: Path) -> None:
+    """Make a folder where there is none, and make sure that files can be written into it.
+
+    Raises:
+        RunError: they cannot.
+    """
+    probe = folder / f".writable.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunError(f"cannot write output folder {folder}: {error.strerror}") from None
+
+
 def folder_name(name: str) -> str:
     """A name as one folder's: nothing in it leads into another folder.
 
@@ -160,16 +175,13 @@ class RunFolder:
             RunError: something is there already, or it cannot be written.
         """
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_writable(path)
             # A process killed before it wrote anything leaves its claim, or half a file.
             if any(not file.match(".lock") and not file.match(".*.tmp") for file in path.iterdir()):
                 raise RunError(
                     f"output folder {path} is not empty; results are never overwritten: "
                     "choose another --output or remove it"
                 )
-            probe = path / f".writable.{os.getpid()}.tmp"
-            probe.touch()
-            probe.unlink()
         except OSError as error:
             raise RunError(f"cannot write output folder {path}: {error.strerror}") from None
         return cls(path)

@@ -7,11 +7,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from bsnn_tha.config.validation import validated
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.run_folder import folder_name
-from bsnn_tha.suggest import broken_rule, did_you_mean
+from bsnn_tha.suggest import did_you_mean
 
 
 class Table(BaseModel):
@@ -67,13 +68,11 @@ def read_plan(kind: type[P], room: str, name: str, what: str) -> P:
         near = did_you_mean(name, plan_names(room))
         raise InvalidValueError(f"unknown {what} {name!r}{near}; your own plan is a .toml file")
     try:
-        return kind.model_validate({"name": name, **tomllib.loads(text)})
+        return validated(kind, {"name": name, **tomllib.loads(text)}, "the plan")
     except tomllib.TOMLDecodeError as error:
         raise InvalidValueError(f"plan {name} is not valid TOML: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidValueError(f"plan {name}: " + broken_rule(where, first)) from None
+    except InvalidValueError as error:
+        raise InvalidValueError(f"plan {name}: {error}") from None
 
 
 def check_names(plan: str, names: list[str]) -> None:

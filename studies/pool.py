@@ -24,6 +24,7 @@ from bsnn_tha.losses import LOSSES
 from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.run import resume, train
+from bsnn_tha.training.summary import read_summary
 
 _FAILED = "failed.txt"
 ORIGIN = "origin.json"
@@ -88,6 +89,7 @@ def train_all(
 
     Raises:
         InvalidValueError: ``processes`` below 1.
+        RunError: a summary that is there already is damaged.
     """
     check_processes(processes)
     own = replace(machine, threads=machine.threads or (1 if processes > 1 else None))
@@ -97,6 +99,11 @@ def train_all(
         count = 0
         try:
             for job in jobs:
+                if (said := _said_before(job.path)) is not None:
+                    count += 1
+                    ended(job)
+                    tell(f"{count}/{len(jobs)}  {job.name}  {said}")
+                    continue
                 call = job.config.to_toml(), job.path, own, dict(job.origin)
                 waiting[pool.submit(_run, *call)] = job
             while waiting:
@@ -131,8 +138,6 @@ def _end_when_told() -> None:
 def _run(config: str, path: Path, machine: Machine, origin: dict[str, Any]) -> str:
     """One run, in a process of its own; what to say of it."""
     keep_freed_memory()
-    if (reason := failure(path)) is not None:
-        return f"failed before: {reason}"
     try:
         if RunFolder(path).config.exists():
             result = resume(path, machine=machine, verbose=False)
@@ -147,7 +152,18 @@ def _run(config: str, path: Path, machine: Machine, origin: dict[str, Any]) -> s
         return f"failed: {error}"
     if origin:
         _write(path / ORIGIN, json.dumps(origin) + "\n")
-    summary = result.summary
+    return _said(result.summary)
+
+
+def _said_before(path: Path) -> str | None:
+    """What to say of a run that has ended already; None if there is something to train."""
+    if (reason := failure(path)) is not None:
+        return f"failed before: {reason}"
+    summary = read_summary(RunFolder(path))
+    return _said(summary) if summary else None
+
+
+def _said(summary: Mapping[str, Any]) -> str:
     return f"seed {summary['seed']}  test accuracy {summary['test']['accuracy']:.2%}"
 
 

@@ -90,7 +90,9 @@ def compare(
     bsnn-tha compare --output runs/compare-digits-1   go on, or report again
     """
     from studies.comparison.plan import Comparison, bases_of
+    from studies.comparison.results import check_reach
 
+    check_reach(reach)
     if output is not None and (output / "comparison.toml").exists():
         comparison, folder = Comparison.load(output), output
     else:

@@ -57,6 +57,7 @@ def export(
     from bsnn_tha import zoo
     from bsnn_tha.deploy import export as library
     from bsnn_tha.deploy.integer import Precision
+    from bsnn_tha.run_folder import make_writable
     from bsnn_tha.training.evaluation import load_data
     from bsnn_tha.training.trained import load
 
@@ -74,6 +75,7 @@ def export(
         trained = load(run, checkpoint=checkpoint, data_root=data_root, allow_code=allow_code)
     folder = output or folder
     library.check_free(folder)
+    make_writable(folder.parent)
     with one_line_at_ctrl_c():
         exported = library.deploy(
             trained,

@@ -195,10 +195,13 @@ def _configuration(
     from bsnn_tha.training.allowed import names_allowed
 
     if path is None:
-        return load_preset(dataset or DEFAULT_DATASET, variant or DEFAULT_VARIANT)
-    if dataset or variant:
+        return load_preset(
+            DEFAULT_DATASET if dataset is None else dataset,
+            DEFAULT_VARIANT if variant is None else variant,
+        )
+    if others := [name for name in (dataset, variant) if name is not None]:
         raise InvalidValueError(
             "give --config or a data set and variant, not both, but got "
-            f"--config {path} and {' '.join(filter(None, (dataset, variant)))}"
+            f"--config {path} and {' '.join(others)}"
         )
     return RunConfig.from_file(path, allow_code=allow_code or names_allowed(path.parent))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,8 +12,15 @@ from bsnn_tha.suggest import broken_rule, did_you_mean, quoted
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def validated(model: type[Model], values: dict[str, Any]) -> Model:
+def validated(
+    model: type[Model], values: dict[str, Any], where: str = "the configuration"
+) -> Model:
     """The values as this model.
+
+    Args:
+        model: with other models as its fields, or lists of them.
+        values: nested tables.
+        where: they stand, for errors.
 
     Raises:
         InvalidValueError: one line on the first thing that is wrong.
@@ -21,10 +28,10 @@ def validated(model: type[Model], values: dict[str, Any]) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InvalidValueError(_one_line(model, error)) from None
+        raise InvalidValueError(_one_line(model, error, where)) from None
 
 
-def _one_line(model: type[BaseModel], error: ValidationError) -> str:
+def _one_line(model: type[BaseModel], error: ValidationError, where: str) -> str:
     """The first problem in a validation error, in this project's words."""
     problems = error.errors()
     # A misspelt key is also a missing one: name what was written.
@@ -33,18 +40,22 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     path: list[str] = []
     known: dict[str, Any] = {}
     for part in first["loc"]:
-        known = dict(model.model_fields)
+        known = known if isinstance(part, int) else dict(model.model_fields)
         path.append(str(part))
+        if isinstance(part, int):  # the place of a table in a list of them
+            continue
         annotation = known[path[-1]].annotation if path[-1] in known else None
+        if get_origin(annotation) is list:
+            (annotation,) = get_args(annotation)
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             break
         model = annotation
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
-        table = ".".join(path[:-1]) or "the configuration"
+        table = ".".join(path[:-1]) or where
         return f"{table} has no key {path[-1]!r}{did_you_mean(path[-1], known)}"
     if first["type"] == "missing" and len(path) == len(first["loc"]):
-        return f"{key} is missing; add it to the configuration"
+        return f"{key} is missing; add it to {where}"
     annotation = known[path[-1]].annotation if path[-1] in known else None
     if list[float] in get_args(annotation) and first["type"] != "finite_number":
         return (

@@ -17,7 +17,7 @@ forward pass sees, and brings the gradient that reaches them:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -26,6 +26,7 @@ from bsnn_tha.equations.binarize import Binary
 from bsnn_tha.equations.sawb import SAWB
 
 
+@runtime_checkable
 class Quantizer(Protocol):
     """Latent weights in, quantized weights out, with a gradient; compares by value."""
 
@@ -39,7 +40,9 @@ class Quantizer(Protocol):
         ...
 
 
-QUANTIZERS: Axis[Quantizer] = Axis("weights", {"binary": Binary, "sawb": SAWB, "float": None})
+QUANTIZERS: Axis[Quantizer] = Axis(
+    "weights", {"binary": Binary, "sawb": SAWB, "float": None}, makes=Quantizer
+)
 
 
 def choose_quantizer(

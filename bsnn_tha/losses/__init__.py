@@ -57,6 +57,7 @@ LOSSES: Axis[Loss] = Axis(
         "tet": TemporalEfficientLoss,
         "yolo": YoloLoss,
     },
+    makes=Loss,
 )
 """By name; one that has ``mean_threshold`` among its arguments gets Ω of the network, one that
 has ``outputs`` the network's output shape."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from bsnn_tha.nn.network import NetworkWindow
 
 
+@runtime_checkable
 class Loss(Protocol):
     """A scalar from a network's window and the targets, and what it reads as the answer."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+from pydantic import BaseModel, ConfigDict
 
 from bsnn_tha.config import RunConfig
+from bsnn_tha.config.validation import validated
 from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.nn.per_layer import PerLayer, each_layer, values_of
 from bsnn_tha.presets import load_preset
@@ -23,6 +26,18 @@ WEIGHTS = {"binary": "tha", "float": "flt32"}
 """The variants whose presets are tuned for these weights."""
 
 _PLAN = "comparison.toml"
+
+
+class _Written(BaseModel):
+    """A comparison as its file has it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rules: list[str]
+    seeds: int
+    factors: list[float]
+    only_thresholds: bool
+    bases: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -74,8 +89,10 @@ class Comparison:
                     f"{name} must be one or more, each once, but got {quoted(values)}"
                 )
         for factor in self.factors:
-            if not factor > 0:
-                raise InvalidValueError(f"factors of theta_0 must be above 0, but got {factor:g}")
+            if not 0 < factor < math.inf:
+                raise InvalidValueError(
+                    f"factors of theta_0 must be finite and above 0, but got {factor:g}"
+                )
         for cell in self.cells():
             check_classifies(self.config(cell, 0), "a comparison")
 
@@ -123,18 +140,19 @@ class Comparison:
         """The comparison of a folder.
 
         Raises:
-            RunError: the folder has none.
+            RunError: the folder has none, or a damaged one.
         """
         try:
-            values = tomllib.loads((folder / _PLAN).read_text(encoding="utf-8-sig"))
+            text = (folder / _PLAN).read_text(encoding="utf-8-sig")
+            plan = validated(_Written, tomllib.loads(text), _PLAN)
             return cls(
-                {name: RunConfig.from_dict(base) for name, base in values["bases"].items()},
-                tuple(values["rules"]),
-                values["seeds"],
-                tuple(values["factors"]),
-                values["only_thresholds"],
+                {name: RunConfig.from_dict(base) for name, base in plan.bases.items()},
+                tuple(plan.rules),
+                plan.seeds,
+                tuple(plan.factors),
+                plan.only_thresholds,
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError) as error:
             raise RunError(f"{folder} is not a folder of a comparison: {error}") from None
 
 
@@ -152,8 +170,12 @@ def bases_of(dataset: str, weights: Sequence[str], changes: dict[str, Any]) -> d
         changes: settings of the user's, for all.
 
     Raises:
-        InvalidValueError: unknown weights or data set.
+        InvalidValueError: unknown weights or data set, or weights not each once.
     """
+    if not weights or len(set(weights)) < len(weights):
+        raise InvalidValueError(
+            f"weights must be {' or '.join(WEIGHTS)} or both, each once, but got {quoted(weights)}"
+        )
     annealed = load_preset(dataset, "tha")
     bases = {}
     for kind in weights:

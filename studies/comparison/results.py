@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.summary import read_summary
 from studies.comparison.plan import Cell, Comparison
@@ -47,6 +48,12 @@ def read(comparison: Comparison, folder: Path, reach: float | None = None) -> li
                 _first(curve, goal or 0.0) for curve in row["curves"]["val_accuracy"]
             ]
     return rows
+
+
+def check_reach(reach: float | None) -> None:
+    """Raise unless it is an accuracy that can be reached, or left out."""
+    if reach is not None and not 0 < reach <= 1:
+        raise InvalidValueError(f"reach must be above 0 and at most 1, but got {reach:g}")
 
 
 def _row(comparison: Comparison, folder: Path, cell: Cell) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from bsnn_tha.run_folder import make_writable
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.session import Session
 from studies.comparison.plan import Cell, Comparison
@@ -38,12 +39,13 @@ def run_all(
     Raises:
         InvalidValueError: ``jobs`` below 1, or a run that cannot start; then
             nothing is written.
+        RunError: the folder cannot be written.
     """
     check_processes(jobs)
     cells = comparison.cells()
     for cell in cells:
         Session.prepare(comparison.config(cell, comparison.seeds - 1), machine)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_writable(folder)
     comparison.save(folder)
     runs = []
     for trial in range(comparison.seeds):

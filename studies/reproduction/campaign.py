@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bsnn_tha.config import RunConfig
-from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.run_folder import RunFolder
+from bsnn_tha.errors import InvalidValueError, RunError
+from bsnn_tha.run_folder import RunFolder, make_writable
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.session import Session
 from studies.pool import Job, check_processes, failure, train_all
@@ -33,6 +33,7 @@ class Campaign:
 
     Raises:
         InvalidValueError: a row that the plan does not have, or ``seeds`` below 1.
+        RunError: one of ``others`` is not there.
     """
 
     plan: Plan
@@ -47,6 +48,9 @@ class Campaign:
             self.plan.row(name)
         if self.seeds is not None and self.seeds < 1:
             raise InvalidValueError(f"seeds must be at least 1, but got {self.seeds}")
+        for place in self.others:
+            if not place.is_dir():
+                raise RunError(f"there is no folder {place}, whose runs are to count as well")
 
     def run_path(self, row: Row, seed: int) -> Path:
         """Where one run is trained."""
@@ -95,6 +99,7 @@ class Campaign:
         Raises:
             InvalidValueError: ``jobs`` below 1, a run that cannot start, or a folder that
                 has a run of another plan; then nothing is written.
+            RunError: the table's folder cannot be written.
         """
         check_processes(jobs)
         missing = self.missing(self.entries())
@@ -107,6 +112,7 @@ class Campaign:
             runs.append(Job(f"{row.name}, seed {seed}", config, path, origin))
         for row in {row.name: row for row, _ in missing}.values():
             Session.prepare(row.config(row.seeds - 1), machine)
+        make_writable(self.records / self.plan.name)
 
         def ended(job: Job) -> None:
             if failure(job.path) is None:

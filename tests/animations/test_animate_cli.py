@@ -493,6 +493,10 @@ REFUSED = {
         lambda runs: ["run", runs["annealed"], "--view=respones"],
         "unknown view 'respones'; did you mean 'response'? Yours is given as module:Class",
     ),
+    "a_view_that_is_no_film": (
+        lambda runs: ["run", runs["annealed"], "--view=os:getcwd"],
+        "view 'os:getcwd' must return an animations.film.Film, but returned ",
+    ),
     "no_frames": (
         lambda runs: ["run", runs["annealed"], "--frames", "0"],
         "frames must be at least 1, but got 0",

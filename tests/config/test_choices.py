@@ -87,6 +87,25 @@ def test_the_networks_settings_are_those_of_its_neurons():
     assert {*names} - {"shape", "fires"} == NeuronSettings.__annotations__.keys()
 
 
+def test_ones_own_must_make_what_the_axis_is_of(tmp_path, monkeypatch):
+    """Else it is the first batch that fails, in whatever line meets it."""
+    (tmp_path / "own_wrong.py").write_text("def make():\n    return 3\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    def build(key):
+        changes = {"threshold.theta_inf": None, "threshold.alpha": None, key: "own_wrong:make"}
+        config = load_preset("digits").with_changes(changes)
+        config.build_loss(config.build_network((1, 8, 8)))
+
+    for key, wanted in {
+        "network.weights": "bsnn_tha.equations.quantizers.Quantizer",
+        "network.norm": "torch.nn.modules.module.Module",
+        "loss.name": "bsnn_tha.losses.loss.Loss",
+    }.items():
+        text = refusal(lambda key=key: build(key))
+        assert text == f"{AXES[key].what} 'own_wrong:make' must make a {wanted}, but made 3"
+
+
 # Settings that nothing uses
 
 MOMENTUM = "optimizer.momentum is for optimizer.name = 'sgd', but got optimizer.momentum = 0.9 with"

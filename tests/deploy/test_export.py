@@ -21,7 +21,7 @@ from bsnn_tha.deploy.encode import encoding_of
 from bsnn_tha.deploy.packed import read
 from bsnn_tha.deploy.reference import run
 from bsnn_tha.deploy.report import Costs
-from bsnn_tha.errors import BsnnThaError, DeployError, InvalidValueError
+from bsnn_tha.errors import BsnnThaError, DeployError, InvalidValueError, RunError
 from bsnn_tha.losses import CrossEntropyLoss, MembraneLoss
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.run import train
@@ -130,6 +130,17 @@ def test_a_fact_of_ones_own_replaces_nothing_that_was_measured(
 def breaks(deployment: Deployment, folder: Path) -> dict[str, int]:
     (folder / "half").write_text("written")
     raise InvalidValueError("cannot be exact")
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "deploy", None)  # a minute of MNIST
+    (tmp_path / "file").touch()
+    options = ["export", "zoo:digits", "--samples=2", "-o", str(tmp_path / "file" / "out")]
+    result = CliRunner().invoke(app, options)
+    assert isinstance(result.exception, RunError)
+    assert str(result.exception).startswith(f"cannot write output folder {tmp_path / 'file'}")
 
 
 def test_nothing_is_left_of_an_export_that_fails(exported: export.Exported, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import multiprocessing
 import os
 import signal
 import statistics
@@ -270,10 +271,11 @@ def test_a_run_that_diverges_is_a_row_that_failed(tmp_path):
     assert [path.name for path in tables.write([row], tmp_path)] == ["results.json", "table.md"]
 
 
-def test_the_command_reports_a_folder_again(compared):
+def test_the_command_reports_a_folder_again(compared, monkeypatch):
     _, folder = compared
-    with forked_pool():
-        result = CliRunner().invoke(app, ["compare", "--output", str(folder), "--threads", "1"])
+    # Nothing is left to train, so no process is started for it.
+    monkeypatch.setattr(multiprocessing.get_context("spawn"), "Process", None)
+    result = CliRunner().invoke(app, ["compare", "--output", str(folder), "--threads", "1"])
     assert result.exit_code == 0, result.output
     assert "rouser" in result.output and "epochs to" in result.output
 
@@ -285,12 +287,25 @@ def test_the_command_reports_a_folder_again(compared):
         (["--theta-0", "a,b"], "--theta-0 takes numbers separated by commas"),
         (["--dataset", "digts"], "did you mean 'digits'?"),
         (["--jobs", "0"], "jobs must be at least 1"),
+        (["--reach", "nan"], "reach must be above 0 and at most 1, but got nan"),
+        (["--theta-0", "inf"], "factors of theta_0 must be finite and above 0, but got inf"),
+        (["--weights", "binary,binary"], "weights must be binary or float or both, each once"),
+        (["--weights", ""], "weights must be binary or float or both, each once"),
     ],
 )
 def test_wrong_options(options, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["compare", *options])
     assert isinstance(result.exception, InvalidValueError) and message in str(result.exception)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("a regular file")
+    comparison = Comparison(bases_of("digits", ["binary"], QUICK), ("fixed",), 1)
+    with pytest.raises(RunError, match=r"^cannot write output folder .*file: File exists$"):
+        run_all(comparison, file, machine=MACHINE)
+    assert file.read_text() == "a regular file"
 
 
 def processes_of(session):
@@ -349,6 +364,24 @@ def test_a_plan_from_elsewhere_leads_to_no_other_folder(tmp_path):
     plan = tmp_path / "comparison.toml"
     plan.write_text(plan.read_text().replace("bases.binary", 'bases."../../binary"'))
     with pytest.raises(RunError, match=r"weights must be binary or float, but got '\.\./\.\./"):
+        Comparison.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("rules = 3", r"rules must be a valid list, but got 3$"),
+        ("seeds = '3'", r"seeds must be a valid integer, but got '3'$"),
+        ("base = 3", r"comparison\.toml has no key 'base'; did you mean 'bases'\?$"),
+        ("", r"rules is missing; add it to comparison\.toml$"),
+    ],
+)
+def test_a_damaged_plan_is_refused_in_one_line(written, message, tmp_path):
+    keys = {"rules": '["fixed"]', "seeds": 1, "factors": "[1.0]", "only_thresholds": "false"}
+    keys.pop(written.partition(" ")[0] or "rules", None)
+    lines = [written, *(f"{key} = {value}" for key, value in keys.items()), "[bases]"]
+    (tmp_path / "comparison.toml").write_text("\n".join(lines))
+    with pytest.raises(RunError, match=message):
         Comparison.load(tmp_path)
 
 

@@ -217,6 +217,42 @@ def test_a_folder_that_cannot_be_written_is_refused_in_one_line(plan_file, tmp_p
     assert file.read_text() == "a regular file"
 
 
+def test_records_that_cannot_be_written_are_refused_before_anything_is_trained(plan_file, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("a regular file")
+    campaign = Campaign(load_plan(str(plan_file)), tmp_path / "runs", file, only=["small"])
+    with pytest.raises(RunError, match=r"^cannot write output folder .*file.*: Not a directory$"):
+        campaign.train(machine=Machine(threads=1))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_to_merge_must_be_there(plan_file, tmp_path):
+    with pytest.raises(RunError, match=r"^there is no folder .*elsewhere, whose runs are to"):
+        Campaign(load_plan(str(plan_file)), tmp_path, tmp_path, [tmp_path / "elsewhere"])
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("", "plan mine: title is missing; add it to the plan"),
+        ("titel = 'a'", "plan mine: the plan has no key 'titel'; did you mean 'title'?"),
+        (
+            "title = 'a'\nsource = 'b'\n[[rows]]\nname = 'c'\nprese = 'd'",
+            "plan mine: rows.0 has no key 'prese'; did you mean 'preset'?",
+        ),
+        (
+            "title = 'a'\nsource = 'b'\n[[rows]]\nname = 'c'\npreset = 'd'\nseeds = [0]",
+            "plan mine: rows.0.seeds must be a valid integer, but got [0]",
+        ),
+    ],
+)
+def test_wrong_keys_of_a_plan_are_named(written, message, tmp_path):
+    (tmp_path / "mine.toml").write_text(written)
+    with pytest.raises(InvalidValueError) as refusal:
+        load_plan(str(tmp_path / "mine.toml"))
+    assert str(refusal.value) == message
+
+
 def test_unknown_rows_are_refused(plan_file, tmp_path):
     result = CliRunner().invoke(app, ["reproduce", str(plan_file), "--only", "smal"])
     assert isinstance(result.exception, InvalidValueError)

@@ -14,7 +14,9 @@ NormChoice = str | Callable[..., nn.Module]
 """A name of :data:`NORMS`, or what makes a norm from its arguments: a class or a function."""
 
 NORMS: Axis[nn.Module] = Axis(
-    "norm", {"per-step": BatchNormPerStep, "tdbn": ThresholdDependentBatchNorm, "none": None}
+    "norm",
+    {"per-step": BatchNormPerStep, "tdbn": ThresholdDependentBatchNorm, "none": None},
+    makes=nn.Module,
 )
 """Norms by name. One of one's own is a module that is called as these are:
 ``norm(current, repeats=1)``, with a window ``[time, batch, C, H, W]``, or with one step

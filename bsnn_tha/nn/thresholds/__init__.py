@@ -66,6 +66,7 @@ RULES: Axis[ThresholdRule] = Axis(
         issubclass(found, ThresholdRule) if isinstance(found, type) else callable(found)
     ),
     wanted="a class derived from bsnn_tha.ThresholdRule",
+    makes=ThresholdRule,
 )
 
 
