@@ -144,7 +144,7 @@ def test_a_record_stands_for_its_runs_and_machines_are_merged(trained, plan_file
     arguments = ["reproduce", str(plan_file), "--folder", tmp_path / "there", "--threads", "1"]
     shown = CliRunner().invoke(app, [*map(str, arguments), "--records", str(records), "--dry-run"])
     assert (
-        "1 runs to train, about 0.0 hours one" in shown.output and not (tmp_path / "there").exists()
+        "1 run to train, about 0.0 hours one" in shown.output and not (tmp_path / "there").exists()
     )
     with forked_pool():
         result = CliRunner().invoke(app, [*map(str, arguments), "--records", str(records)])
