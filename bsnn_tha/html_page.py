@@ -11,6 +11,7 @@ import html
 import io
 import json
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 DPI = 120
 STYLE = """
-:root { color-scheme: light dark; }
+:root { color-scheme: light dark; --blue: #0072B2; --sky: #56B4E9; }
+@media (prefers-color-scheme: dark) { :root { --blue: #56B4E9; --sky: #0072B2; } }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2 { line-height: 1.2; overflow-wrap: anywhere; }
 h2 { margin-top: 2.5rem; }
@@ -33,6 +35,17 @@ pre { overflow-x: auto; padding: 1rem; border: 1px solid #8884; border-radius: .
 .facts div { padding: .6rem .8rem; border: 1px solid #8884; border-radius: .5rem; }
 .facts b { display: block; font-size: 1.3rem; font-variant-numeric: tabular-nums; }
 .note { opacity: .75; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 23rem), 1fr)); }
+.pair, .many { gap: 1rem; }
+.many { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(13rem, 46%), 1fr)); }
+.drawing { display: block; width: 100%; max-width: 40rem; height: auto; }
+.drawing text { font-family: inherit !important; }
+.points circle { fill: transparent; }
+.points .on { stroke: currentColor; stroke-width: 1.5; }
+tr.on { background: #8883; }
+.tip { position: fixed; max-width: min(24rem, 100vw - 1rem); padding: .5rem .75rem;
+  pointer-events: none; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem;
+  color: CanvasText; background: Canvas; border: 1px solid #888; border-radius: .5rem; }
 """
 
 
@@ -59,17 +72,25 @@ def page(title: str, body: str, refresh: int | None = None) -> str:
 """
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[Any]], keys: Sequence[str] | None = None
+) -> str:
     """A table of plain text.
+
+    Args:
+        head: titles of the columns.
+        rows: of as many cells.
+        keys: for each row, what it is about, as for the points of drawings.
 
     Example:
         >>> table(("a",), [("1 < 2",)])
         '<div class="wide"><table><tr><th>a</th></tr>\\n<tr><td>1 &lt; 2</td></tr></table></div>'
     """
     cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    about = (f' data-key="{html.escape(key)}"' for key in keys) if keys else repeat("")
     body = "\n".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
-        for row in rows
+        f"<tr{key}>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
+        for row, key in zip(rows, about, strict=False)
     )
     return f'<div class="wide"><table><tr>{cells}</tr>\n{body}</table></div>'
 
@@ -88,9 +109,15 @@ def picture(figure: Figure, what: str, dpi: float = DPI) -> str:
     return f'<img alt="{html.escape(what)}" src="data:image/png;base64,{data}">'
 
 
-def side_by_side(parts: Iterable[str]) -> str:
-    """Parts in rows of as many as fit, one below the other on a phone."""
-    return f'<div class="small">{"".join(parts)}</div>'
+def side_by_side(parts: Iterable[str], kind: str = "small") -> str:
+    """Parts in rows of as many as fit.
+
+    Args:
+        parts: of the page.
+        kind: ``"pair"`` for two in a row and one on a phone, ``"small"`` for three and one,
+            ``"many"`` for four and two.
+    """
+    return f'<div class="{kind}">{"".join(parts)}</div>'
 
 
 def data(values: Any, name: str) -> str:

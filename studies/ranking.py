@@ -39,8 +39,12 @@ class Estimate:
 
 
 def best_trials(opened: OpenStudy) -> list[FrozenTrial]:
-    """Complete trials, best first; of several objectives the Pareto front, by the first."""
+    """Complete trials, best first; of several objectives the Pareto front, by the first.
+
+    Without those that break a constraint.
+    """
     trials = opened.study.best_trials if len(opened.plan.objectives) > 1 else _complete(opened)
+    trials = [trial for trial in trials if feasible(trial)]
     known = estimates(opened)
     return sorted(trials, key=lambda trial: known[trial.number].lower, reverse=True)
 
@@ -73,6 +77,11 @@ def score(opened: OpenStudy, trial: FrozenTrial, known: dict[int, Estimate]) -> 
         f"{outcome(trial)} from {seeds} seed{'s' if seeds > 1 else ''}, "
         f"expected {mean:.4f} ± {estimate.margin:.4f}"
     )
+
+
+def feasible(trial: FrozenTrial) -> bool:
+    """Whether a trial keeps the constraints that a sampler of one's own has."""
+    return all(value <= 0 for value in trial.constraints.values())
 
 
 def _complete(opened: OpenStudy) -> list[FrozenTrial]:

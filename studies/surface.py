@@ -28,8 +28,8 @@ def coordinates(trials: Sequence[FrozenTrial]) -> Array:
     coordinate for each option. What a trial does not have is in the middle.
     """
     names = dict.fromkeys(name for trial in trials for name in trial.params)
-    columns = [column for name in names for column in _columns(name, trials)]
-    return np.array(columns, dtype=np.float64).T.reshape(len(trials), len(columns))
+    found = [column for name in names for column in columns(name, trials)]
+    return np.array(found, dtype=np.float64).T.reshape(len(trials), len(found))
 
 
 def posterior(points: Array, means: Array, variances: Array) -> tuple[Array, Array]:
@@ -55,7 +55,8 @@ def posterior(points: Array, means: Array, variances: Array) -> tuple[Array, Arr
     return mean * scale + centre, deviation * scale
 
 
-def _columns(name: str, trials: Sequence[FrozenTrial]) -> list[list[float]]:
+def columns(name: str, trials: Sequence[FrozenTrial]) -> list[list[float]]:
+    """One setting of all trials: a coordinate, or one for each option of a choice."""
     distribution = next(t.distributions[name] for t in trials if name in t.params)
     if isinstance(distribution, CategoricalDistribution):
         return [

@@ -359,7 +359,7 @@ def outcome(trial: FrozenTrial) -> str:
         return ", ".join(f"{value:.4f}" for value in trial.values or [])
     if trial.state == TrialState.PRUNED:
         return f"pruned ({reason})" if reason else f"pruned after {len(trial.intermediate_values)}"
-    return f"{trial.state.name.lower()} ({reason})"
+    return f"{trial.state.name.lower()} ({reason})" if reason else trial.state.name.lower()
 
 
 def _sequence(values: float | Sequence[float]) -> Sequence[float]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import csv
+import json
 from html.parser import HTMLParser
 
 import matplotlib.image
@@ -12,10 +12,12 @@ import pytest
 from optuna.trial import TrialState
 
 from bsnn_tha.config import RunConfig
+from bsnn_tha.html_page import DPI
 from bsnn_tha.presets import load_preset
 from studies import report
 from studies.errors import StudyError, TrialFailedError
-from studies.figures import all_figures, parameter_importances
+from studies.figures.drawn import Figures
+from studies.ranking import best_trials
 from studies.space import Choice, Depth, Number, Space
 from studies.storage import open_storage
 from studies.study import OpenStudy, Plan
@@ -85,29 +87,43 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.images, self.references, self.data = [], {}, [], []
+        self.open, self.drawings, self.references, self.said = [], {}, [], []
+        self.elements, self.last = {}, None
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         attributes = dict(attrs)
         if tag not in self.VOID:
             self.open.append(tag)
-        if tag == "img":
-            self.images[attributes["alt"]] = attributes["src"]
+        if attributes.get("class") == "drawing":
+            self.drawings[attributes["aria-label"]] = []
+        if tag == "circle" and "data-key" in attributes:
+            place = float(attributes["cx"]), float(attributes["cy"])
+            self.drawings[list(self.drawings)[-1]].append((attributes["data-key"], place))
         self.references += [attributes[key] for key in ("src", "href") if key in attributes]
+        self.last = attributes.get("id")
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.data.append(data)
+        self.said.append(data)
+        if self.last:
+            self.elements[self.last] = self.elements.get(self.last, "") + data
 
 
 def test_a_report_has_its_files_and_no_other(folder):
     assert sorted(path.name for path in folder.iterdir()) == [
         "best.toml",
+        "contour.png",
         "history.png",
         "importances.png",
+        "learning_curves.png",
         "parallel_coordinates.png",
         "report.html",
         "slices.png",
@@ -140,8 +156,8 @@ def test_the_table_has_a_row_for_each_trial_with_how_it_ended(opened, folder):
 
 
 def test_figures_are_images_of_the_size_they_were_drawn_in(opened, folder):
-    for name, figure in all_figures(opened).items():
-        width, height = figure.get_size_inches() * report.DPI
+    for name, figure in Figures(opened).files().items():
+        width, height = figure.get_size_inches() * DPI
         pixels = matplotlib.image.imread(folder / f"{name}.png")
         assert pixels.shape[:2] == pytest.approx((height, width), abs=1)
         assert pixels[..., :3].std() > 0.01  # not blank
@@ -152,21 +168,46 @@ def test_the_page_stands_alone(folder):
     assert "://" not in text
     page = Page(text)
     assert not page.open
-    assert set(page.images) == {"history", "importances", "slices", "parallel_coordinates"}
-    assert page.references == list(page.images.values())
-    for name, source in page.images.items():
-        kind, _, data = source.partition(",")
-        assert kind == "data:image/png;base64"
-        image = base64.b64decode(data, validate=True)
-        assert image.startswith(b"\x89PNG") and image.endswith(b"IEND\xaeB`\x82"), name
+    assert list(page.drawings)[:4] == [
+        "accuracy of each trial",
+        "learning curves of all trials",
+        "importances for accuracy",
+        "map of two settings for accuracy",
+    ]
+    assert [name for name in page.drawings if name.startswith("values of")] == [
+        f"values of {row.key}" for row in SPACE.rows
+    ]
+    assert page.references == []  # of drawings: within themselves
 
 
-def test_the_page_escapes_what_comes_from_outside(opened, folder):
+def test_the_page_escapes_what_comes_from_outside(folder):
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "<study>" not in text and "&lt;study&gt; &amp; co" in text
-    page = Page(text)
-    said = "".join(page.data)
-    assert report.text(opened) in said and (folder / "best.toml").read_text() in said
+    said = "".join(Page(text).said)
+    assert (folder / "best.toml").read_text() in said
+    assert 'out of memory: "8 GiB", [/red]' in said and "loss is <nan> & more" in said
+
+
+def test_a_point_says_how_its_trial_ended_and_its_settings(opened, folder):
+    page = Page((folder / "report.html").read_text(encoding="utf-8"))
+    texts = json.loads(page.elements["tips"])
+    assert list(texts) == [str(trial.number) for trial in opened.study.trials]
+    trial = opened.study.trials[5]
+    assert texts["5"].splitlines() == [
+        "trial 5, complete",
+        f"accuracy {trial.value:.6g}",
+        f"spikes {100 * trial.value**2:.6g}",
+        "",
+        f"neuron.beta = {trial.params['neuron.beta']:.6g}",
+        f"neuron.slope = {trial.params['neuron.slope']:.6g}",
+        f"training.grad_clip = {'1' if trial.params['training.grad_clip'] else 'off'}",
+    ]
+    assert texts["0"].startswith("trial 0, complete, published")
+    assert texts["2"].splitlines()[:3] == [
+        "trial 2, pruned",
+        "accuracy 0.2 after 1 epoch",
+        "loss is <nan> & more",
+    ]
 
 
 def test_the_text_names_counts_budget_best_and_published(opened):
@@ -178,21 +219,16 @@ def test_the_text_names_counts_budget_best_and_published(opened):
     assert lines[-1] == "published settings: trial 0, 0.9300"
 
 
-def test_importances_tell_what_matters(opened):
-    shares = parameter_importances(opened)
-    assert max(shares, key=shares.get) == "neuron.beta"
-    assert sum(shares.values()) == pytest.approx(1)
-    assert parameter_importances(study(trials=3)) == {}
-
-
 def test_two_objectives_are_sorted_by_the_first_and_have_a_front(tmp_path):
     both = study(objectives=("accuracy", "spikes"))
-    best = report.best_trials(both)
+    best = best_trials(both)
     assert {t.number for t in best} == {t.number for t in both.study.best_trials}
     assert [t.values[0] for t in best] == sorted((t.values[0] for t in best), reverse=True)
     report.write(both, tmp_path)
     assert (tmp_path / "pareto_front.png").exists()
-    assert "pareto_front" in Page((tmp_path / "report.html").read_text()).images
+    page = Page((tmp_path / "report.html").read_text())
+    numbers = {str(trial.number) for trial in both.study.trials if trial.values}
+    assert {number for number, _ in page.drawings["pareto front"]} == numbers
 
 
 def test_one_complete_trial_is_enough_for_a_report(tmp_path):
@@ -200,8 +236,9 @@ def test_one_complete_trial_is_enough_for_a_report(tmp_path):
     assert not (tmp_path / "importances.png").exists()
 
 
-def test_a_study_without_a_complete_trial_has_no_report(tmp_path):
+def test_a_study_that_has_not_begun_has_no_report(tmp_path):
     empty = OpenStudy(optuna.create_study(study_name="empty"), study(trials=1).plan)
+    empty.study.enqueue_trial({"neuron.beta": 0.5})
     with pytest.raises(StudyError, match="study 'empty' has no complete trial yet"):
         report.write(empty, tmp_path / "report")
     assert not (tmp_path / "report").exists()

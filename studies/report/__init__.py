@@ -1,0 +1,18 @@
+"""What comes back from a study: the best configuration, tables, figures, a page.
+
+runs/studies/digits-tha/
+  study.json      which study this is the report of
+  best.toml       the best trial's configuration; ``bsnn-tha train --config`` takes it
+  trials.csv      every trial: state, values, parameters, reason, seconds
+  *.png           optimization history, learning curves, importances, a contour of the two
+                  settings that matter most, slices, parallel coordinates, and the Pareto
+                  fronts of a study with several objectives
+  report.html     all of it on one page that needs no other file
+  trial-12/       the best trial trained again to be filmed, on request
+  retrained/      the best configuration trained from several seeds, on request
+"""
+
+from studies.report.files import retrain, write
+from studies.report.words import best_config, text
+
+__all__ = ["best_config", "retrain", "text", "write"]

@@ -1,0 +1,62 @@
+"""A film of the best trial, of a run that trained it once more.
+
+Trials take no snapshots. Trained again from its own seed, a trial ends with the same bits, and
+this time it is filmed:
+
+    runs/studies/digits-tha/trial-12/     a run folder like any other
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bsnn_tha.config import RunConfig
+from bsnn_tha.run_folder import RunFolder
+from bsnn_tha.training.machine import Machine
+from bsnn_tha.training.run import resume, train
+from studies.ranking import best_trials
+from studies.report.words import best_config
+from studies.study import OpenStudy
+
+
+def filmed_run(opened: OpenStudy, folder: Path) -> Path | None:
+    """A run of the best trial's configuration that took snapshots; None if there is none.
+
+    Args:
+        opened: the study.
+        folder: of its report.
+    """
+    source = best_config(opened).source
+    places = [_place(opened, folder), *sorted((folder / "retrained").glob("seed-*"))]
+    for place in places:
+        run = RunFolder(place)
+        if run.probe.exists() and RunConfig.from_file(run.config, allow_code=True).source == source:
+            return place
+    return None
+
+
+def train_to_film(
+    opened: OpenStudy, folder: Path, machine: Machine, allow_code: bool = False
+) -> Path:
+    """Train the best trial's configuration again, with snapshots; go on with it, if it was begun.
+
+    Args:
+        opened: the study.
+        folder: of its report.
+        machine: where it trains.
+        allow_code: the study may be anyone's: whether it may name code of its own.
+
+    Returns:
+        The run folder.
+    """
+    config, place = best_config(opened), _place(opened, folder)
+    if RunFolder(place).last.exists():
+        resume(place, machine=machine, allow_code=allow_code)
+    else:
+        allowed = RunConfig.from_toml(config.to_toml(), config.source, allow_code=allow_code)
+        train(allowed, output=place, machine=machine)
+    return place
+
+
+def _place(opened: OpenStudy, folder: Path) -> Path:
+    return folder / f"trial-{best_trials(opened)[0].number}"
