@@ -48,13 +48,3 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} GB"
-
-
-def plural(count: int, noun: str) -> str:
-    """How many of something.
-
-    Example:
-        >>> plural(1, "epoch"), plural(12, "trial")
-        ('1 epoch', '12 trials')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

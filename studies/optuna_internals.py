@@ -7,6 +7,8 @@ raised.
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -20,9 +22,11 @@ from optuna.trial import FrozenTrial, TrialState
 __all__ = [
     "JournalLock",
     "JournalOperation",
+    "artifact_ids",
     "begin",
     "claim",
     "contains",
+    "noted",
     "put_back",
     "storage_of",
     "suggest",
@@ -59,6 +63,24 @@ def storage_of(study: optuna.Study) -> BaseStorage:
 def trial_id(trial: optuna.Trial | FrozenTrial) -> int:
     """A trial's number within its storage, which may hold several studies."""
     return trial._trial_id
+
+
+def noted(study: optuna.Study, trial: FrozenTrial | None) -> Any:
+    """What optuna-dashboard writes a note for: a study, or one of its trials, ended or not."""
+    if trial is None:
+        return study
+    return SimpleNamespace(storage=study._storage, study=study, _trial_id=trial._trial_id)
+
+
+def artifact_ids(study: optuna.Study) -> dict[str, str]:
+    """Artifacts of a study: their names in the artifact store by the names of their files.
+
+    Those that were deleted in optuna-dashboard stay as ``null``, over which Optuna's own list
+    stumbles.
+    """
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    kept = [json.loads(v) for name, v in attributes.items() if name.startswith("artifacts:")]
+    return {artifact["filename"]: artifact["artifact_id"] for artifact in kept if artifact}
 
 
 def begin(study: optuna.Study) -> optuna.Trial:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -178,6 +179,29 @@ def report_folder(where: str, study: str) -> Path:
         runs/studies/-..-digits
     """
     return Path(DEFAULT if "://" in where else where) / folder_name(study)
+
+
+def artifact_folder(where: str) -> Path:
+    """Where artifacts for optuna-dashboard go by default: of all studies of a storage in one.
+
+    Example:
+        >>> print(artifact_folder("runs/mine"), artifact_folder("grpc://proxy:13000"))
+        runs/mine/.artifacts runs/studies/.artifacts
+    """
+    return Path(DEFAULT if "://" in where else where) / ".artifacts"  # no study has that name
+
+
+def dashboard_command(where: str, study: str, artifacts: Path) -> str:
+    """The command that shows a study in a browser.
+
+    Example:
+        >>> print(dashboard_command("runs/studies", "digits-tha", Path("runs/studies/.artifacts")))
+        optuna-dashboard runs/studies/digits-tha.journal --artifact-dir runs/studies/.artifacts
+    """
+    place = shown(where) if "://" in where else str(Path(where) / f"{study}{SUFFIX}")
+    if where.startswith("grpc://"):
+        place = "URL-OF-THE-DATABASE"
+    return f"optuna-dashboard {shlex.quote(place)} --artifact-dir {shlex.quote(str(artifacts))}"
 
 
 def _database(url: str) -> BaseStorage:

@@ -32,6 +32,7 @@ EXTRAS = {
     "imageio_ffmpeg": ("imageio-ffmpeg", "films as MP4 and WebM", "bsnn-tha[video]"),
     "psycopg": ("psycopg", "studies in PostgreSQL", "bsnn-tha[postgresql]"),
     "grpc": ("grpcio", "studies through a proxy", "bsnn-tha[proxy]"),
+    "optuna_dashboard": ("optuna-dashboard", "studies in a browser", "bsnn-tha[dashboard]"),
     "aedat": ("aedat", "DVS-CIFAR10's .aedat4 files", "bsnn-tha[dvs-cifar10]"),
 }
 """Module: distribution, what it is for, what to install."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,6 +108,24 @@ ReportFolder = Annotated[
 ]
 Retrain = Annotated[int | None, typer.Option(help="Train the best setting from that many seeds.")]
 RetrainEpochs = Annotated[int | None, typer.Option(help="Of the retraining. Default: the study's.")]
+Filmed = Annotated[
+    bool, typer.Option("--film", help="Train the best trial again, bit for bit, and film it.")
+]
+Every = Annotated[
+    float | None,
+    typer.Option(help="Write it anew after so many seconds, until no trial runs."),
+]
+Dashboard = Annotated[
+    bool,
+    typer.Option("--dashboard", help="Also as notes and artifacts in the study's storage."),
+]
+Artifacts = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for the artifacts of --dashboard. Default: .artifacts beside the study's "
+        "journal; of a database, in runs/studies."
+    ),
+]
 
 Database = Annotated[str, typer.Option(help="The database behind the proxy, a URL.")]
 Host = Annotated[
@@ -229,6 +248,10 @@ def report_(
     output: ReportFolder = None,
     retrain: Retrain = None,
     epochs: RetrainEpochs = None,
+    film: Filmed = False,
+    every: Every = None,
+    dashboard: Dashboard = False,
+    artifacts: Artifacts = None,
     allow_code: AllowCode = False,
     data_root: DataRoot = None,
     cache_root: CacheRoot = None,
@@ -237,26 +260,54 @@ def report_(
 ) -> None:
     """Write a study's report: best.toml, trials.csv, figures and one HTML page.
 
+    It can be read while the study runs.
+
     \b
     bsnn-tha study report digits-tha
+    bsnn-tha study report digits-tha --every 30    while it runs
+    bsnn-tha study report digits-tha --film
+    bsnn-tha study report digits-tha --dashboard
     bsnn-tha study report digits-tha --retrain 5
     bsnn-tha train --config runs/studies/digits-tha/best.toml
     """
     from bsnn_tha.cli import show
+    from bsnn_tha.errors import InvalidValueError
     from studies import report
-    from studies.storage import open_storage, report_folder
+    from studies.storage import artifact_folder, dashboard_command, open_storage, report_folder
     from studies.study import load_existing
 
+    if every is not None and not every > 0:
+        raise InvalidValueError(f"--every must be above 0 seconds, but got {every:g}")
     opened = load_existing(open_storage(storage, name, create=False), storage, name)
     folder = output or report_folder(storage, name)
+    kept = artifacts or artifact_folder(storage)
+    here = machine(data_root, cache_root, device, threads)
+
+    def write() -> None:
+        written = report.write(opened, folder)
+        if dashboard:
+            film = report.write_gif(opened, folder)
+            files = [*written.files, *([film] if film else [])]
+            report.publish(opened, written.drawn, files, kept)
+
     with one_line_at_ctrl_c():
-        report.write(opened, folder)
+        if film:
+            report.train_to_film(opened, folder, here, allow_code)
+        state = report.state_of(opened)
+        write()
+        while every is not None:
+            time.sleep(every)
+            before, state = state, report.state_of(opened)
+            if state == before and not state.running:
+                break
+            write()
         print(report.text(opened))
         if retrain is not None:
-            here = machine(data_root, cache_root, device, threads)
             trained = report.retrain(opened, folder, retrain, epochs, here, allow_code)
             print(show.trials(trained.summary))
     print(f"written to {folder}")
+    if dashboard:
+        print(f"to look at it: {dashboard_command(storage, name, kept)}")
 
 
 app.command("series")(series.series)

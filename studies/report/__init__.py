@@ -8,11 +8,23 @@ runs/studies/digits-tha/
                   settings that matter most, slices, parallel coordinates, and the Pareto
                   fronts of a study with several objectives
   report.html     all of it on one page that needs no other file
+  film.gif        of trial-12, for optuna-dashboard
   trial-12/       the best trial trained again to be filmed, on request
   retrained/      the best configuration trained from several seeds, on request
 """
 
+from studies.report.dashboard import publish
 from studies.report.files import retrain, write
-from studies.report.words import best_config, text
+from studies.report.film import train_to_film, write_gif
+from studies.report.words import best_config, state_of, text
 
-__all__ = ["best_config", "retrain", "text", "write"]
+__all__ = [
+    "best_config",
+    "publish",
+    "retrain",
+    "state_of",
+    "text",
+    "train_to_film",
+    "write",
+    "write_gif",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from animations.drawing import on_page
 from bsnn_tha.config import RunConfig
@@ -25,11 +25,20 @@ _IDENTITY = "study.json"
 BEST, TABLE, PAGE = "best.toml", "trials.csv", "report.html"
 
 
-def write(opened: OpenStudy, folder: Path) -> Figures:
-    """Write the report's files; ``best.toml`` as soon as there is a best trial.
+class Written(NamedTuple):
+    """What a report was made of.
 
-    Returns:
-        The figures, as they were drawn.
+    Args:
+        drawn: its figures.
+        files: that it consists of, the page first.
+    """
+
+    drawn: Figures
+    files: list[Path]
+
+
+def write(opened: OpenStudy, folder: Path) -> Written:
+    """Write the report's files; ``best.toml`` as soon as there is a best trial.
 
     Raises:
         StudyError: no trial has begun, the folder cannot be written, or it has the report
@@ -40,24 +49,26 @@ def write(opened: OpenStudy, folder: Path) -> Figures:
         raise StudyError(f"study {opened.study.study_name!r} {without_best(opened)}")
     _check_own(opened, folder)
     drawn = Figures(opened)
+    images = {f"{name}.png": figure for name, figure in drawn.files().items()}
+    files = [PAGE, *([BEST] if best_trials(opened) else []), TABLE, *images]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replace_atomically(folder / _IDENTITY) as temporary:
             temporary.write_text(json.dumps(_identity(opened)) + "\n", encoding="utf-8")
-        if best_trials(opened):
+        if BEST in files:
             with replace_atomically(folder / BEST) as temporary:
                 temporary.write_text(best_config(opened).to_toml(), encoding="utf-8")
         with replace_atomically(folder / TABLE) as temporary:
             _write_csv(opened, temporary)
         with on_page():
-            for name, figure in drawn.files().items():
-                with replace_atomically(folder / f"{name}.png") as temporary:
+            for name, figure in images.items():
+                with replace_atomically(folder / name) as temporary:
                     figure.savefig(temporary, format="png", dpi=DPI)
         with replace_atomically(folder / PAGE) as temporary:
             temporary.write_text(study_page(opened, folder, drawn), encoding="utf-8")
     except OSError as error:
         raise StudyError(f"cannot write the report to {folder}: {error.strerror}") from None
-    return drawn
+    return Written(drawn, [folder / name for name in files])
 
 
 def retrain(

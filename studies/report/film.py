@@ -10,13 +10,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from animations.film import Film
+from animations.runs import training_film
 from bsnn_tha.config import RunConfig
+from bsnn_tha.observe.recording import Recording
 from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.run import resume, train
 from studies.ranking import best_trials
 from studies.report.words import best_config
 from studies.study import OpenStudy
+
+FRAMES, DPI = 24, 60
 
 
 def filmed_run(opened: OpenStudy, folder: Path) -> Path | None:
@@ -50,12 +55,23 @@ def train_to_film(
         The run folder.
     """
     config, place = best_config(opened), _place(opened, folder)
-    if RunFolder(place).last.exists():
+    if RunFolder(place).config.exists():
         resume(place, machine=machine, allow_code=allow_code)
     else:
         allowed = RunConfig.from_toml(config.to_toml(), config.source, allow_code=allow_code)
         train(allowed, output=place, machine=machine)
     return place
+
+
+def film_of(run: Path) -> Film:
+    """A short film of a run's training."""
+    return training_film(Recording.open(run), frames=FRAMES)
+
+
+def write_gif(opened: OpenStudy, folder: Path) -> Path | None:
+    """The film as a GIF in the report's folder, for what shows no pages; None if there is none."""
+    run = filmed_run(opened, folder) if best_trials(opened) else None
+    return None if run is None else film_of(run).save(folder / "film.gif", dpi=DPI)
 
 
 def _place(opened: OpenStudy, folder: Path) -> Path:

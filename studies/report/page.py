@@ -15,16 +15,14 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, TrialState
 
 from animations.drawing import drawing, tips
-from animations.runs import training_film
 from bsnn_tha.errors import BsnnThaError
 from bsnn_tha.html_page import data, page, side_by_side, table
-from bsnn_tha.observe.recording import Recording
 from studies.figures.drawn import Figures
 from studies.figures.parts import Drawn
 from studies.importances import REPEATS
 from studies.measured import in_words
 from studies.ranking import Estimate, best_trials, estimates, score
-from studies.report.film import filmed_run
+from studies.report.film import DPI, film_of, filmed_run
 from studies.report.words import (
     TOP,
     best_config,
@@ -39,7 +37,6 @@ from studies.study import OpenStudy
 
 REFRESH = 20
 """Seconds after which the page of a study that runs is loaded again."""
-FRAMES, FILM_DPI = 24, 60
 _SAID = 12
 """Reasons, and trials of each, that are written out."""
 
@@ -213,7 +210,7 @@ class _Page:
                 f"{self.best[0].number} again from its own seed, with the same result, and "
                 "shows its film here."
             )
-        film = training_film(Recording.open(run), frames=FRAMES).embedded(dpi=FILM_DPI)
+        film = film_of(run).embedded(dpi=DPI)
         said = (
             f"Trial {self.best[0].number}, trained again, in <code>{html.escape(str(run))}</code>."
         )

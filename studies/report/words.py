@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
+from typing import NamedTuple
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from bsnn_tha.config import RunConfig
-from bsnn_tha.words import plural
+from bsnn_tha.words import counted
 from studies.errors import StudyError
 from studies.ranking import Estimate, best_trials, estimates, score
 from studies.rungs import is_paused
@@ -58,12 +59,33 @@ def text(opened: OpenStudy) -> str:
     if not best:
         lines.append(without_best(opened))
         lines += [
-            f"{plural(len(numbers), 'trial')} {state}: {reason}"
+            f"{counted(len(numbers), 'trial')} {state}: {reason}"
             for state, reason, numbers in reasons(study)
         ]
     if own := published(study):
         lines.append(f"published settings: trial {own.number}, {score(opened, own, known)}")
     return "\n".join(lines)
+
+
+class State(NamedTuple):
+    """How far a study has come: two that are equal have nothing new between them.
+
+    Args:
+        running: trials that run.
+        reports: what each trial has reported and how it ended.
+    """
+
+    running: int
+    reports: tuple[tuple[TrialState, int], ...]
+
+
+def state_of(opened: OpenStudy) -> State:
+    """How far a study has come by now."""
+    trials = opened.study.get_trials(deepcopy=False)
+    return State(
+        sum(trial.state == TrialState.RUNNING for trial in trials),
+        tuple((trial.state, len(trial.intermediate_values)) for trial in trials),
+    )
 
 
 def counts(study: optuna.Study) -> dict[str, int]:
@@ -106,7 +128,7 @@ def described(opened: OpenStudy, trial: FrozenTrial, known: dict[int, Estimate])
     elif trial.intermediate_values:
         epoch = max(trial.intermediate_values)
         value = trial.intermediate_values[epoch]
-        lines.append(f"{opened.plan.objectives[0]} {value:.6g} after {plural(epoch + 1, 'epoch')}")
+        lines.append(f"{opened.plan.objectives[0]} {value:.6g} after {counted(epoch + 1, 'epoch')}")
     if reason := trial.user_attrs.get("reason"):
         lines.append(reason)
     broken = [f"constraint {name}: {v:.4g}" for name, v in trial.constraints.items() if v > 0]
