@@ -9,6 +9,7 @@ runs, so that ``--help`` does not wait for it.
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import traceback
@@ -98,9 +99,28 @@ def main() -> None:
     except Exception as error:
         if _debug:
             traceback.print_exc()
-        expected = isinstance(error, BsnnThaError)
-        print(f"error: {error if expected else _fault(error)}", file=sys.stderr)
+        expected = str(error) if isinstance(error, BsnnThaError) else _of_the_machine(error)
+        print(f"error: {expected or _fault(error)}", file=sys.stderr)
         sys.exit(2 if expected else 1)
+
+
+_LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """What the machine lacks, whichever line met it first: memory, or a place to write."""
+    if isinstance(error, OSError) and error.errno in _LACKS:
+        where = f" at {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}; make room, or choose another place, and go on from there"
+    # PyTorch's allocator of the CPU has no class of its own.
+    if isinstance(error, MemoryError) or any(
+        words in str(error) for words in ("can't allocate memory", "out of memory")
+    ):
+        return (
+            "there is not enough memory; take a smaller data.batch_size, fewer data.num_steps, or "
+            f"training.chunk_steps ({' '.join(str(error).split()) or 'MemoryError'})"
+        )
+    return None
 
 
 def _fault(error: Exception) -> str:

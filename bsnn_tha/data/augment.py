@@ -65,7 +65,7 @@ class Augmentation:
 
         Raises:
             InvalidValueError: flips or squares without an image, time steps
-                or events without a window.
+                or events without a window, or shifts and squares larger than a sample.
         """
         if len(sample_shape) != 3 and (self.flip or self.cutout):
             name = "flip" if self.flip else "cutout"
@@ -73,6 +73,14 @@ class Augmentation:
                 f"augment.{name} is for images [channels, height, width], but samples are "
                 f"{list(sample_shape)}; leave it out, or use augment.shift"
             )
+        sides = sample_shape[-2:] if len(sample_shape) == 3 else sample_shape
+        for name in ("shift", "cutout"):
+            if getattr(self, name) > min(sides):
+                raise InvalidValueError(
+                    f"augment.{name} must be at most {min(sides)} for samples of "
+                    f"{list(sample_shape)}, of which it leaves nothing, but got "
+                    f"{getattr(self, name)}"
+                )
         if static and (self.drop or self.jitter):
             name = "drop" if self.drop else "jitter"
             raise InvalidValueError(

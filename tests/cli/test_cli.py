@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import os
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from commands import Command, command_line
@@ -19,6 +21,7 @@ from places import ROOT
 from study_workers import until
 from training_runs import WITH_SNAPSHOTS, names, run_files
 
+import bsnn_tha.cli
 from bsnn_tha.cli import main
 from bsnn_tha.config import RunConfig
 from bsnn_tha.presets import load_preset, preset_names
@@ -379,6 +382,36 @@ def test_bad_input_is_refused_in_one_line(case, tmp_path, monkeypatch, capsys):
     assert errors.startswith("error: ")
     assert message in errors
     assert snapshot(tmp_path) == before
+
+
+def fill_the_disk():
+    with open("/dev/full", "w") as file:
+        file.write("x" * 100_000)
+
+
+def write_into_another_place():
+    raise PermissionError(errno.EACCES, "Permission denied", "runs/a/metrics.csv")
+
+
+@pytest.mark.parametrize(
+    ("lacking", "message"),
+    [
+        (fill_the_disk, "No space left on device; make room, or choose another place"),
+        (write_into_another_place, "Permission denied at runs/a/metrics.csv; make room, or choose"),
+        (
+            lambda: torch.empty(1 << 50),
+            "there is not enough memory; take a smaller",
+        ),
+        (lambda: np.ones(1 << 50), "there is not enough memory; take a smaller"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_fault_of_the_program(lacking, message, monkeypatch, capsys):
+    monkeypatch.setattr(bsnn_tha.cli, "app", lacking)
+    with pytest.raises(SystemExit) as end:
+        bsnn_tha.cli.main()
+    errors = capsys.readouterr().err
+    assert end.value.code == 2 and message in errors and len(errors.splitlines()) == 1
+    assert "fault of bsnn-tha" not in errors
 
 
 def test_a_finished_run_that_is_resumed_shows_its_result_again(trained, monkeypatch, capsys):

@@ -92,6 +92,9 @@ def test_the_generators_seed_decides():
         ({"cutout": 2}, (700,), False, "cutout is for images"),
         ({"jitter": 2}, (1, 8, 8), True, "jitter is for events"),
         ({"drop": 0.1}, (1, 8, 8), True, "drop is for events"),
+        ({"shift": 9}, (1, 8, 12), True, "shift must be at most 8 for samples of"),
+        ({"cutout": 9}, (1, 12, 8), True, "cutout must be at most 8 for samples of"),
+        ({"shift": 701}, (700,), False, "shift must be at most 700 for samples of"),
     ],
 )
 def test_what_cannot_be_done_is_refused(settings, shape, static, message):

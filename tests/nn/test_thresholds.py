@@ -268,6 +268,12 @@ def test_learned_thresholds_have_an_optimizer_group_of_their_own(name):
     assert groups[0]["lr"] == 1e-3
 
 
+@pytest.mark.parametrize("setting", ["per", "emits"])
+def test_a_choice_that_there_is_not_is_refused_and_not_taken_for_the_default(setting):
+    with pytest.raises(InvalidValueError, match=f"{setting} must be one of .*'dense layer'"):
+        SpikingNetwork("4-3", (5,), beta=0.9, rule="learned", **{setting: "dense layer"})
+
+
 def test_a_learning_rate_of_zero_is_the_ablation():
     """Rouser, Fig. 6: with lr_Th = 0 thresholds stay, weights learn."""
     network = SpikingNetwork("4-3", (5,), beta=0.9, rule="learned", per="neuron", theta_0=0.7)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Required, TypedDict
+from typing import Any, Literal, Required, TypedDict, get_args
 
 from torch import Tensor
 
@@ -15,7 +15,13 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif import Backend
 from bsnn_tha.nn.neurons.lateral import LateralLeaky
 from bsnn_tha.nn.neurons.leaky import Leaky
-from bsnn_tha.nn.neurons.neuron import Emission, SurrogateCentre, WindowNeuron, decay
+from bsnn_tha.nn.neurons.neuron import (
+    Emission,
+    SurrogateCentre,
+    WindowNeuron,
+    check_choice,
+    decay,
+)
 from bsnn_tha.nn.neurons.synaptic import Synaptic
 from bsnn_tha.nn.per_layer import EachLayer
 from bsnn_tha.nn.thresholds import Never, RuleChoice, ThresholdRule, make_rule
@@ -128,6 +134,8 @@ def make_neuron(
         >>> neuron.threshold.shape
         torch.Size([3])
     """
+    check_choice("per", per, get_args(Sharing))
+    check_choice("emits", emits, get_args(Emission))
     threshold: ThresholdRule = Never()
     if fires:
         threshold = make_rule(

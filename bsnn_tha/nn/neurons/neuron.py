@@ -266,8 +266,8 @@ class WindowNeuron(KeepsState):
         """What remains to be done once snnTorch's class is set up."""
         # θ has its home in the rule, and the step its own in `integrate`.
         del self._buffers["threshold"], self.state_function
-        _check_choice("surrogate_centre", surrogate_centre, get_args(SurrogateCentre))
-        _check_choice("backend", backend, BACKENDS)
+        check_choice("surrogate_centre", surrogate_centre, get_args(SurrogateCentre))
+        check_choice("backend", backend, BACKENDS)
         self.rule = as_rule(threshold, learn_threshold)
         if not self.fires and self._reset_mechanism != "none":
             raise InvalidValueError(
@@ -359,7 +359,7 @@ def decay(name: str, value: float | Tensor) -> Tensor:
 
 def check_reset(reset_mechanism: Reset) -> None:
     """Raise unless the reset is one of :data:`~bsnn_tha.equations.lif.RESETS`."""
-    _check_choice("reset_mechanism", reset_mechanism, RESETS)
+    check_choice("reset_mechanism", reset_mechanism, RESETS)
 
 
 def check_snntorch_keywords(neuron: str, keywords: dict[str, Any]) -> None:
@@ -383,7 +383,8 @@ def _own(value: float | Tensor) -> Tensor:
     return values if values.is_floating_point() else values.to(torch.get_default_dtype())
 
 
-def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Raise unless a setting is one of its choices."""
     if value not in choices:
         raise InvalidValueError(f"{name} must be one of {', '.join(choices)}, but got {value!r}")
 
