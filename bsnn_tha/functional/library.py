@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsnn_tha.functional.layer import Layer
+from bsnn_tha.functional.max_pool import max_pool
 from bsnn_tha.functional.running import Refused, note, plain
 from bsnn_tha.functional.sparse_linear import flattened
 from bsnn_tha.functional.spike_conv import library_conv2d
@@ -77,4 +78,4 @@ class PlainConvolution(NamedTuple):
         maps = F.conv2d(input, layer.weight, stride=stride, padding=padding, groups=groups)
         if pool == 1:
             return maps
-        return F.avg_pool2d(maps, pool) if average else F.max_pool2d(maps, pool)
+        return F.avg_pool2d(maps, pool) if average else max_pool(maps, pool)
