@@ -25,7 +25,7 @@ P = TypeVar("P", bound=Table)
 
 
 class Printed(Table):
-    """Test accuracy as a paper prints it, in per cent; what it does not say is None."""
+    """Test accuracy in per cent, or mAP, as a paper prints it; what it does not say is None."""
 
     best: float | None = None
     mean: float | None = None

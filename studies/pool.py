@@ -20,11 +20,11 @@ from typing import Any
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import BsnnThaError, InvalidValueError
 from bsnn_tha.freed_memory import keep_freed_memory
-from bsnn_tha.losses import LOSSES
 from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.run import resume, train
 from bsnn_tha.training.summary import read_summary
+from studies.merit import merit_in
 
 _FAILED = "failed.txt"
 ORIGIN = "origin.json"
@@ -55,19 +55,6 @@ def check_processes(processes: int) -> None:
     """Raise unless at least one run can be made at a time."""
     if processes < 1:
         raise InvalidValueError(f"jobs must be at least 1, but got {processes}")
-
-
-def check_classifies(config: RunConfig, where: str) -> None:
-    """Raise unless a run has a test accuracy, which is what tables of runs are made of.
-
-    A loss of one's own is not asked: that would run its code.
-    """
-    name = config.loss.name
-    if name in LOSSES and not LOSSES.find(name).classifies:
-        raise InvalidValueError(
-            f"{where} is of test accuracies, but {config.data.name} with loss.name = {name!r} "
-            "has none; train it by itself with bsnn-tha train"
-        )
 
 
 def train_all(
@@ -164,7 +151,8 @@ def _said_before(path: Path) -> str | None:
 
 
 def _said(summary: Mapping[str, Any]) -> str:
-    return f"seed {summary['seed']}  test accuracy {summary['test']['accuracy']:.2%}"
+    test = summary["test"]
+    return f"seed {summary['seed']}  test {merit_in(test).said(test)}"
 
 
 def _write(path: Path, text: str) -> None:

@@ -149,7 +149,7 @@ def campaign(
             str(sum(entry["row"] == row.name for entry in entries)),
             str(sum(other.name == row.name for other, _ in missing)),
             "–" if (cost := costs[row.name]) is None else f"{cost:,.0f}",
-            "–" if printed is None else f"{printed:.2f}",
+            "–" if printed is None else row.merit.written(printed / row.merit.scale),
         )
     known = [cost for row, _ in missing if (cost := costs[row.name]) is not None]
     last = f"{counted(len(missing), 'run')} to train, about {sum(known) / 3600:.1f} hours "

@@ -13,12 +13,13 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from animations.style import RC, colour
 from studies.comparison.results import Row
+from studies.merit import MERITS, Merit
 
 
 def overview(rows: Sequence[Row]) -> Figure:
-    """Accuracy, dead neurons and firing rate over epochs, a row for each kind of weights.
+    """Accuracy or mAP, dead neurons and firing rate over epochs, a row for each kind of weights.
 
-    Lines are means over seeds, the shade about the accuracy their range. Dead neurons and
+    Lines are means over seeds, the shade about the accuracies their range. Dead neurons and
     rates are those of the training samples, of the hidden layers together.
 
     Args:
@@ -34,13 +35,14 @@ def overview(rows: Sequence[Row]) -> Figure:
             for row in rows:
                 if row["weights"] == kind:
                     _curves(axes, row, _line(rules.index(row["rule"])))
-            axes[0].set(ylabel=f"{kind} weights\nvalidation accuracy")
+            axes[0].set(ylabel=f"{kind} weights\nvalidation {_merit(rows).name}")
             axes[1].set(ylabel="dead neurons")
             axes[2].set(ylabel="firing rate, hidden")
             for one in axes:
                 one.set(xlabel="epoch")
                 one.xaxis.set_major_locator(MaxNLocator(integer=True))
-                one.yaxis.set_major_formatter(PercentFormatter(1))
+                if one is not axes[0] or _merit(rows).unit:
+                    one.yaxis.set_major_formatter(PercentFormatter(1))
         _legend(figure, grid[0, 0])
     return figure
 
@@ -75,7 +77,7 @@ def thresholds(rows: Sequence[Row]) -> Figure:
 
 
 def sweep(rows: Sequence[Row]) -> Figure:
-    """Test accuracy over the initial threshold, with the range over seeds.
+    """Test accuracy or mAP over the initial threshold, with the range over seeds.
 
     Args:
         rows: of several factors of the initial thresholds.
@@ -93,17 +95,22 @@ def sweep(rows: Sequence[Row]) -> Figure:
                 at = [row["factor"] for row in own]
                 means = [row["mean"] for row in own]
                 axes.plot(at, means, marker="o", label=rule, **_line(index))
-                lows, highs = ([f(row["accuracies"]) for row in own] for f in (min, max))
+                lows, highs = ([f(row[_merit(rows).plural]) for row in own] for f in (min, max))
                 axes.fill_between(at, lows, highs, color=colour(index), alpha=0.15, lw=0)
             ticks = sorted({row["factor"] for row in rows})
             axes.set(xscale="log", title=f"{kind} weights")
             axes.set(xlabel="initial threshold over the preset's")
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axes.minorticks_off()
-            axes.yaxis.set_major_formatter(PercentFormatter(1))
-        grid[0].set(ylabel="test accuracy")
+            if _merit(rows).unit:
+                axes.yaxis.set_major_formatter(PercentFormatter(1))
+        grid[0].set(ylabel=f"test {_merit(rows).name}")
         _legend(figure, grid[0])
     return figure
+
+
+def _merit(rows: Sequence[Row]) -> Merit:
+    return MERITS[rows[0]["merit"]]
 
 
 def _line(index: int) -> dict[str, Any]:
@@ -112,7 +119,7 @@ def _line(index: int) -> dict[str, Any]:
 
 
 def _curves(axes: Sequence[Axes], row: Row, line: dict[str, Any]) -> None:
-    accuracies = np.array(row["curves"]["val_accuracy"])
+    accuracies = np.array(row["curves"][f"val_{row['merit']}"])
     at = np.arange(1, accuracies.shape[1] + 1)
     axes[0].plot(at, accuracies.mean(0), label=row["rule"], **line)
     lows, highs = accuracies.min(0), accuracies.max(0)

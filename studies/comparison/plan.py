@@ -20,7 +20,7 @@ from bsnn_tha.presets import load_preset
 from bsnn_tha.run_folder import replace_atomically
 from bsnn_tha.suggest import quoted
 from studies.comparison.recipes import find_recipe
-from studies.pool import check_classifies
+from studies.merit import Merit, one_merit
 
 WEIGHTS = {"binary": "tha", "float": "flt32"}
 """The variants whose presets are tuned for these weights."""
@@ -93,8 +93,15 @@ class Comparison:
                 raise InvalidValueError(
                     f"factors of theta_0 must be finite and above 0, but got {factor:g}"
                 )
-        for cell in self.cells():
-            check_classifies(self.config(cell, 0), "a comparison")
+        _ = self.merit
+
+    @property
+    def merit(self) -> Merit:
+        """What its runs are judged by."""
+        return one_merit(
+            (self.config(cell, 0) for cell in self.cells()),
+            lambda number: f"a comparison, row {self.cells()[number].name},",
+        )
 
     def cells(self) -> list[Cell]:
         """Rows of the table, in its order."""

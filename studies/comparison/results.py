@@ -25,28 +25,27 @@ def read(comparison: Comparison, folder: Path, reach: float | None = None) -> li
     Args:
         comparison: of the folder.
         folder: of the comparison.
-        reach: validation accuracy whose first epoch is looked for. None: 95% of the best
-            mean over rules, for each kind of weights.
+        reach: validation accuracy, or mAP, whose first epoch is looked for. None: 95% of the
+            best mean over rules, for each kind of weights.
 
     Returns:
-        One row per cell with at least one finished or failed run. ``accuracies`` are on
-        the test set; ``curves`` has ``[seeds, epochs]`` arrays as lists by column
-        of ``metrics.csv``.
+        One row per cell with at least one finished or failed run. ``accuracies``, or of
+        detectors ``maps``, are on the test set; ``curves`` has ``[seeds, epochs]`` arrays as
+        lists by column of ``metrics.csv``.
     """
     rows = [_row(comparison, folder, cell) for cell in comparison.cells()]
     rows = [row for row in rows if row["seeds"] or row["failed"]]
+    column = f"val_{comparison.merit.key}"
     for weights in {row["weights"] for row in rows}:
         alike = [row for row in rows if row["weights"] == weights and row["seeds"]]
         goal = reach
         if goal is None and alike:
             goal = 0.95 * max(
-                float(np.nanmax(np.mean(row["curves"]["val_accuracy"], axis=0))) for row in alike
+                float(np.nanmax(np.mean(row["curves"][column], axis=0))) for row in alike
             )
         for row in alike:
             row["reach"] = goal
-            row["epochs_to_reach"] = [
-                _first(curve, goal or 0.0) for curve in row["curves"]["val_accuracy"]
-            ]
+            row["epochs_to_reach"] = [_first(curve, goal or 0.0) for curve in row["curves"][column]]
     return rows
 
 
@@ -67,6 +66,7 @@ def _row(comparison: Comparison, folder: Path, cell: Cell) -> Row:
             summaries.append(read_summary(RunFolder(path)))
             tables.append(_columns(RunFolder(path).metrics))
     row: Row = {
+        "merit": comparison.merit.key,
         "rule": cell.rule,
         "weights": cell.weights,
         "factor": cell.factor,
@@ -75,14 +75,14 @@ def _row(comparison: Comparison, folder: Path, cell: Cell) -> Row:
     }
     if not summaries:
         return row
-    accuracies = [summary["test"]["accuracy"] for summary in summaries]
+    values = [comparison.merit.of(summary["test"]) for summary in summaries]
     layers = [summary["layers"] for summary in summaries]
     epochs = min(len(table["epoch"]) for table in tables)
     return row | {
-        "accuracies": accuracies,
-        "best": max(accuracies),
-        "mean": statistics.fmean(accuracies),
-        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        comparison.merit.plural: values,
+        "best": max(values),
+        "mean": statistics.fmean(values),
+        "std": statistics.stdev(values) if len(values) > 1 else None,
         "dead": _means(layers, "dead_share"),
         "firing_rate": _means(layers, "firing_rate"),
         "threshold": _means(layers, "threshold"),
@@ -97,7 +97,7 @@ def _row(comparison: Comparison, folder: Path, cell: Cell) -> Row:
     }
 
 
-_CURVES = ("val_accuracy", "train_accuracy", "dead", "threshold", "rate")
+_CURVES = ("val_accuracy", "val_map", "train_accuracy", "dead", "threshold", "rate")
 
 
 def _means(layers: list[list[dict[str, Any]]], key: str) -> list[float]:

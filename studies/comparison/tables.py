@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bsnn_tha.run_folder import replace_atomically
-from bsnn_tha.words import percent
 from studies.comparison import figures
 from studies.comparison.results import Row
+from studies.merit import MERITS
 
 _COLUMNS = (
     "rule", "weights", "θ0", "best", "mean", "σ", "epochs", "dead", "firing rate",
@@ -58,8 +58,8 @@ def write(rows: Sequence[Row], folder: Path) -> list[Path]:
 def table(rows: Sequence[Row], markdown: bool = False) -> str:
     """The comparison as text: one line for each rule, weights and initial threshold.
 
-    Accuracies are on the test set, in per cent; ``epochs`` is the mean epoch at which the
-    validation accuracy reaches the goal, over the seeds that do; dead neurons, firing
+    Accuracies, in per cent, or mAPs are on the test set; ``epochs`` is the mean epoch at which
+    that of the validation split reaches the goal, over the seeds that do; dead neurons, firing
     rates and thresholds are those of each layer after training; spikes are per sample.
 
     Args:
@@ -78,7 +78,9 @@ def table(rows: Sequence[Row], markdown: bool = False) -> str:
     lines = [line.rstrip() for line in buffer.getvalue().splitlines() if line.strip()]
     for weights, goal in {row["weights"]: row.get("reach") for row in rows}.items():
         if goal is not None:
-            lines += ["", f"{weights} weights: epochs to {100 * goal:.1f}% validation accuracy"]
+            merit = MERITS[rows[0]["merit"]]
+            said = f"{merit.scale * goal:.{max(1, merit.digits - 1)}f}{merit.unit}"
+            lines += ["", f"{weights} weights: epochs to {said} validation {merit.name}"]
     return "\n".join(lines)
 
 
@@ -87,14 +89,15 @@ def _cells(row: Row) -> dict[str, str]:
     cells |= {"rule": row["rule"], "weights": row["weights"], "θ0": f"× {row['factor']:g}"}
     if not row["seeds"]:
         return cells | {"best": "failed"}
+    merit = MERITS[row["merit"]]
     reached = [epoch for epoch in row["epochs_to_reach"] if epoch is not None]
     missed = len(row["seeds"]) - len(reached)
     epochs = f"{statistics.fmean(reached):.1f}" if reached else "–"
     failed = f" ({len(row['failed'])} failed)" if row["failed"] else ""
     return cells | {
-        "best": f"{100 * row['best']:.2f}{failed}",
-        "mean": f"{100 * row['mean']:.2f}",
-        "σ": percent(row["std"]),
+        "best": f"{merit.written(row['best'])}{failed}",
+        "mean": merit.written(row["mean"]),
+        "σ": merit.written(row["std"]),
         "epochs": epochs + (f" ({missed} never)" if reached and missed else ""),
         "dead": ", ".join(f"{100 * share:.1f}%" for share in row["dead"]),
         "firing rate": ", ".join(f"{100 * rate:.2g}%" for rate in row["firing_rate"]),

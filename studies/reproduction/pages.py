@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from animations.style import RC, colour
 from bsnn_tha.run_folder import replace_atomically
+from studies.merit import Merit, merit_in
 from studies.plan_files import Printed
 from studies.reproduction.plan import Plan, Row
 from studies.reproduction.record import NAME, Entry
@@ -48,7 +49,7 @@ def page(plan: Plan, entries: Sequence[Entry]) -> str:
         lines += [plan.about.strip(), ""]
     lines += [
         _wrapped(
-            f"Test accuracy in per cent, over seeds. Printed: {plan.source}. Dead neurons, firing "
+            f"{_judged(plan.merit)}, over seeds. Printed: {plan.source}. Dead neurons, firing "
             "rates and spikes are those of the test set, flips the share of a layer's binary "
             "weights whose sign changed during the last epoch; layer by layer. Seconds are of "
             "training alone; the machine may have been shared with other work."
@@ -83,23 +84,26 @@ def figures(entries: Sequence[Entry]) -> dict[str, Any]:
     """What is computed over the seeds of a row.
 
     Returns:
-        ``accuracies``, ``best``, ``mean``, ``std`` (None of one seed) and ``groups``, shares.
+        ``accuracies``, or of detectors ``maps``; their ``best``, ``mean``, ``std`` (None of one
+        seed) and ``groups``, shares.
     """
-    accuracies = [entry["summary"]["test"]["accuracy"] for entry in entries]
+    merit = _merit(entries)
+    values = [merit.of(entry["summary"]["test"]) for entry in entries]
     groups = [entry["summary"]["test"].get("groups", {}) for entry in entries]
     return {
-        "accuracies": accuracies,
-        "best": max(accuracies),
-        "mean": statistics.fmean(accuracies),
-        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        merit.plural: values,
+        "best": max(values),
+        "mean": statistics.fmean(values),
+        "std": statistics.stdev(values) if len(values) > 1 else None,
         "groups": {name: statistics.fmean(g[name] for g in groups) for name in groups[0]},
     }
 
 
 def curves(plan: Plan, entries: Sequence[Entry]) -> Figure:
-    """Accuracy, dead neurons and flips over epochs: a line per row, the mean over seeds."""
+    """Accuracy or mAP, dead neurons and flips over epochs: a line per row, the mean over seeds."""
     panels = {
         "val_accuracy": "validation accuracy, %",
+        "val_map": "validation mAP",
         "train_accuracy": "training accuracy, %",
         "dead": "dead in training, %",
         "flipped_1": "flips, first layer, %",
@@ -117,7 +121,8 @@ def curves(plan: Plan, entries: Sequence[Entry]) -> Figure:
             for index, (row, own) in enumerate(rows):
                 tables = [entry["epochs"][name] for entry in own if name in entry["epochs"]]
                 if tables:
-                    mean = 100 * np.mean(np.array(tables, dtype=float), axis=0)
+                    scale = 100 if what.endswith("%") else 1
+                    mean = scale * np.mean(np.array(tables, dtype=float), axis=0)
                     style = ("-", "--", ":", "-.")[index // 8 % 4]
                     epochs = np.arange(1, len(mean) + 1)
                     # Thinner and thinner: of curves that coincide, each stays to be seen.
@@ -149,18 +154,39 @@ def _percent(share: float | None, digits: int = 2) -> str:
     return _DASH if share is None else f"{100 * share:.{digits}f}"
 
 
-def _printed(printed: Printed) -> str:
+def _printed(printed: Printed, merit: Merit) -> str:
     values = (printed.best, printed.mean, printed.std)
     if all(value is None for value in values):
         return _DASH
-    return " / ".join(_DASH if value is None else f"{value:.2f}" for value in values)
+    return " / ".join(merit.written(None if v is None else v / merit.scale) for v in values)
+
+
+def _merit(entries: Sequence[Entry]) -> Merit:
+    return merit_in(entries[0]["summary"]["test"])
+
+
+def _judged(merit: Merit) -> str:
+    return f"Test {merit.name}" + (" in per cent" if merit.unit else "")
 
 
 def _ours(entries: list[Entry]) -> str:
     if not entries:
         return _DASH
     found = figures(entries)
-    return " / ".join(_percent(found[name]) for name in ("best", "mean", "std"))
+    written = _merit(entries).written
+    return " / ".join(written(found[name]) for name in ("best", "mean", "std"))
+
+
+def _overlaps(key: str) -> Callable[[Row, list[Entry]], str]:
+    """Of detectors, the mean precision at one overlap, beside that over all."""
+
+    def cell(row: Row, entries: list[Entry]) -> str:
+        if not entries or key not in entries[0]["summary"]["test"]:
+            return _DASH
+        values = [entry["summary"]["test"][key] or 0.0 for entry in entries]
+        return _merit(entries).written(statistics.fmean(values))
+
+    return cell
 
 
 def _groups(entries: list[Entry]) -> str:
@@ -201,9 +227,11 @@ def _mean(write: str, of: Callable[[dict[str, Any]], float]) -> Callable[[Row, l
 
 _COLUMNS: dict[str, Callable[[Row, list[Entry]], str]] = {
     "row": lambda row, entries: row.name,
-    "printed: best / mean / σ": lambda row, entries: _printed(row.printed),
+    "printed: best / mean / σ": lambda row, entries: _printed(row.printed, row.merit),
     "here: best / mean / σ": lambda row, entries: _ours(entries),
     "groups": lambda row, entries: _groups(entries),
+    "at an overlap of .5": _overlaps("map_50"),
+    "of .75": _overlaps("map_75"),
     "seeds": lambda row, entries: f"{len(entries)} of {row.seeds}",
     "epochs": _mean(".0f", lambda summary: summary["epochs"]),
     "dead, %": _layers("dead_share", lambda share: _percent(share, 1)),

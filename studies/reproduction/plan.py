@@ -26,8 +26,8 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.presets import load_preset
 from bsnn_tha.suggest import did_you_mean
 from studies import plan_files
+from studies.merit import Merit, merit_of, one_merit
 from studies.plan_files import Printed, Table
-from studies.pool import check_classifies
 
 _ROOM = "studies.reproduction"
 
@@ -41,6 +41,11 @@ class Row(Table):
     seconds: float | None = Field(None, gt=0)
     printed: Printed = Printed()
     set: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def merit(self) -> Merit:
+        """What its runs are judged by."""
+        return merit_of(self.config(0), f"row {self.name!r}")
 
     def config(self, seed: int) -> RunConfig:
         """What one of its runs is made from; snapshots, which shape no result, are off."""
@@ -63,6 +68,14 @@ class Plan(Table):
     source: str
     about: str = ""
     rows: list[Row] = Field(min_length=1)
+
+    @property
+    def merit(self) -> Merit:
+        """What its runs are judged by."""
+        return one_merit(
+            (row.config(0) for row in self.rows),
+            lambda number: f"plan {self.name}, row {self.rows[number].name!r}",
+        )
 
     def row(self, name: str) -> Row:
         """The row of that name.
@@ -94,6 +107,5 @@ def load_plan(name: str) -> Plan:
     """
     plan = plan_files.read_plan(Plan, _ROOM, name, "table")
     plan_files.check_names(plan.name, [row.name for row in plan.rows])
-    for row in plan.rows:
-        check_classifies(row.config(0), f"plan {plan.name}, row {row.name!r}")
+    _ = plan.merit
     return plan

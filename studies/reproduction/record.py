@@ -27,7 +27,15 @@ Entry = dict[str, Any]
 """Keys ``row``, ``seed``, ``origin``, ``config``, ``summary`` and ``epochs``."""
 
 NAME = "runs.jsonl"
-_COLUMNS = ("train_loss", "train_accuracy", "val_accuracy", "dead", "flipped", "threshold")
+_COLUMNS = (
+    "train_loss",
+    "train_accuracy",
+    "val_accuracy",
+    "val_map",
+    "dead",
+    "flipped",
+    "threshold",
+)
 _DIGITS = 4
 
 

@@ -113,7 +113,7 @@ def test_a_resumed_run_ends_with_the_same_bits(machine, tmp_path):
     assert whole.summary["test"] == rest.summary["test"]
 
 
-@pytest.mark.parametrize("variant", ["fixed", "tha", "float"])
+@pytest.mark.parametrize("variant", ["fixed", "tha", "flt32"])
 def test_every_variant_trains(variant, machine, tmp_path):
     config = config_of(variant, training__epochs=1, snapshots__count=0)
     result = train(config, output=tmp_path / "run", machine=machine, verbose=False)

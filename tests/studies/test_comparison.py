@@ -170,7 +170,7 @@ def test_bases_share_data_and_anneal_in_proportion():
         (lambda base: bases_of("digits", ["ternary"], {}), "weights must be binary or float"),
         (
             lambda base: Comparison(bases_of("temporal-coding", ["binary"], {}), ("fixed",), 1),
-            "a comparison is of test accuracies, but temporal-coding",
+            "a comparison, row fixed-binary, is of test accuracies or of boxes found, but ",
         ),
         (
             lambda base: Comparison({"binary": load_preset("digits", "bsnn")}, ("annealed",), 1),
