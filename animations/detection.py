@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from matplotlib import pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,13 +25,15 @@ from bsnn_tha.detection.boxes import NONE, overlap
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.observe.recording import FoundBoxes, Probe, Recording
 
-LEAST_SCORE = 0.3
-"""Boxes with less are not drawn: most of them are what suppression left at its edge."""
+LEAST_SCORE = 0.1
+"""Boxes with less are not drawn: there are dozens of them, for average precision to rank."""
 MATCHED = 0.5
 """Overlap with a true box of its class from which a box counts as found."""
 MOST_SAMPLES = 4
-MOST_BOXES = 6
+MOST_BOXES = 3
 """Drawn of a sample, the best ones."""
+_FAINTEST = 0.5
+"""Opacity of a box of score 0; those of 1 − it and more are drawn in full."""
 
 
 def detection_film(
@@ -44,7 +47,7 @@ def detection_film(
     """True and found boxes of some samples, the thresholds and the loss, over training.
 
     A frame of events is the window that ends at the labelled moment, later events the
-    stronger.
+    stronger. The better its score, the stronger a found box.
 
     Args:
         recording: of a detector's run.
@@ -78,7 +81,7 @@ def detection_film(
         grid = figure.add_gridspec(1, 2, width_ratios=[2.3, 1])
         rows = -(-len(shown) // 2)
         places = grid[0].subgridspec(rows, min(2, len(shown))).subplots(squeeze=False).ravel()
-        right = grid[1].subgridspec(2, 1).subplots(sharex=True)
+        right = grid[1].subgridspec(2, 1).subplots(sharex=True, squeeze=False)[:, 0]
         clock = snapshots.iterations
         panels: list[Any] = [IterationTitle(figure, clock, probe.planned_iterations)]
         panels += [
@@ -88,10 +91,13 @@ def detection_film(
             axes.set_axis_off()
         labels = [layer_title(probe, int(number)) for number in drawn]
         thresholds = overview.thresholds[:, drawn - 1]
-        titles = "threshold θ", "loss of the batch"
-        curves = (thresholds, labels), (overview.loss[:, None], [None])
-        for axes, (values, names), title in zip(right, curves, titles, strict=True):
-            panels.append(LayerCurves(axes, overview.iterations, values, clock, names, title))
+        # The first batches cost many times the later ones, which would lie on the axis.
+        top = 3 * float(np.median(overview.loss))
+        iterations, loss = overview.iterations, overview.loss[:, None]
+        panels += [
+            LayerCurves(right[0], iterations, thresholds, clock, labels, "threshold θ"),
+            LayerCurves(right[1], iterations, loss, clock, ["_"], "loss of the batch", top),
+        ]
         right[-1].set_xlabel("training iteration")
         lay_out(figure, places[0], right[0])
         return Film(figure, panels, len(snapshots), fps=10, title=f"detection on {probe.dataset}")
@@ -100,7 +106,7 @@ def detection_film(
 class BoxPanel:
     """One sample of the probe: its events, its true boxes, and those found in each snapshot.
 
-    The title counts the true boxes that have a found one of their class on them.
+    The title counts the true boxes that have a drawn one of their class on them.
 
     Args:
         axes: to draw on.
@@ -120,13 +126,12 @@ class BoxPanel:
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set_visible(True)
-        true, found = colour(2), colour(4)
-        for label, box in enumerate(self._truths[:, :4] * self._size):
-            name = "_" if label else "true box"
-            axes.add_patch(_rectangle(box, color=true, lw=3.0, label=name))
-        if not len(self._truths):
-            axes.plot([], [], color=true, lw=3.0, label="true box")
-        self._marks = [_Mark(axes, found, "_" if n else "found") for n in range(MOST_BOXES)]
+        true, found = colour(2), plt.rcParams["text.color"]
+        for box in self._truths[:, :4] * self._size:
+            axes.add_patch(_rectangle(box, color=true, lw=3.0))
+        axes.plot([], [], color=true, lw=3.0, label="true box")
+        axes.plot([], [], color=found, lw=1.8, label="found box, score")
+        self._marks = [_Mark(axes, found) for _ in range(MOST_BOXES)]
         self._title = axes.set_title(" ")
 
     def update(self, frame: int) -> Iterable[Artist]:
@@ -136,24 +141,23 @@ class BoxPanel:
         for number, mark in enumerate(self._marks):
             if number < len(own.boxes):
                 name = self._names[own.classes[number]]
-                mark.show(
-                    own.boxes[number] * self._size, f"{name} {own.scores[number]:.2f}", self._size
-                )
+                mark.show(own.boxes[number] * self._size, name, own.scores[number], self._size)
             else:
                 mark.hide()
         right = int(_matched(self._truths, own).sum())
-        self._title.set_text(f"{right} of {len(self._truths)} found, {len(own.boxes)} boxes")
+        self._title.set_text(f"{right} of {len(self._truths)} found")
         return [*(part for mark in self._marks for part in mark.artists), self._title]
 
 
 class _Mark:
     """A found box with its class and score, or hidden."""
 
-    def __init__(self, axes: Axes, own: str, label: str) -> None:
-        self._box = axes.add_patch(_rectangle(np.zeros(4), color=own, lw=1.8, label=label))
+    def __init__(self, axes: Axes, own: str) -> None:
+        self._box = _rectangle(np.zeros(4), color=own, lw=1.8)
+        axes.add_patch(self._box)
         self._text = axes.text(
-            0, 0, "", color="white", fontsize=10, clip_on=True,
-            bbox={"facecolor": own, "edgecolor": "none", "pad": 1.2},
+            0, 0, "", color=plt.rcParams["axes.facecolor"], fontsize=10, clip_on=True,
+            bbox={"facecolor": own, "edgecolor": "none", "pad": 1.0},
         )  # fmt: skip
         self.hide()
 
@@ -161,13 +165,18 @@ class _Mark:
     def artists(self) -> Sequence[Artist]:
         return self._box, self._text
 
-    def show(self, box: np.ndarray, text: str, frame: np.ndarray) -> None:
+    def show(self, box: np.ndarray, name: str, score: float, frame: np.ndarray) -> None:
         """A box ``[4]`` and a frame's size, both in pixels."""
         self._box.set_bounds(*box)
+        strength = min(1.0, _FAINTEST + float(score))
+        for artist in (self._box, self._text, self._text.get_bbox_patch()):
+            assert artist is not None
+            artist.set_alpha(strength)
         below = box[1] < 0.12 * frame[1]  # no room for the text above it
         right = box[0] > 0.6 * frame[0]
         self._text.set(
-            x=box[0] + (box[2] if right else 0), y=box[1] + (box[3] if below else 0), text=text,
+            x=box[0] + (box[2] if right else 0), y=box[1] + (box[3] if below else 0),
+            text=f"{name} {score:.2f}",
             verticalalignment="top" if below else "bottom",
             horizontalalignment="right" if right else "left",
         )  # fmt: skip

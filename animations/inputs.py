@@ -19,6 +19,28 @@ _SUMMED = 5
 """Time steps of events that a frame of them shows: single ones are nearly empty."""
 
 
+class EventPictures:
+    """Events as pictures in the colours of the theme that held when this was made."""
+
+    def __init__(self) -> None:
+        self._ground = np.array(to_rgb(plt.rcParams["axes.facecolor"]))
+        # The last channel is "on" (brighter), the one before "off".
+        polarities = [SKY if _dark() else BLUE, ORANGE if _dark() else VERMILION]
+        self._polarities = [np.array(to_rgb(each)) for each in polarities]
+
+    def __call__(self, strengths: np.ndarray) -> np.ndarray:
+        """A picture ``[height, width, 3]``.
+
+        Args:
+            strengths: ``[channels, height, width]``, from 0, the ground, to 1, full colour.
+        """
+        picture = np.ones((*strengths.shape[1:], 3)) * self._ground
+        for channel, own in zip(strengths[::-1], self._polarities, strict=False):
+            strength = np.clip(channel, 0, 1)[..., None]
+            picture = picture * (1 - strength) + own * strength
+        return picture
+
+
 class InputPanel:
     """One sample's input.
 
@@ -52,13 +74,11 @@ class InputPanel:
         axes.set_axis_off()
 
     def _frames(self, axes: Axes) -> None:
-        self._ground = np.array(to_rgb(plt.rcParams["axes.facecolor"]))
-        # The last channel is "on" (brighter), the one before "off".
-        self._polarities = [SKY if _dark() else BLUE, ORANGE if _dark() else VERMILION]
         # As bright as the busiest pixels get, not the one that flickers.
         starts = np.arange(0, len(self._inputs), _SUMMED)
         summed = np.add.reduceat(self._inputs, starts)
         self._brightest = max(float(np.percentile(summed, 99.5)), 1.0)
+        self._pictures = EventPictures()
         self._picture = axes.imshow(self._picture_at(0))
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
@@ -66,12 +86,8 @@ class InputPanel:
         self._moving.append(self._picture)
 
     def _picture_at(self, step: int) -> np.ndarray:
-        events = self._inputs[max(0, step + 1 - _SUMMED) : step + 1].sum(0) / self._brightest
-        picture = np.ones((*events.shape[1:], 3)) * self._ground
-        for channel, own in zip(events[::-1], self._polarities, strict=False):
-            strength = np.clip(channel, 0, 1)[..., None]
-            picture = picture * (1 - strength) + np.array(to_rgb(own)) * strength
-        return picture
+        events = self._inputs[max(0, step + 1 - _SUMMED) : step + 1].sum(0)
+        return self._pictures(events / self._brightest)
 
     def _channels(self, axes: Axes) -> None:
         time, features = self._inputs.shape

@@ -24,6 +24,7 @@ VIEWS: Axis[Any] = Axis(
         "training": "animations.runs:training_film",
         "response": "animations.runs:window_film",
         "surrogate": "animations.runs:surrogate_film",
+        "detection": "animations.detection:detection_film",
     },
     wanted="a function of a recording",
 )

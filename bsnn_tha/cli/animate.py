@@ -109,8 +109,8 @@ def run(
         str,
         typer.Option(
             help="training: membranes, thresholds, rates over iterations; response: input and "
-            "membranes over time steps; surrogate: the gradient and the membranes it meets; or "
-            "your own as module:function."
+            "membranes over time steps; surrogate: the gradient and the membranes it meets; "
+            "detection: true and found boxes over iterations; or your own as module:function."
         ),
     ] = "training",
     layer: Annotated[
@@ -143,6 +143,7 @@ def run(
     bsnn-tha animate run runs/digits-tha-1
     bsnn-tha animate run runs/spoken-digits-tha-1 --view response --sample 2 -o word.html
     bsnn-tha animate run runs/mnist-tha-1 --view surrogate --layer 2 --theme dark
+    bsnn-tha animate run runs/moving-boxes-lt-snn-1 --view detection
     """
     from animations.views import check_view, draw
     from bsnn_tha.observe.recording import Recording

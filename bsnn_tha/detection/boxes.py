@@ -95,3 +95,18 @@ def padded(samples: Sequence[Tensor]) -> Tensor:
     for row, sample in zip(boxes, samples, strict=True):
         row[: len(sample)] = sample
     return boxes
+
+
+def as_rows(samples: Sequence[Detections]) -> Tensor:
+    """Detections of several samples as one tensor ``[found, 7]``: sample, box, score, class.
+
+    Example:
+        >>> found = Detections(torch.ones(1, 4), torch.tensor([0.5]), torch.tensor([2]))
+        >>> nothing = Detections(*(values[:0] for values in found))
+        >>> as_rows([nothing, found]).tolist()
+        [[1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 2.0]]
+    """
+    numbers = [scores.new_full((len(scores),), n) for n, (_, scores, _) in enumerate(samples)]
+    boxes, scores, classes = (torch.cat(values) for values in zip(*samples, strict=True))
+    columns = [torch.cat(numbers)[:, None], boxes, scores[:, None], classes[:, None]]
+    return torch.cat([column.to(boxes.dtype) for column in columns], 1)

@@ -296,11 +296,16 @@ class SpikingNetwork(nn.Module):
             return window
 
         output = self.walk(input, num_steps, run)
-        return self._given(output.spikes, output.membranes if record else None, tuple(final))
+        return self.answer(output.spikes, output.membranes if record else None, tuple(final))
 
-    def _given(
-        self, spikes: Tensor, membranes: Tensor | None, state: tuple[Tensor, ...]
+    def answer(
+        self, spikes: Tensor, membranes: Tensor | None, state: tuple[Tensor, ...] = ()
     ) -> NetworkWindow:
+        """What the output layer did, as :meth:`forward` returns it.
+
+        Args:
+            spikes, membranes, state: as in :class:`NetworkWindow`.
+        """
         if self.output == "spikes":
             return NetworkWindow(spikes, membranes, state)
         assert membranes is not None
@@ -361,7 +366,7 @@ class SpikingNetwork(nn.Module):
             spikes.append(chunk.spikes)
             if chunk.membranes is not None:
                 recorded.append(chunk.membranes)
-        return self._given(torch.cat(spikes), torch.cat(recorded) if record else None, chunk.state)
+        return self.answer(torch.cat(spikes), torch.cat(recorded) if record else None, chunk.state)
 
     def _recomputed(
         self,

@@ -18,8 +18,9 @@ so that :func:`numpy.load` reads them without this package:
 ``static``                 whether they are still images
 ``num_steps``              T
 ``step_ms``                one time step in ms, NaN if unknown
-``targets``                class of each sample, ``[samples]``; or the target
-                           trace, ``[time, samples, outputs]``
+``targets``                class of each sample, ``[samples]``; the target trace,
+                           ``[time, samples, outputs]``; or of a detector true boxes,
+                           ``[samples, boxes, 5]``
 ``samples``, ``split``     which samples of which split
 ``dataset``                its name
 ``class_names``            ``[classes]``, empty if unknown
@@ -55,6 +56,9 @@ so that :func:`numpy.load` reads them without this package:
 ``dead_shares``            neurons that never fired in it, ``[L]``; NaN, as the masses
                            are, of a layer without a threshold
 ``surrogate_masses``       mean surrogate gradient in it, ``[L]``
+``found``                  of a detector, boxes in the probe, ``[boxes, 7]``, float32: which
+                           sample, x, y, width, height in shares of the frame, the score,
+                           and the class
 =========================  =================================================
 
 The training batch's figures are those of its first 16 samples in the forward
@@ -73,6 +77,7 @@ of a layer's membrane potentials, evenly spread over time, samples and neurons.
 """
 
 from bsnn_tha.observe.recording.contents import (
+    FoundBoxes,
     LayerActivity,
     Probe,
     ProbeLayer,
@@ -80,9 +85,16 @@ from bsnn_tha.observe.recording.contents import (
     SnapshotLayer,
 )
 from bsnn_tha.observe.recording.runs import Recording, read_activity, read_output_recording
-from bsnn_tha.observe.recording.traces import LayerTrace, evaluating, record, spread
+from bsnn_tha.observe.recording.traces import (
+    LayerTrace,
+    evaluating,
+    record,
+    record_answer,
+    spread,
+)
 
 __all__ = [
+    "FoundBoxes",
     "LayerActivity",
     "LayerTrace",
     "Probe",
@@ -94,5 +106,6 @@ __all__ = [
     "read_activity",
     "read_output_recording",
     "record",
+    "record_answer",
     "spread",
 ]

@@ -40,7 +40,8 @@ class Probe:
     num_steps: int
     step_ms: float | None
     targets: np.ndarray
-    """Classes ``[samples]``, or a trace ``[time, samples, outputs]``."""
+    """Classes ``[samples]``; a trace ``[time, samples, outputs]``; or boxes
+    ``[samples, boxes, 5]``, see :mod:`bsnn_tha.detection.boxes`."""
     samples: np.ndarray
     """Indices within the split."""
     split: str
@@ -70,6 +71,17 @@ class SnapshotLayer:
     surrogate_mass: float
 
 
+class FoundBoxes(NamedTuple):
+    """What a detector finds in one sample of the probe, the best first."""
+
+    boxes: np.ndarray
+    """``[found, 4]``: x, y, width, height in shares of the frame."""
+    scores: np.ndarray
+    """``[found]``, in [0, 1]."""
+    classes: np.ndarray
+    """``[found]``, int64."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One training iteration."""
@@ -78,6 +90,8 @@ class Snapshot:
     epoch: int
     loss: float
     layers: tuple[SnapshotLayer, ...]
+    found: tuple[FoundBoxes, ...] | None = None
+    """In each sample of the probe; None of a network that finds no boxes."""
 
 
 class LayerActivity(NamedTuple):

@@ -12,6 +12,7 @@ import numpy as np
 
 from bsnn_tha.errors import DataError, RunError
 from bsnn_tha.observe.recording.contents import (
+    FoundBoxes,
     LayerActivity,
     Probe,
     ProbeLayer,
@@ -202,4 +203,10 @@ def _snapshot(arrays: dict[str, np.ndarray], probe: Probe) -> Snapshot:
         )
         for i, layer in enumerate(probe.layers, start=1)
     )
-    return Snapshot(int(arrays["iteration"]), int(arrays["epoch"]), float(arrays["loss"]), layers)
+    found = None
+    if "found" in arrays:
+        samples = (arrays["found"][arrays["found"][:, 0] == i] for i in range(len(probe.samples)))
+        found = tuple(FoundBoxes(s[:, 1:5], s[:, 5], s[:, 6].astype(np.int64)) for s in samples)
+    return Snapshot(
+        int(arrays["iteration"]), int(arrays["epoch"]), float(arrays["loss"]), layers, found
+    )

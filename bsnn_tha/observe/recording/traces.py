@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.layer import LayerInput, SpikingLayer
-from bsnn_tha.nn.network import SpikingNetwork
+from bsnn_tha.nn.network import NetworkWindow, SpikingNetwork
 from bsnn_tha.nn.neurons.neuron import WindowNeuron
 from bsnn_tha.nn.recompute import uncounted
 from bsnn_tha.observe.modules import watch_steps
@@ -87,9 +87,9 @@ def record(
         >>> record(model, torch.rand(5, 4), neurons=3)[0].spikes.shape  # one sample
         (5, 1, 3)
     """
+    if isinstance(network, SpikingNetwork):
+        return record_answer(network, input, num_steps, neurons)[0]
     with torch.no_grad(), uncounted(), _unchanged(network, input):
-        if isinstance(network, SpikingNetwork):
-            return _traces_of_network(network, input, num_steps, neurons)
         seen = watch_steps(network, input, num_steps)
         shapes = [tuple(layer.spikes.shape[2:]) for layer in seen]
         return [
@@ -98,9 +98,28 @@ def record(
         ]
 
 
+def record_answer(
+    network: SpikingNetwork,
+    input: Tensor,
+    num_steps: int | None = None,
+    neurons: int | Sequence[int] | Sequence[Sequence[int] | np.ndarray] = 8,
+) -> tuple[list[LayerTrace], NetworkWindow]:
+    """As :func:`record`, with all that the output layer did, for a loss to read.
+
+    Args:
+        network, input, num_steps, neurons: as in :func:`record`.
+
+    Returns:
+        The traces, and what a call of the network with ``record=True`` returns, but for
+        the layers' final states, of which there are none.
+    """
+    with torch.no_grad(), uncounted(), _unchanged(network, input):
+        return _traces_of_network(network, input, num_steps, neurons)
+
+
 def _traces_of_network(
     network: SpikingNetwork, input: Tensor, num_steps: int | None, neurons: Any
-) -> list[LayerTrace]:
+) -> tuple[list[LayerTrace], NetworkWindow]:
     # Of images, [time, C, H, W] would be what somebody gives who forgot num_steps.
     if isinstance(input, Tensor) and num_steps is None and input.dim() == 2:
         input = input.unsqueeze(1)
@@ -118,8 +137,8 @@ def _traces_of_network(
         return window
 
     with _showing(layers):
-        network.walk(input, num_steps, run)
-    return traces
+        output = network.walk(input, num_steps, run)
+    return traces, network.answer(output.spikes, output.membranes)
 
 
 def _trace(

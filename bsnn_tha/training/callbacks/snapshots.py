@@ -24,10 +24,12 @@ from torch import Tensor, nn
 from bsnn_tha.config import SnapshotsSection
 from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.data.event_batch import EventBatch
+from bsnn_tha.detection.boxes import as_rows
 from bsnn_tha.equations.counts import neuron_counts
+from bsnn_tha.losses import YoloLoss
 from bsnn_tha.nn.layer import SpikingLayer
 from bsnn_tha.observe.metrics import surrogate_mass
-from bsnn_tha.observe.recording import evaluating, record, spread
+from bsnn_tha.observe.recording import evaluating, record_answer, spread
 from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.module import SpikingModule
 
@@ -121,7 +123,9 @@ class Snapshots(Callback):
         self._ignore()
         assert isinstance(pl_module, SpikingModule)
         with evaluating(pl_module.network), trainer.precision_plugin.val_step_context():
-            traces = record(pl_module.network, self._inputs, pl_module.num_steps, self._neurons)
+            traces, answer = record_answer(
+                pl_module.network, self._inputs, pl_module.num_steps, self._neurons
+            )
         arrays: dict[str, Any] = {
             "iteration": trainer.global_step,
             "epoch": trainer.current_epoch,
@@ -139,6 +143,8 @@ class Snapshots(Callback):
             for name, value in (("thresholds", trace.threshold), ("centres", trace.centre)):
                 if isinstance(value, np.ndarray):
                     arrays[f"{name}_{number}"] = value
+        if isinstance(pl_module.loss, YoloLoss):
+            arrays["found"] = as_rows(pl_module.loss.detect(answer)).float().cpu().numpy()
         target = self.folder.snapshot(trainer.global_step)
         # Waiting for the disk each time would take longer than the rest.
         with replace_atomically(target, durable=False) as path, path.open("wb") as file:
