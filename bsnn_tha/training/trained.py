@@ -48,6 +48,11 @@ class Trained:
         """Measured on the test set when training ended; None if it was not."""
         return self.summary.get("test", {}).get("accuracy")
 
+    @property
+    def map(self) -> float | None:
+        """Mean average precision on the test set, of a detector whose training has ended."""
+        return self.summary.get("test", {}).get("map")
+
     def __call__(self, inputs: Tensor) -> NetworkWindow:
         """Run the network over a window, without gradients.
 
@@ -59,19 +64,38 @@ class Trained:
         with torch.no_grad():
             return self.network(inputs, steps, record=self.loss.needs_membranes)
 
-    def predict(self, inputs: Tensor) -> Tensor:
-        """Class indices ``[batch]``, read from spikes or membranes as in training.
+    def predict(self, inputs: Tensor) -> Tensor | list[Detections]:
+        """What the network was trained to say, read from spikes or membranes as in training.
 
         Args:
             inputs: as for a call.
+
+        Returns:
+            Class indices ``[batch]``; or of a detector what :meth:`detect` returns, boxes, scores
+            and classes for each sample.
+
+        Raises:
+            InvalidValueError: it was trained to follow a trace, which a call shows.
         """
+        if self.task.frame is not None:
+            return self.detect(inputs)
+        if not self.loss.classifies:
+            raise InvalidValueError(
+                f"{self.source} has no answer to predict, as loss.name is "
+                f"{self.config.loss.name!r}; call it, and look at the window it returns"
+            )
         return self.loss.scores(self(inputs)).argmax(-1)
 
     def detect(self, inputs: Tensor) -> list[Detections]:
-        """What is found in each sample, boxes in pixels of the sensor.
+        """What is found in each sample, boxes in pixels of the sensor, the best first.
 
         Args:
             inputs: as for a call.
+
+        Returns:
+            For each sample ``boxes`` ``[found, 4]`` (x, y of the left upper corner, width,
+            height), ``scores`` ``[found]`` in [0, 1] and ``classes`` ``[found]``, whose names
+            :meth:`names` gives.
 
         Raises:
             InvalidValueError: the network was not trained to find boxes.

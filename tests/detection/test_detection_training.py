@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from detectors import detector
 from typer.testing import CliRunner
 
 from bsnn_tha import load
@@ -21,17 +22,7 @@ from bsnn_tha.presets import load_preset, preset_names
 from bsnn_tha.training.boxes import BoxMeter
 from bsnn_tha.training.evaluation import evaluate
 from bsnn_tha.training.machine import Machine
-from bsnn_tha.training.run import resume, train
-
-SMALL = {
-    "data.options.clips": [4, 2, 2],
-    "data.num_steps": 3,
-    "data.batch_size": 4,
-    "network.notation": "4C3P-MP2-8C3P-MP2-8C3P-MP2-14C1",
-    "loss.anchors": 2,
-    "training.epochs": 2,
-    "snapshots.count": 1,
-}
+from bsnn_tha.training.run import train
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +31,10 @@ def machine(tmp_path_factory):
     return Machine(folder / "data", folder / "cache", device="cpu")
 
 
-def config_of(variant="lt-snn", **changes):
-    changes = {key.replace("__", "."): value for key, value in changes.items()}
-    return load_preset("moving-boxes", variant).with_changes(SMALL | changes)
-
-
 @pytest.fixture(scope="module")
 def trained(machine, tmp_path_factory):
     output = tmp_path_factory.mktemp("runs") / "run"
-    return train(config_of(), output=output, machine=machine, verbose=False)
+    return train(detector(), output=output, machine=machine, verbose=False)
 
 
 def dataset_of(machine):
@@ -88,6 +74,18 @@ def test_what_is_reported_is_what_the_network_finds(trained, machine):
     assert evaluated["map"] == trained.summary["test"]["map"]
 
 
+def test_a_loaded_detector_predicts_boxes_and_says_what_it_is_worth(trained, machine):
+    network = load(trained.folder.path)
+    batch, _ = dataset_of(machine).test[[0, 1, 2]]
+    predicted, found = network.predict(batch.dense()), network.detect(batch.dense())
+    assert len(predicted) == len(found) == 3
+    for one, other in zip(predicted, found, strict=True):
+        assert all(torch.equal(*values) for values in zip(one, other, strict=True))
+        assert (one.scores.diff() <= 0).all() and len(one.scores) == len(one.boxes) > 0
+        assert set(network.names(one.classes)) <= {"box", "disc"}
+    assert network.map == trained.summary["test"]["map"] and network.accuracy is None
+
+
 def test_anchors_are_those_of_the_training_boxes_and_kept_with_the_run(trained, machine):
     targets = dataset_of(machine).train.targets
     sizes = targets[targets[..., 4] != NONE][:, 2:4]
@@ -95,27 +93,9 @@ def test_anchors_are_those_of_the_training_boxes_and_kept_with_the_run(trained, 
     assert torch.equal(anchors, k_means_anchors(sizes, 2))
 
 
-def test_a_resumed_run_ends_with_the_same_bits(machine, tmp_path):
-    # The schedule ends where training ends, so a rate that stays is what can be compared.
-    whole = train(
-        config_of(optimizer__schedule="none"), output=tmp_path / "a", machine=machine, verbose=False
-    )
-    half = train(
-        config_of(optimizer__schedule="none", training__epochs=1),
-        output=tmp_path / "b", machine=machine, verbose=False,
-    )  # fmt: skip
-    rest = resume(half.folder.path, epochs=2, machine=machine, verbose=False)
-    weights = [
-        torch.load(run.folder.last, weights_only=True)["state_dict"] for run in (whole, rest)
-    ]
-    assert weights[0].keys() == weights[1].keys()
-    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-    assert whole.summary["test"] == rest.summary["test"]
-
-
 @pytest.mark.parametrize("variant", ["fixed", "tha", "flt32"])
 def test_every_variant_trains(variant, machine, tmp_path):
-    config = config_of(variant, training__epochs=1, snapshots__count=0)
+    config = detector(variant, training__epochs=1, snapshots__count=0)
     result = train(config, output=tmp_path / "run", machine=machine, verbose=False)
     assert result.summary["test"]["map"] is not None
 
@@ -132,7 +112,7 @@ def test_every_variant_trains(variant, machine, tmp_path):
     ],
 )  # fmt: skip
 def test_other_weights_readouts_and_heads_train(changes, machine, tmp_path):
-    config = config_of(training__epochs=1, snapshots__count=0, **changes)
+    config = detector(training__epochs=1, snapshots__count=0, **changes)
     result = train(config, output=tmp_path / "run", machine=machine, verbose=False)
     assert result.summary["test"]["map"] is not None
 
@@ -160,7 +140,7 @@ def test_other_weights_readouts_and_heads_train(changes, machine, tmp_path):
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(changes, rule, machine, tmp_path):
     with pytest.raises(InvalidValueError, match=rule) as caught:
-        train(config_of(**changes), output=tmp_path / "run", machine=machine, verbose=False)
+        train(detector(**changes), output=tmp_path / "run", machine=machine, verbose=False)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
