@@ -29,7 +29,7 @@ from bsnn_tha.equations.counts import neuron_counts
 from bsnn_tha.losses import YoloLoss
 from bsnn_tha.nn.layer import SpikingLayer
 from bsnn_tha.observe.metrics import surrogate_mass
-from bsnn_tha.observe.recording import evaluating, record_answer, spread
+from bsnn_tha.observe.recording import Recording, evaluating, record_answer, spread
 from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.module import SpikingModule
 
@@ -200,8 +200,13 @@ class Snapshots(Callback):
             "surrogate_centre": neuron.surrogate_centre,
             "slopes": np.array(slopes, dtype=np.float32),
         }
+        # What is learned has moved on when a run is resumed: it started where it did.
+        begun = self.folder.probe.exists()
+        started = Recording(self.folder.snapshots).probe.layers if begun else ()
         for name in ("theta_0", "theta_inf"):
-            values = [getattr(layer.neuron, name).mean().item() for layer in layers]
+            values = [getattr(layer, name) for layer in started] or [
+                getattr(layer.neuron, name).mean().item() for layer in layers
+            ]
             arrays[name] = np.array(values, dtype=np.float32)
         rates = [float(getattr(layer.neuron.rule, "alpha", 0.0)) for layer in layers]
         arrays["alpha"] = np.array(rates, dtype=np.float32)
