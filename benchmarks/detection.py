@@ -1,6 +1,7 @@
 """What detection on moving-boxes is worth without a network: three trivial answers.
 
-    python -m benchmarks.detection
+    python -m benchmarks.detection                                 # prints a table
+    python -m benchmarks.detection -o docs/detection/trivial.json  # and keeps it
 
 * ``none``: no boxes.
 * ``mean``: of each class the training boxes' mean, at every place of a grid of 8 pixels, scored
@@ -15,8 +16,11 @@ all boxes counting.
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,6 +33,7 @@ from bsnn_tha.data.moving_boxes import load_moving_boxes
 from bsnn_tha.data.root import cache_root, data_root
 from bsnn_tha.detection.boxes import NONE, Detections, suppressed
 from bsnn_tha.detection.precision import Precision, average_precision, in_pixels
+from bsnn_tha.run_folder import replace_atomically
 
 CELL = 8
 """Pixels between the places of mean boxes."""
@@ -127,7 +132,10 @@ def best_components(dataset: Dataset, split: BoxSplit) -> tuple[Answer, str]:
 
 
 def main() -> None:
-    """Print a table."""
+    """Print a table, and write it if a place is given."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("-o", "--output", type=Path, help="JSON file for the table")
+    output = parser.parse_args().output
     dataset = load_moving_boxes(
         data_root(), cache=cache_root(), num_steps=6, bin_ms=15.0, counted=True
     )
@@ -137,14 +145,22 @@ def main() -> None:
     answers = {
         "none": no_boxes,
         "mean": mean_boxes(train.targets, dataset.boxes.frame),
-        f"components ({words})": hanging,
+        "components": hanging,
     }
+    table = {}
     print(f"{dataset.source}; {int((test.targets[..., 4] != NONE).sum()):,} test boxes")
     print("| answer | mAP | .5 | .75 |\n|---|---|---|---|")
     for name, answer in answers.items():
         found = measured(dataset, test, answer, len(test))
         figures = (found.mean or 0.0, found.at_50 or 0.0, found.at_75 or 0.0)
+        table[name] = dict(zip(("map", "map_50", "map_75"), figures, strict=True))
         print(f"| {name} | " + " | ".join(f"{figure:.3f}" for figure in figures) + " |")
+    print(f"components: {words}")
+    if output is not None:
+        boxes = int((test.targets[..., 4] != NONE).sum())
+        kept = {"source": dataset.source, "boxes": boxes, "components": words, "answers": table}
+        with replace_atomically(output) as temporary:
+            temporary.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

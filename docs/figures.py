@@ -133,13 +133,19 @@ def comparisons() -> Iterator[tuple[str, str]]:
 def runs() -> Iterator[tuple[str, str]]:
     """``runs.NAME.accuracy`` and ``.GROUP`` (test, %), ``.epochs``, ``.bits`` of binary weights.
 
+    Of a detector ``.map``, ``.map-50`` and ``.map-75`` instead of the accuracy.
     Of several seeds ``.best``, ``.mean`` and ``.std`` of the test accuracy, %. Of a folder of
     cases ``runs.NAME.CASE``: the accuracies of its seeds.
     """
     for path in sorted((DOCS / "runs").glob("*/summary.json")):
         name = f"runs.{path.parent.name}"
         summary = json.loads(path.read_text(encoding="utf-8"))
-        yield f"{name}.accuracy", f"{100 * summary['test']['accuracy']:.2f}"
+        test = summary["test"]
+        if "accuracy" in test:
+            yield f"{name}.accuracy", f"{100 * test['accuracy']:.2f}"
+        for key in ("map", "map_50", "map_75"):
+            if key in test:
+                yield f"{name}.{key.replace('_', '-')}", f"{test[key]:.3f}"
         for group, accuracy in summary["test"].get("groups", {}).items():
             yield f"{name}.{group.replace(' ', '-')}", f"{100 * accuracy:.2f}"
         yield f"{name}.epochs", str(summary["epochs"])
@@ -164,7 +170,8 @@ def campaigns() -> Iterator[tuple[str, str]]:
     """``reproduction.TABLE.ROW``: mean of the seeds' test accuracy, %, and their σ in brackets.
 
     Also ``.best``, ``.mean``, ``.std``, ``.GROUP`` (means, %), ``.seeds``, ``.epochs``, ``.bits``,
-    ``.dead`` of the layers that fire and ``.spikes`` a sample (means over seeds).
+    ``.dead`` of the layers that fire and ``.spikes`` a sample (means over seeds). Of detectors
+    mAP stands for accuracy, not in %; ``.map-50`` and ``.map-75`` are means at one overlap.
     """
     for path in sorted((DOCS / "reproduction").glob("*/runs.jsonl")):
         rows: dict[str, list[dict]] = {}
@@ -174,13 +181,17 @@ def campaigns() -> Iterator[tuple[str, str]]:
         for row, found in rows.items():
             name = f"reproduction.{path.parent.name}.{row}"
             tests = [summary["test"] for summary in found]
-            accuracies = [100 * test["accuracy"] for test in tests]
-            mean = f"{statistics.mean(accuracies):.2f}"
-            std = f"{statistics.stdev(accuracies):.2f}" if len(found) > 1 else None
+            key, scale, digits = ("map", 1, 3) if "map" in tests[0] else ("accuracy", 100, 2)
+            values = [scale * test[key] for test in tests]
+            mean = f"{statistics.mean(values):.{digits}f}"
+            std = f"{statistics.stdev(values):.{digits}f}" if len(found) > 1 else None
             yield name, f"{mean} ({std})" if std else mean
-            yield f"{name}.best", f"{max(accuracies):.2f}"
+            yield f"{name}.best", f"{max(values):.{digits}f}"
             yield f"{name}.mean", mean
             yield f"{name}.std", std or "–"
+            for overlap in ("map_50", "map_75") if key == "map" else ():
+                at = statistics.mean(test[overlap] for test in tests)
+                yield f"{name}.{overlap.replace('_', '-')}", f"{at:.3f}"
             for group in tests[0].get("groups", {}):
                 share = statistics.mean(test["groups"][group] for test in tests)
                 yield f"{name}.{group.replace(' ', '-')}", f"{100 * share:.2f}"
@@ -198,13 +209,22 @@ def campaigns() -> Iterator[tuple[str, str]]:
             yield f"{name}.spikes", f"{spikes:,.0f}"
 
 
+def trivial_boxes() -> Iterator[tuple[str, str]]:
+    """``boxes.ANSWER``, ``.map-50``, ``.map-75``: mAP of answers without a network."""
+    answers = json.loads((DOCS / "detection/trivial.json").read_text(encoding="utf-8"))["answers"]
+    for name, found in answers.items():
+        yield f"boxes.{name}", f"{found['map']:.3f}"
+        yield f"boxes.{name}.map-50", f"{found['map_50']:.3f}"
+        yield f"boxes.{name}.map-75", f"{found['map_75']:.3f}"
+
+
 def _tenths(figure: str) -> str:
     return str(Decimal(figure).quantize(Decimal("0.1"), ROUND_HALF_UP))
 
 
 def all_figures() -> dict[str, str]:
     """Every figure by its name."""
-    parts = temporal_coding, peers, studies, comparisons, runs, cases, campaigns
+    parts = temporal_coding, peers, studies, comparisons, runs, cases, campaigns, trivial_boxes
     return dict(pair for part in parts for pair in part())
 
 
