@@ -223,10 +223,10 @@ def test_workers_that_start_together_begin_with_one_published_trial(kind, tmp_pa
 
     def slowly(*args, **kwargs):
         trials = get_trials(*args, **kwargs)
-        time.sleep(0.1)
+        time.sleep(0.3)  # on a busy machine, less lets them pass one after the other
         return trials
 
-    start = time.time() + 0.3
+    start = time.time() + 0.5
 
     def begin():
         # In this process only.
