@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from animations.drawing import on_page
 from animations.run_arrays import layer_columns
-from animations.style import BLUE, ORANGE, RC, colour
+from animations.style import BLUE, ORANGE, colour
 
 SIZE = (3.2, 2.4)
 """Inches: small enough that a phone shows one at its own size."""
@@ -42,13 +42,14 @@ def curves(epochs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, Figure]]:
             yield what, _figure(at, lines, what)
     for column, (title, scale) in _LAYERS.items():
         layers = layer_columns(dict(epochs), column)
-        lines = {f"layer {n + 1}": (scale * values, colour(n)) for n, values in enumerate(layers)}
+        with on_page():  # for its colours
+            lines = {f"layer {n + 1}": (scale * v, colour(n)) for n, v in enumerate(layers)}
         yield title, _figure(at, lines, title)
     yield "learning rate", _figure(at, {"": (epochs["lr"], BLUE)}, "learning rate")
 
 
 def _figure(at: np.ndarray, lines: Mapping[str, tuple[np.ndarray, str]], title: str) -> Figure:
-    with plt.rc_context(RC):
+    with on_page():
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
         for label, (values, own) in lines.items():
@@ -57,6 +58,6 @@ def _figure(at: np.ndarray, lines: Mapping[str, tuple[np.ndarray, str]], title: 
             axes.plot(at, values, color=to_hex(own), marker=marker, label=label)
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if len(lines) > 1:
-            axes.legend()
+        if len(lines) > 1:  # below: within, it would lie on the lines
+            figure.legend(loc="outside lower center", ncols=3)
     return figure

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from animations.drawing import drawing
 from animations.figures import draw_figure
 from animations.report.answers import MOST, Answers, confusion_figure, worst_figure
 from animations.report.curves import curves
@@ -31,6 +32,7 @@ from bsnn_tha.training.trained import load
 
 FRAMES = 24
 FILM_DPI = 60
+_WHEN_ENDED = '<p class="note">There when training has ended.</p>'
 REFRESH = 20
 """Seconds after which the page of a run that trains is loaded again."""
 
@@ -140,12 +142,12 @@ class _Report:
 
     def _curves(self) -> str:
         figures = curves(read_epochs(self.folder.path))
-        return side_by_side(picture(figure, f"{what} over epochs") for what, figure in figures)
+        return side_by_side(drawing(figure, f"{what} over epochs") for what, figure in figures)
 
     def _layers(self) -> str:
         rows = self.summary.get("layers")
         if not rows:
-            return '<p class="note">There when training has ended.</p>'
+            return _WHEN_ENDED
         head = ("layer", "neurons", "θ", "firing rate", "dead", "saturated", "spikes/sample")
         cells = [
             (
@@ -159,6 +161,8 @@ class _Report:
         return f"<p>In {html.escape(self.summary['layers_of'])}.</p>{table(head, cells)}"
 
     def _activity(self) -> str:
+        if not self.folder.finished:
+            return _WHEN_ENDED
         figure = draw_figure("activity", [self.folder.path])
         return picture(figure, "how many neurons send how many spikes")
 
@@ -195,7 +199,7 @@ class _Report:
 
     def _workload(self) -> str:
         if not self.summary:
-            return '<p class="note">There when training has ended.</p>'
+            return _WHEN_ENDED
         bits, work = self.summary["weight_bits"], self.summary["workload"]
         rows = [
             ("additions per sample that spikes cause (AC)", f"{work['effective_acs']:,.0f}"),

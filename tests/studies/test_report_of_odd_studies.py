@@ -7,9 +7,12 @@ import json
 import pytest
 from made_studies import BETA, CLIP, NORM, made
 from optuna.trial import TrialState
+from typer.testing import CliRunner
 
+from bsnn_tha.cli import app, study
 from studies import report
 from studies.errors import StudyError
+from studies.storage import open_storage
 
 
 def written(opened, folder):
@@ -137,3 +140,30 @@ def test_the_page_of_a_running_study_shows_what_runs_and_loads_itself_again(tmp_
     opened.study.tell(2, 0.6)
     page, _ = written(opened, tmp_path)
     assert "refresh" not in page and "Running trials" not in page
+
+
+def test_the_page_is_written_anew_until_the_study_is_at_rest(tmp_path, monkeypatch):
+    storage = open_storage(str(tmp_path), "made", create=True)
+    opened = made(lambda trial, _: 0.5 if trial.number < 1 else None, 2, storage=storage)
+    opened.study.set_user_attr("plan", opened.plan.to_json())
+    page = tmp_path / "made" / "report.html"
+    seen = []
+
+    def sleep(seconds):
+        seen.append((seconds, "refresh" in page.read_text(encoding="utf-8")))
+        if len(seen) == 2:
+            opened.study.tell(1, 0.6)
+
+    monkeypatch.setattr(study.time, "sleep", sleep)
+    command = ["study", "report", "made", "--storage", str(tmp_path), "--every", "7"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    # It runs, runs, has ended, and has nothing new.
+    assert seen == [(7.0, True), (7.0, True), (7.0, False)]
+    assert result.output.splitlines()[0] == "study made: 2 complete"
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1"])
+def test_no_time_between_two_pages_is_refused(seconds):
+    result = CliRunner().invoke(app, ["study", "report", "made", "--every", seconds])
+    assert str(result.exception) == f"--every must be above 0 seconds, but got {seconds}"

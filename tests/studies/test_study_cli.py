@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -171,6 +172,20 @@ def test_the_best_configuration_is_trained_from_other_seeds_on_request(finished,
     assert "written to report" in said
     trained = sorted((folder / "report" / "retrained").glob("*/config.toml"))
     assert [RunConfig.from_file(path).training.seed for path in trained] == [1, 2]
+
+
+def test_the_best_trial_is_filmed_on_request_with_the_result_it_had(finished, folder):
+    options = ["--storage", finished / STORE, "--output", "report", "--film", *MACHINE]
+    first = succeed("study", "report", "digits-tha", *options, cwd=folder)
+    best = loaded(finished).best_trial
+    run = folder / "report" / f"trial-{best.number}"
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["validation"]["best_accuracy"] == best.value
+    page = (folder / "report" / "report.html").read_text()
+    assert "<iframe" in page and f"Trial {best.number}, trained again" in page
+    assert "epoch 1/1" in first.said
+    again = succeed("study", "report", "digits-tha", *options, cwd=folder)
+    assert "epoch 1/1" not in again.said  # it is trained, and was
 
 
 # What is refused
