@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pytest
 from made_studies import BETA, CLIP, NORM, SLOPE, made
-from optuna.trial import TrialState
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState, create_trial
 
-from studies.importances import Importance, importances
+from studies.importances import Importance, _shares, importances
 from studies.landscape import landscape
-from studies.measured import measured
+from studies.measured import Measured, measured
 
 
 def height(settings):
@@ -143,3 +144,30 @@ def test_too_few_trials_or_a_setting_that_is_not_there_have_no_map():
     opened = made(both(noisy(0.0)), 12)
     assert landscape(measured(opened), []) is None
     assert landscape(measured(opened), ["network.norm"]) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trials", [20, 60])
+def test_whiskers_are_as_wide_as_studies_differ(trials):
+    """docs/studies states these numbers; forests that differ by their seeds alone say half."""
+    settings = {f"x{number}": FloatDistribution(0, 1) for number in range(6)}
+    means, spreads, seeds = [], [], []
+    for repetition in range(12):
+        random = np.random.default_rng(repetition)
+        points = random.random((trials, 6))
+        values = points @ [2, 1, 0.5, 0, 0, 0] + 0.3 * random.standard_normal(trials)
+        named = [dict(zip(settings, map(float, point), strict=True)) for point in points]
+        own = Measured(
+            [create_trial(value=0.0, params=p, distributions=settings) for p in named],
+            values.tolist(),
+            "",
+        )
+        found = importances(own)
+        means.append(found["x0"].mean)
+        spreads.append(found["x0"].spread)
+        forests = [_shares(named, values, settings, seed)["x0"] for seed in range(6)]
+        seeds.append(np.std(forests, ddof=1))
+    between = np.std(means, ddof=1)
+    print(f"{between:.3f} between studies, {np.mean(spreads):.3f}, seeds {np.mean(seeds):.3f}")
+    assert 0.8 * between < np.mean(spreads) < 2 * between
+    assert np.mean(seeds) < 0.7 * between
