@@ -77,6 +77,9 @@ CONV_MOST_LANES = 64
 """Output channels at a time, at most."""
 CONV_PARTS = 16
 """Of the samples whose weights' gradients are summed apart, and that threads take. Of the sums."""
+CONV_TOGETHER = 1 << 13
+"""Gradients of outputs, with margins, that are worked on together: they fit a first-level cache. Of
+the sums."""
 CONV_MOST_SUMS = 28
 """Sums that stay in registers: of 32, one is for the weights."""
 
@@ -93,6 +96,14 @@ NORM_PIECE = 64
 """Values of a piece, at least. Of the sums."""
 NORM_FEW = 128
 """Pieces that are summed in float32. Of the sums."""
+NORM_PARTS = 16
+"""Of a window that is normalised as a whole, which threads take. Of the sums."""
+
+NORM_LIF_BLOCK = 2048
+"""Neurons behind batch norm that go through time together: their state and their channels' scales
+fit a first-level cache."""
+NORM_LIF_WINDOW = 1 << 16
+"""Membranes of a block at all steps, backward: they fit a second-level cache."""
 
 # Work for which waking a thread pays: values, or additions
 

@@ -76,17 +76,29 @@ class Connection(nn.Module):
             num_steps: for how many time steps a constant input is seen.
             layer: of :meth:`to_routes`, if what it knows is to be used.
         """
+        return self.normalised(self.weighed(input, num_steps, layer), num_steps)
+
+    def weighed(
+        self, input: Tensor, num_steps: int | None = None, layer: Layer | None = None
+    ) -> Tensor:
+        """The current before normalisation, ``[time, batch, *output_shape]``.
+
+        Args:
+            input, num_steps, layer: as in :meth:`drive`. The current of a constant input is of
+                one step, ``[batch, *output_shape]``.
+        """
         input = signal("input", input, self.dtype)
+        if num_steps is not None:
+            return self.current(input, layer)
+        return self.current(input.flatten(0, 1), layer).unflatten(0, input.shape[:2])
+
+    def normalised(self, current: Tensor, num_steps: int | None = None) -> Tensor:
+        """What :meth:`weighed` gave, normalised and for all steps."""
         if num_steps is None:
-            current = self.current(input.flatten(0, 1), layer).unflatten(0, input.shape[:2])
-            if self.norm is not None:
-                current = self.norm(current)
-        else:
-            current = self.current(input, layer)
-            if self.norm is not None:
-                current = self.norm(current, repeats=num_steps)
-            current = current.expand(num_steps, *current.shape)
-        return current
+            return current if self.norm is None else self.norm(current)
+        if self.norm is not None:
+            current = self.norm(current, repeats=num_steps)
+        return current.expand(num_steps, *current.shape)
 
     @property
     def dtype(self) -> torch.dtype:

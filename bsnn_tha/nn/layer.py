@@ -23,7 +23,7 @@ from bsnn_tha.nn.moderate_dropout import ModerateDropout
 from bsnn_tha.nn.neurons.neuron import WindowNeuron
 from bsnn_tha.nn.norms import NormChoice
 from bsnn_tha.nn.notation import LayerPlan, Shortcut
-from bsnn_tha.nn.one_pass import for_one_pass, membranes_beside
+from bsnn_tha.nn.one_pass import behind_norm, for_one_pass, membranes_beside
 from bsnn_tha.nn.recompute import recomputing
 from bsnn_tha.nn.weights.init import WeightInit
 
@@ -151,9 +151,9 @@ class SpikingLayer(Connection):
         record = record or moderating or self.neuron.emits == "membrane"
         shown = self.show_membranes
         layer: Layer | Refused | None = None
+        modules = self, self.dropout, self.neuron
         if self.route in ("auto", "one_pass"):
             generator = torch.get_rng_state() if shown else None
-            modules = self, self.dropout, self.neuron
             if num_steps is not None:
                 layer = Refused("its input is constant")
             elif record:
@@ -179,7 +179,12 @@ class SpikingLayer(Connection):
                     "choose route='auto' or 'parts'"
                 )
         known = None if isinstance(layer, Refused) else layer
-        current = self.dropout(self.drive(input, num_steps, skipped, layer=known))
+        current = self.weighed(input, num_steps, known)
+        if self.route == "auto" and self.shortcut is None:
+            normed = behind_norm(*modules, current, num_steps, membrane, record or shown)
+            if not isinstance(normed, Refused):
+                return normed
+        current = self.dropout(self._joined(self.normalised(current, num_steps), skipped))
         return self.neuron.window(current, membrane, record or shown)
 
     def handed_on(self, window: LIFWindow) -> Tensor:
@@ -210,11 +215,14 @@ class SpikingLayer(Connection):
             input, num_steps, skipped: as in :meth:`forward`.
             layer: as in :meth:`bsnn_tha.nn.connection.Connection.drive`.
         """
-        current = super().drive(input, num_steps, layer=layer)
-        if self.shortcut is not None:
-            assert skipped is not None
-            current = current + self.shortcut(skipped)
-        return current
+        return self._joined(super().drive(input, num_steps, layer=layer), skipped)
+
+    def _joined(self, current: Tensor, skipped: Tensor | None) -> Tensor:
+        """With what the shortcut adds to it."""
+        if self.shortcut is None:
+            return current
+        assert skipped is not None
+        return current + self.shortcut(skipped)
 
     def connections(self) -> Iterator[tuple[Connection, tuple[int, ...]]]:
         """Everything with weights that drives the neurons, and the layers that it reads."""

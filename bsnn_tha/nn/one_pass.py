@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.functional.layer import Layer
+from bsnn_tha.functional.norm_lif import NeuronsBehindNorm, Norm
 from bsnn_tha.functional.running import Refused, running
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.dropout import SeededDropout
 from bsnn_tha.nn.neurons.leaky import AnnealedLeaky, Leaky
 from bsnn_tha.nn.neurons.neuron import WindowNeuron
+from bsnn_tha.nn.norms.batch_norm import ThresholdDependentBatchNorm
 
 
 def for_one_pass(
@@ -25,15 +28,10 @@ def for_one_pass(
         connection, dropout, neuron: of the layer.
         start: membranes before the first step, ``[batch, ...]`` or None.
     """
-    # Not isinstance: a derived class may compute something else.
-    if type(neuron) not in (Leaky, AnnealedLeaky):
-        return Refused(f"{type(neuron).__name__} neurons go their own way")
-    if neuron.backend not in ("auto", "numba"):
-        return Refused(f"its neurons have backend={neuron.backend!r}")
+    if obstacle := _own_way(neuron):
+        return obstacle
     if connection.synapse._forward_pre_hooks:
         return Refused("hooks before its weights may compute them")
-    if neuron.init_hidden:
-        return Refused("its neurons keep their own state")
     between = dropout if connection.norm is None else connection.norm
     if type(between) not in (nn.Identity, SeededDropout):
         return Refused(f"{type(between).__name__} comes between weights and neurons")
@@ -41,6 +39,57 @@ def for_one_pass(
     return connection.to_routes(
         probability=between.p if active else 0.0, dynamics=neuron.dynamics(), start=start
     )
+
+
+def _own_way(neuron: WindowNeuron) -> Refused | None:
+    """Why a window of these neurons must be their own to compute."""
+    # Not isinstance: a derived class may compute something else.
+    if type(neuron) not in (Leaky, AnnealedLeaky):
+        return Refused(f"{type(neuron).__name__} neurons go their own way")
+    if neuron.backend not in ("auto", "numba"):
+        return Refused(f"its neurons have backend={neuron.backend!r}")
+    if neuron.init_hidden:
+        return Refused("its neurons keep their own state")
+    return None
+
+
+def behind_norm(
+    connection: Connection,
+    dropout: nn.Module,
+    neuron: WindowNeuron,
+    current: Tensor,
+    num_steps: int | None,
+    start: Tensor | None,
+    record: bool,
+) -> LIFWindow | Refused:
+    """A window of tdBN and neurons in one pass, or why they must be called one by one.
+
+    Args:
+        connection, dropout, neuron: of the layer.
+        current: of :meth:`~bsnn_tha.nn.connection.Connection.weighed`.
+        num_steps: for how many time steps a constant current is seen, or None.
+        start: membranes before the first step, ``[batch, ...]`` or None.
+        record: whether membranes are wanted.
+    """
+    norm = connection.norm
+    # Not isinstance: a derived class may compute something else.
+    if type(norm) is not ThresholdDependentBatchNorm or not norm.training:
+        return Refused("no tdBN in training comes between weights and neurons")
+    if norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks:
+        return Refused("hooks want its batch norm called")
+    if type(dropout) is not nn.Identity:
+        return Refused(f"{type(dropout).__name__} comes between weights and neurons")
+    if obstacle := _own_way(neuron):
+        return obstacle
+    seen = current if num_steps is None else current.unsqueeze(0)
+    steps = len(current) if num_steps is None else num_steps
+    weighted = Norm(norm.weight * norm.scale, norm.bias, norm.eps)
+    route = NeuronsBehindNorm.accepts(weighted, neuron.dynamics(), seen, steps, start, record)
+    if isinstance(route, Refused):
+        return route
+    window, mean, variance, values = route.window()
+    norm.seen(mean, variance, values, 1 if num_steps is None else num_steps)
+    return window._replace(spikes=neuron.handed_on(window.spikes))
 
 
 def membranes_beside(

@@ -201,24 +201,37 @@ class ThresholdDependentBatchNorm(nn.BatchNorm2d):
         if not self.training or _single(input):
             return _by_running_statistics(self, input, self.weight * self.scale)
         samples = input.flatten(0, 1) if input.dim() == 5 else input
+        weight = self.weight * self.scale
+        # All steps, samples and places are one step of a batch norm.
+        if torch.compiler.is_compiling() or not takes(samples.unsqueeze(0)):
+            normalised, mean, variance = self._library(samples, weight)
+        else:
+            steps = batch_norm_steps(samples.unsqueeze(0), weight, self.bias, self.eps)
+            normalised, mean, variance = (its[0] for its in steps)
+        self.seen(mean, variance, samples.numel() // samples.shape[1], repeats)
+        return normalised.view(input.shape)
+
+    def _library(self, samples: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The samples, and mean and unbiased variance of them all, ``[C]``."""
+        note("batch_norm")
         # With momentum 1 the library call hands back the statistics themselves.
         mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
         normalised = F.batch_norm(
-            samples,
-            mean,
-            variance,
-            self.weight * self.scale,
-            self.bias,
-            training=True,
-            momentum=1.0,
-            eps=self.eps,
+            samples, mean, variance, weight, self.bias, training=True, momentum=1.0, eps=self.eps
         )
-        if not recomputing():
-            self._update(mean, variance, samples.numel() // samples.shape[1], repeats)
-        return normalised.view(input.shape)
+        return normalised, mean, variance
 
     @torch.no_grad()
-    def _update(self, mean: Tensor, variance: Tensor, values: int, repeats: int) -> None:
+    def seen(self, mean: Tensor, variance: Tensor, values: int, repeats: int = 1) -> None:
+        """Update the running statistics; not while a window is run again for its gradients.
+
+        Args:
+            mean, variance: of a window, unbiased, ``[C]``.
+            values: of which they are, for each channel.
+            repeats: for how many time steps these are the currents.
+        """
+        if recomputing():
+            return
         # Bessel's correction counts the values of every step; that of one step was applied.
         variance = variance * ((values - 1) / values) * (values * repeats / (values * repeats - 1))
         self.running_mean.lerp_(mean, self.momentum)

@@ -1,0 +1,287 @@
+"""tdBN and neurons in one pass: batch norm and neurons one by one, whatever settings."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from compiled_choices import one_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bsnn_tha import SpikingNetwork
+from bsnn_tha.equations.dynamics import Dynamics
+from bsnn_tha.equations.lif import RESETS, lif_sequence_reference
+from bsnn_tha.equations.surrogate import SURROGATES, Triangle
+from bsnn_tha.functional.batch_norm import batch_norm_steps
+from bsnn_tha.functional.lif import lif_window
+from bsnn_tha.functional.norm_lif import NeuronsBehindNorm, Norm
+from bsnn_tha.functional.running import Refused, running
+from bsnn_tha.kernels import tuning
+from bsnn_tha.kernels.cpu import norm_lif as loops
+
+EPS = 1e-3
+
+
+def one_pass(current, weight, bias, start, dynamics, steps, record):
+    route = NeuronsBehindNorm.accepts(
+        Norm(weight, bias, EPS), dynamics, current, steps, start, record
+    )
+    assert not isinstance(route, Refused), route
+    found = route.window()
+    assert found.values == current.numel() // len(weight)
+    return found.window, found.mean, found.variance
+
+
+def reference(current, weight, bias, start, dynamics, steps, record):
+    """The equation of batch norm, and the plain time loop; autograd through both."""
+    # Not the library's: its gradient is wrong for maps with places of one row and one sample.
+    mean = current.mean((0, 1, 3, 4))
+    variance = current.var((0, 1, 3, 4), correction=0)
+    count = current.numel() // len(weight)
+
+    def by_channel(values):
+        return values.view(-1, 1, 1)
+
+    normed = (current - by_channel(mean)) / by_channel(variance + EPS).sqrt()
+    maps = normed * by_channel(weight) + by_channel(bias)
+    window = lif_sequence_reference(
+        maps.expand(steps, *current.shape[1:]), *dynamics.tensors, dynamics.surrogate,
+        dynamics.reset, start,
+    )  # fmt: skip
+    return window, mean, variance * count / (count - 1)
+
+
+def parts(current, weight, bias, start, dynamics, steps, record):
+    """The compiled loops of both, one after the other."""
+    maps, mean, variance = batch_norm_steps(current.flatten(0, 1)[None], weight, bias, EPS)
+    maps = maps[0].view(current.shape).expand(steps, *current.shape[1:])
+    return lif_window(maps, dynamics, start, record), mean[0], variance[0]
+
+
+def run(function, leaves, dynamics, steps, record):
+    """Results and gradients: of membranes as well, if they are recorded."""
+    leaves = [None if leaf is None else leaf.detach().clone().requires_grad_() for leaf in leaves]
+    window, mean, variance = function(*leaves, dynamics, steps, record)
+    results = [window.spikes, window.membrane, *([window.membranes] if record else [])]
+    generator = torch.Generator().manual_seed(0)
+    upstream = [
+        torch.randn(its.shape, generator=generator, dtype=torch.float64).to(its.dtype)
+        for its in results
+    ]
+    gradients = torch.autograd.grad(
+        results, [leaf for leaf in leaves if leaf is not None], upstream
+    )
+    return [its.detach() for its in (*results, mean, variance)], gradients
+
+
+def draw(steps, batch, channels, size, constant, started, seed, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    seen = 1 if constant else steps
+    start = normal(batch, channels, *size) if started else None
+    return 3 + 2 * normal(seen, batch, channels, *size), normal(channels), normal(channels), start
+
+
+# What is compiled for itself: reset, surrogate, and whether membranes are recorded.
+NEURONS = [
+    ("subtract", "triangle", False),
+    ("zero", "fast_sigmoid", True),
+    ("none", "arctan", True),
+]
+
+
+@given(
+    steps=st.integers(1, 5),
+    batch=st.integers(1, 5),
+    channels=st.sampled_from([1, 3, 16, 64, 65, 130]),
+    size=st.sampled_from([(1, 2), (3, 5), (12, 12)]),
+    constant=st.booleans(),
+    started=st.booleans(),
+    last=st.booleans(),
+    neurons=one_of(NEURONS, RESETS, sorted(SURROGATES), [True, False]),
+    block=st.sampled_from([1, 64, 2048]),
+    threads=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
+)
+def test_it_is_batch_norm_and_the_plain_time_loop(
+    steps, batch, channels, size, constant, started, last, neurons, block, threads, seed
+):
+    leaves = draw(steps, batch, channels, size, constant, started, seed)
+    if last:
+        current = leaves[0].permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+        leaves = current, *leaves[1:]
+    reset, surrogate, record = neurons
+    numbers = torch.tensor([0.7, 0.9, 0.6], dtype=torch.float64)
+    dynamics = Dynamics(*numbers, SURROGATES[surrogate](slope=1.3), reset)
+    with pytest.MonkeyPatch.context() as patch:
+        for number, value in (("LIF_THREAD", 1), ("NORM_THREAD", 1), ("NORM_LIF_BLOCK", block)):
+            patch.setattr(tuning, number, value)
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        results, gradients = run(one_pass, leaves, dynamics, steps, record)
+    expected, wanted = run(reference, leaves, dynamics, steps, record)
+    assert torch.equal(results[0], expected[0])
+    for got, its in zip((*results, *gradients), (*expected, *wanted), strict=True):
+        torch.testing.assert_close(got, its, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("constant", [True, False], ids=["constant", "window"])
+def test_the_bits_of_its_parts(constant, dtype):
+    current, *others = draw(6, 4, 16, (12, 12), constant, True, 1, dtype)
+    leaves = current, *(its.float() for its in others)
+    dynamics = Dynamics(*torch.tensor([0.55, 1.1, 1.1]), Triangle())
+    results, gradients = run(one_pass, leaves, dynamics, 6, True)
+    expected, wanted = run(parts, leaves, dynamics, 6, True)
+    assert 0.05 < results[0].float().mean() < 0.95 and results[0].dtype == dtype
+    for got, its in zip(results, expected, strict=True):
+        assert torch.equal(got, its)
+    *others, g_start = zip(gradients, wanted, strict=True)
+    for got, its in others:
+        if constant:  # its sum over time is in another order
+            close = 0.05 if dtype == torch.bfloat16 else 1e-4
+            torch.testing.assert_close(got, its, rtol=close, atol=close * its.abs().max().item())
+        else:
+            assert torch.equal(got, its)
+    assert torch.equal(g_start[0].to(dtype), g_start[1].to(dtype))
+
+
+def test_the_same_for_any_number_of_threads(monkeypatch):
+    leaves = draw(6, 9, 20, (7, 5), False, True, 2, torch.float32)
+    dynamics = Dynamics(*torch.tensor([0.5, 1.0, 1.0]), Triangle())
+    found = []
+    for name in ("LIF_THREAD", "NORM_THREAD"):
+        monkeypatch.setattr(tuning, name, 1)
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        results, gradients = run(one_pass, leaves, dynamics, 6, False)
+        found.append([*results, *gradients])
+    for others in found[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
+
+
+def test_a_threshold_that_moves_before_the_backward_pass_is_the_one_that_fired():
+    current, *others = draw(3, 4, 5, (4, 4), False, False, 3)
+    theta = torch.tensor(0.8, dtype=torch.float64)
+    dynamics = Dynamics(theta / 2, theta, theta, Triangle())
+    gradients = []
+    for moved in (0.0, 0.7):
+        leaf = current.clone().requires_grad_()
+        window, *_ = one_pass(leaf, *others, dynamics, 3, False)
+        theta += moved
+        window.spikes.sum().backward()
+        gradients.append(leaf.grad)
+    assert torch.equal(*gradients) and gradients[0].any()
+
+
+ONE = torch.tensor(1.0)
+REFUSED = {
+    "β or θ is learned": {"threshold": ONE.clone().requires_grad_()},
+    "one number": {"beta": torch.rand(5, 4, 4)},
+    "synaptic current": {"alpha": ONE},
+    "not compiled": {"surrogate": lambda membrane, centre: membrane},
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_it_says_why_not(reason):
+    settings = {"beta": ONE, "threshold": ONE, "centre": ONE, "surrogate": Triangle()}
+    norm = Norm(torch.ones(5), torch.zeros(5), EPS)
+    dynamics = Dynamics(**(settings | REFUSED[reason]))
+    refused = NeuronsBehindNorm.accepts(norm, dynamics, torch.rand(2, 3, 5, 4, 4), 2)
+    assert isinstance(refused, Refused) and reason in refused
+
+
+def test_batch_norm_that_is_the_library_s_is_left_to_it():
+    norm = Norm(torch.ones(5), torch.zeros(5), EPS)
+    dynamics, window = Dynamics(ONE, ONE, ONE, Triangle()), torch.rand(2, 3, 5, 4, 4)
+    assert isinstance(NeuronsBehindNorm.accepts(norm, dynamics, window.half(), 2), Refused)
+    assert isinstance(
+        NeuronsBehindNorm.accepts(norm, dynamics, window[:1, :1, :, :1, :1], 2), Refused
+    )
+    with running("reference"):
+        assert isinstance(NeuronsBehindNorm.accepts(norm, dynamics, window, 2), Refused)
+
+
+# In networks
+
+
+def make(route="auto", **settings):
+    torch.manual_seed(1)
+    told = {"beta": 0.5, "theta_0": 1.0, "surrogate": "triangle", "slope": 1.0, "norm": "tdbn"}
+    return SpikingNetwork("4C3-AP2-8C3-5", (1, 12, 12), route=route, **(told | settings))
+
+
+def step(network):
+    """A training step's results, what it leaves in the network, and its gradients."""
+    torch.manual_seed(2)
+    window = network(torch.rand(6, 1, 12, 12), 5, record=True)
+    weights = torch.linspace(-1, 1, window.membranes.numel()).view(5, 6, 5)
+    (window.membranes * weights).sum().backward()
+    results = window.spikes, window.membranes, *network.buffers()
+    return [*(its.detach().clone() for its in results), *(p.grad for p in network.parameters())]
+
+
+def test_networks_take_it_unasked_and_compute_the_same_as_by_parts():
+    found = {}
+    for route, way in (("auto", "norm_lif"), ("parts", "batch_norm_steps + cpu.lif")):
+        network = make(route)
+        found[route] = step(network)
+        assert [ways["training"] for ways in network.routes()[:2]] == [[f"conv2d + {way}"]] * 2
+    names = [*(n for n, _ in network.named_buffers()), *(n for n, _ in network.named_parameters())]
+    assert found["auto"][0].any()
+    for name, got, wanted in zip(["spikes", "membranes", *names], *found.values(), strict=True):
+        if name in ("spikes", "membranes") or "running" in name:
+            assert torch.equal(got, wanted), name
+        else:
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def watched_layers(network):
+    for layer in network.layers:
+        layer.register_forward_hook(lambda *_: None)
+        layer.show_membranes = True
+
+
+def watched_norms(network):
+    for layer in network.layers[:2]:
+        layer.norm.register_forward_hook(lambda *_: None)
+
+
+@pytest.mark.parametrize("watch", [watched_layers, watched_norms])
+def test_watching_changes_no_spike_and_no_statistic(watch):
+    plain, seen = make(), make()
+    watch(seen)
+    first, second = step(plain), step(seen)
+    gradients = len(list(plain.parameters()))
+    for got, wanted in zip(first[:-gradients], second[:-gradients], strict=True):
+        assert torch.equal(got, wanted)
+    for got, wanted in zip(first[-gradients:], second[-gradients:], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_that_is_run_again_is_not_counted_twice():
+    from bsnn_tha.nn.recompute import uncounted
+
+    network = make()
+    before = {name: its.clone() for name, its in network.state_dict().items()}
+    with uncounted():
+        network(torch.rand(6, 1, 12, 12), 5)
+    assert all(torch.equal(before[name], its) for name, its in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rule": "learned"},
+        {"learn_beta": True},
+        {"backend": "reference"},
+        {"model": "synaptic", "synaptic_decay": 0.5},
+    ],
+    ids=str,
+)
+def test_other_neurons_go_their_own_way(settings, monkeypatch):
+    monkeypatch.setattr(loops, "forward", lambda *_: pytest.fail("one pass"))
+    assert step(make(**settings))[0].shape == (5, 6, 5)
