@@ -3,7 +3,8 @@ r"""A convolution and average pooling that skip the zeros of their input.
     avg_pool_p(conv_k(x, W)),    x few whole numbers (spikes, or how many), W binary
 
 costs an addition for each spike and weight that it meets, forward and for the weights'
-gradient: :mod:`bsnn_tha.kernels.cpu.sparse_conv`. Forward the sums are whole numbers: the
+gradient: :mod:`bsnn_tha.kernels.cpu.sparse_conv` and
+:mod:`bsnn_tha.kernels.cpu.weight_gradient`. Forward the sums are whole numbers: the
 same bits as in float32. For the backward pass the spikes are kept as a list.
 """
 
@@ -186,9 +187,10 @@ class SparseConv(Function):
         if ctx.needs_input_grad[0]:
             g_input = input_gradient(g_maps, weights, geometry, ctx.input_dtype)
         if ctx.needs_input_grad[1]:
-            g_weight = loops.weight_gradient(
-                loops.Events(*events), ctx.taps, g_maps, geometry, dtype
-            )
+            # Imports numba, as loops have.
+            from bsnn_tha.kernels.cpu.weight_gradient import weight_gradient
+
+            g_weight = weight_gradient(loops.Events(*events), ctx.taps, g_maps, geometry, dtype)
         return g_input, g_weight, None, None
 
 

@@ -43,10 +43,12 @@ def signs(*shape, dtype=torch.float32, seed=0):
     most=st.sampled_from([1, 3]),
     last=st.booleans(),
     threads=st.sampled_from([1, 3]),
+    parts=st.sampled_from([1, 16]),
+    together=st.sampled_from([1, 1 << 13]),
     seed=st.integers(0, 99),
 )
 def test_it_is_convolution_and_pooling(
-    samples, channels, geometry, beyond, padding, share, most, last, threads, seed
+    samples, channels, geometry, beyond, padding, share, most, last, threads, parts, together, seed
 ):
     outputs, kernel, pool, places = geometry
     size = [
@@ -67,6 +69,8 @@ def test_it_is_convolution_and_pooling(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "CONV_THREAD", 1)
         patch.setattr(tuning, "EVENTS_THREAD", 1)
+        patch.setattr(tuning, "CONV_PARTS", parts)
+        patch.setattr(tuning, "CONV_TOGETHER", together)
         patch.setattr(torch, "get_num_threads", lambda: threads)
         found = sparse_conv2d(input, weight, pool, padding)
         upstream = torch.randn(found.shape, generator=torch.Generator().manual_seed(seed)).double()

@@ -1,8 +1,9 @@
 """Convolution with average pooling, spike by spike, compiled by numba.
 
 A spike reaches (k / pool)² places, fewer at the border, and costs an addition of a vector for each:
-all channels of a place lie together. So does its part of the weights' gradient. The input's
-gradient is not sparse: :mod:`bsnn_tha.kernels.cpu.input_gradient`.
+all channels of a place lie together. So does its part of the weights' gradient
+(:mod:`bsnn_tha.kernels.cpu.weight_gradient`). The input's gradient is not sparse:
+:mod:`bsnn_tha.kernels.cpu.input_gradient`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numba
 import numpy as np
 import torch
 from numba import literally
+from numba.extending import register_jitable
 from torch import Tensor
 
 from bsnn_tha.kernels import tuning
@@ -185,37 +187,6 @@ def convolve(events: Events, taps: Taps, weights: Tensor, geometry: Geometry, ma
     )
 
 
-def weight_gradient(
-    events: Events, taps: Taps, g_maps: Tensor, geometry: Geometry, dtype: torch.dtype
-) -> Tensor:
-    """``[out, in, k, k]`` of this dtype.
-
-    Args:
-        g_maps: gradient of what :func:`convolve` writes.
-    """
-    parts = min(tuning.CONV_PARTS, len(g_maps))
-    shape = geometry.blocks, parts, *geometry.taps_shape
-    g_weights = torch.zeros(shape, dtype=dtype)
-    run(
-        _weight_gradient_loop,
-        (geometry.lanes, geometry.reach, dtype, g_maps.dtype),
-        (
-            events.starts.numpy(),
-            events.columns.numpy(),
-            taps,
-            memory_of(g_maps),
-            g_weights.view(-1).numpy(),
-            *g_maps.shape,
-            geometry.line,
-            geometry.area,
-            parts,
-        ),
-        geometry.blocks * parts,
-        g_maps.numel() // tuning.CONV_THREAD,
-    )
-    return unpooled(g_weights.sum(1), geometry)
-
-
 def unpooled(g_weights: Tensor, geometry: Geometry) -> Tensor:
     """The weight's gradient ``[out, in, k, k]`` from what :func:`add_taps` summed."""
     size, outputs = geometry.size, geometry.blocks * geometry.lanes
@@ -279,6 +250,13 @@ def _unpooled_loop(dtype: torch.dtype) -> Callable[..., None]:
 
 
 # Loops over spikes and gradients.
+
+
+@register_jitable
+def place_of(packed):  # type: ignore[no-untyped-def]
+    """Row, first output column and rest of :attr:`Taps.place`."""
+    place = np.int64(packed)
+    return place >> _COLUMN + _REST, place >> _REST & (1 << _COLUMN) - 1, place & (1 << _REST) - 1
 
 
 @numba.njit(nogil=True, error_model="numpy")
@@ -355,35 +333,5 @@ def _convolve_loop(lanes: int, reach: int, dtype: torch.dtype) -> Callable[..., 
                         read, written = sums[of : of + length], maps[to : to + length]
                         for i in range(length):
                             written[i] = narrowed(real(read[i]) * unit, maps)
-
-    return loop
-
-
-def _weight_gradient_loop(
-    lanes: int, reach: int, dtype: torch.dtype, g_dtype: torch.dtype
-) -> Callable[..., None]:
-    real, span = REALS[dtype], reach * lanes
-
-    def loop(  # type: ignore[no-untyped-def]
-        starts, events, taps, g_maps, g_weights,
-        samples, rows, columns, outputs, line, area, parts, first, last,
-    ):  # fmt: skip
-        # What does not belong to an output, the margins, stays zero.
-        gradient = np.zeros(area * lanes, real)
-        kernel = len(g_weights) // (-(-outputs // lanes) * parts)
-        for index in range(first, last):
-            block, part = index // parts, index % parts
-            channel = block * lanes
-            width = min(lanes, outputs - channel)
-            these = g_weights[index * kernel : (index + 1) * kernel]
-            for sample in range(samples * part // parts, samples * (part + 1) // parts):
-                at = sample * rows * columns * outputs + channel
-                into_margins(
-                    g_maps, at, outputs, gradient, rows, columns, line, lanes, reach, width
-                )
-                add_taps(
-                    gradient, these, taps, events, starts[sample], starts[sample + 1],
-                    lanes, span, False,
-                )  # fmt: skip
 
     return loop

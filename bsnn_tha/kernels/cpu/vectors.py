@@ -10,14 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.extending import register_jitable
 
 from bsnn_tha.kernels.cpu.compiled import intrinsic
 
 # Bits of the widest registers; a processor that has narrower ones takes several.
 _REGISTER = 512
+# Registers that sums may take, of 32.
+_SUMS = 24
+
+
+@register_jitable
+def aligned_zeros(size, dtype):  # type: ignore[no-untyped-def]
+    """Zeros that begin where a line of the cache does: a vector that lies in two is read twice."""
+    array = np.zeros(size + _REGISTER // 8, dtype)
+    begin = -array.ctypes.data % (_REGISTER // 8) // array.itemsize
+    return array[begin : begin + size]
 
 
 @intrinsic(prefer_literal=True)
@@ -37,6 +49,42 @@ def add_row(context, target, to, source, of, lanes):  # type: ignore[no-untyped-
         return context.get_dummy_value()
 
     return types.void(target, types.intp, source, types.intp, lanes), build
+
+
+@intrinsic(prefer_literal=True)
+def add_rows(context, target, to, source, places, first, last, back, lanes):  # type: ignore[no-untyped-def]
+    """``target[to : to + lanes] += Σ_k source[p_k : p_k + lanes]`` with p_k = places[k] − back.
+
+    For k from ``first`` to ``last`` − 1. Sums stay in registers, as many as there are at a time.
+    """
+
+    def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        target_type, _, source_type, places_type, *_ = signature.args
+        target, to, source, places, first, last, back, _ = values
+        intp = to.type
+        listed = context.make_array(places_type)(context, builder, places).data
+        pieces = list(_pieces(lanes.literal_value, target_type.dtype.bitwidth))
+        for some in (pieces[i : i + _SUMS] for i in range(0, len(pieces), _SUMS)):
+            rows = [
+                _row(context, builder, target_type, target, builder.add(to, intp(begin)), count)
+                for begin, count in some
+            ]
+            sums = [cgutils.alloca_once_value(builder, _load(builder, row)) for row in rows]
+            with cgutils.for_range_slice(builder, first, last, intp(1), intp) as (k, _):
+                place = builder.sext(builder.load(builder.gep(listed, [k])), intp)
+                place = builder.sub(place, back)
+                for (begin, count), total in zip(some, sums, strict=True):
+                    of = builder.add(place, intp(begin))
+                    added = _load(builder, _row(context, builder, source_type, source, of, count))
+                    builder.store(builder.fadd(builder.load(total), added), total)
+            for row, total in zip(rows, sums, strict=True):
+                _store(builder, builder.load(total), row)
+        return context.get_dummy_value()
+
+    signature = types.void(
+        target, types.intp, source, places, types.intp, types.intp, types.intp, lanes
+    )
+    return signature, build
 
 
 def _pieces(lanes: int, bits: int) -> Iterator[tuple[int, int]]:
