@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.gpu.setting import Row, Setting
 from benchmarks.peers.agreement import compare
 from benchmarks.peers.worker import Peer
-from benchmarks.peers.workload import SOURCES, draw, from_preset
+from benchmarks.peers.workload import PAPERS, draw, from_preset
 from bsnn_tha import lif_sequence
 from bsnn_tha.equations.lif import RESETS, Reset
 from bsnn_tha.equations.surrogate import SURROGATES, Surrogate
@@ -50,7 +50,7 @@ def rows(setting: Setting) -> Iterator[Row]:
                 **found,
                 "holds": found["equal"] == 1.0 and found["gradient"] <= TOLERANCE[dtype],
             }
-    for name in SOURCES:
+    for name in PAPERS:
         yield _network(setting, name)
 
 

@@ -14,14 +14,14 @@ from benchmarks.gpu.setting import Row, Setting
 from benchmarks.peers.agreement import compare
 from benchmarks.peers.rounds import VARIANTS
 from benchmarks.peers.worker import Peer
-from benchmarks.peers.workload import SOURCES, Arrays, Workload, draw, from_preset
+from benchmarks.peers.workload import PAPERS, Arrays, Workload, draw, from_preset
 
 PEERS = ("ours", "ours-bf16", "published", "spikingjelly")
 
 
 def rows(setting: Setting) -> Iterator[Row]:
     """A line for each network and peer."""
-    for name in SOURCES:
+    for name in PAPERS:
         workload = from_preset(name)
         if setting.tiny:
             workload = workload.shrunk(30, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -54,7 +55,7 @@ class Synapse(nn.Module):
         return current if self.dropout is None else self.dropout(current)
 
     def window(self, input: Tensor, time: int = 0, scale: float = 1.0) -> Tensor:
-        """All time steps at once but for batch norm, whose statistics are those of a step.
+        """All time steps at once but for batch norm by the statistics of each step.
 
         Args:
             input: ``[time, batch, ...]``, or ``[batch, time, ...]`` with ``time=1``.
@@ -70,12 +71,10 @@ class Synapse(nn.Module):
         current = self.current(input.flatten(0, 1), weight, bias)
         current = current.unflatten(0, input.shape[:2])
         if self.norm is not None:
-            current = self._norm_per_step(self.norm, current, time, scale)
+            current = self._normalised(self.norm, current, time, scale)
         return current if self.dropout is None else self.dropout(current)
 
-    def _norm_per_step(
-        self, norm: nn.BatchNorm2d, current: Tensor, time: int, scale: float
-    ) -> Tensor:
+    def _normalised(self, norm: nn.BatchNorm2d, current: Tensor, time: int, scale: float) -> Tensor:
         weight, bias = norm.weight * scale, norm.bias * scale
 
         def normalise(maps: Tensor) -> Tensor:
@@ -90,7 +89,8 @@ class Synapse(nn.Module):
                 norm.eps,
             )
 
-        if not self.training:  # no statistics are taken: one call does
+        # In evaluation no statistics are taken.
+        if self.layer.window_norm or not self.training:
             return normalise(current.flatten(0, 1)).unflatten(0, current.shape[:2])
         return torch.stack([normalise(maps) for maps in current.unbind(time)], time)
 
@@ -126,6 +126,31 @@ class PeerNetwork(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """``[time, batch, classes]``, 0 or 1."""
         raise NotImplementedError
+
+    def by_layer(
+        self, input: Tensor, fire: Callable[[int, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """All steps of a layer after the other, as batch norm over the window wants it.
+
+        Args:
+            input: of the network.
+            fire: gets a layer's index, a step's current and the membranes before (None at first),
+                and returns spikes and membranes.
+        """
+        spikes = self.frames(input)
+        for index, synapse in enumerate(self.synapses):
+            membrane: Tensor | None = None
+            outputs = []
+            for current in synapse.window(spikes):
+                fired, membrane = fire(index, current, membrane)
+                outputs.append(fired)
+            spikes = torch.stack(outputs)
+        return spikes
+
+    @property
+    def window_norm(self) -> bool:
+        """Whether a layer is normalised over the window."""
+        return any(layer.window_norm for layer in self.workload.layers)
 
     def loss(self, spikes: Tensor, targets: Tensor) -> Tensor:
         """Squared error of spike counts, as in the published code."""

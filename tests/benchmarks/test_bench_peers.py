@@ -28,7 +28,7 @@ from benchmarks.peers.workload import Layer, Workload, draw, from_preset
 BETA, SLOPE = 0.9, 3.0
 
 
-def small(static: bool = False, theta: float = 1.1) -> Workload:
+def small(static: bool = False, theta: float = 1.1, window_norm: bool = False) -> Workload:
     """Convolution, pooling and batch norm, then two fully connected layers."""
     settings = {
         "beta": BETA,
@@ -44,7 +44,7 @@ def small(static: bool = False, theta: float = 1.1) -> Workload:
         static=static,
         input_shape=(2, 8, 8),
         layers=(
-            Layer(2, 4, kernel=3, pool=2, bias=False, norm=True, theta=theta, dropout=0.0),
+            Layer(2, 4, 3, 2, False, norm=True, theta=theta, dropout=0.0, window_norm=window_norm),
             Layer(36, 8, kernel=0, pool=1, bias=True, norm=False, theta=theta, dropout=0.3),
             Layer(8, 5, kernel=0, pool=1, bias=True, norm=False, theta=theta, dropout=0.0),
         ),
@@ -54,7 +54,12 @@ def small(static: bool = False, theta: float = 1.1) -> Workload:
         betas=(0.9, 0.999),
         correct_rate=0.8,
         incorrect_rate=0.2,
-        settings={"notation": "4C3-AP2-8-5", "dropout": [0.3, 0.0], **settings},
+        settings={
+            "notation": "4C3-AP2-8-5",
+            "dropout": [0.3, 0.0],
+            "norm": "tdbn" if window_norm else "per-step",
+            **settings,
+        },
     )
 
 
@@ -68,6 +73,7 @@ def without_ties(workload: Workload) -> dict[str, np.ndarray]:
     return arrays
 
 
+@pytest.mark.parametrize("window_norm", [False, True], ids=["per step", "tdBN"])
 @pytest.mark.parametrize("static", [False, True], ids=["frames", "static"])
 @pytest.mark.parametrize(
     ("peer", "package"),
@@ -79,9 +85,12 @@ def without_ties(workload: Workload) -> dict[str, np.ndarray]:
         ("sinabs", "sinabs"),
     ],
 )
-def test_every_peer_computes_the_reference(peer: str, package: str, static: bool) -> None:
+def test_every_peer_computes_the_reference(
+    peer: str, package: str, static: bool, window_norm: bool
+) -> None:
     pytest.importorskip(package)
-    workload = small(static).without_dropout()
+    # tdBN is on the scale of the threshold, which only ours is told.
+    workload = small(static, 1.0 if window_norm else 1.1, window_norm).without_dropout()
     arrays = without_ties(workload)
     found = Peer(peer, workload, arrays)
     reference = "reference-decayed" if found.decayed_reset else "reference"
@@ -144,7 +153,7 @@ def test_every_repetition_starts_from_the_given_weights() -> None:
         assert torch.equal(value, peer.given[key])
 
 
-@pytest.mark.parametrize("name", ["mnist", "shd", "dvs"])
+@pytest.mark.parametrize("name", ["mnist", "shd", "dvs", "mnist-t4", "mnist-t6"])
 def test_workloads_are_the_presets_and_survive_json(name: str) -> None:
     workload = from_preset(name)
     assert Workload.from_json(workload.to_json()) == workload
@@ -152,6 +161,8 @@ def test_workloads_are_the_presets_and_survive_json(name: str) -> None:
         "mnist": (128, 100),
         "shd": (32, 333),
         "dvs": (8, 100),
+        "mnist-t4": (128, 4),
+        "mnist-t6": (128, 6),
     }[name]
     tiny = workload.shrunk(3, 2)
     first, second = draw(tiny), draw(tiny)

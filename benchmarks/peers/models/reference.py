@@ -31,19 +31,25 @@ class Network(PeerNetwork):
     """u[t+1] = β u[t] + I[t+1] − z[t] θ; fires at u ≥ θ; the reset is detached."""
 
     def forward(self, input: Tensor) -> Tensor:
-        work = self.workload
-        drop = work.beta if self.decayed_reset else 1.0
-        membranes: list[Tensor | float] = [0.0] * len(work.layers)
+        if self.window_norm:
+            return self.by_layer(input, self._fire)
+        membranes: list[Tensor | None] = [None] * len(self.synapses)
         outputs = []
         for frame in self.frames(input):
             spikes = frame
-            for index, (layer, synapse) in enumerate(zip(work.layers, self.synapses, strict=True)):
-                before = torch.as_tensor(membranes[index])
-                reset = (before >= layer.theta).float() * (drop * layer.theta)
-                membranes[index] = work.beta * before + synapse.step(spikes) - reset
-                spikes = _Fire.apply(membranes[index], layer.theta, work.slope)
+            for index, synapse in enumerate(self.synapses):
+                current = synapse.step(spikes)
+                spikes, membranes[index] = self._fire(index, current, membranes[index])
             outputs.append(spikes)
         return torch.stack(outputs)
+
+    def _fire(self, index: int, current: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor]:
+        work, theta = self.workload, self.workload.layers[index].theta
+        drop = work.beta if self.decayed_reset else 1.0
+        before = torch.zeros(()) if membrane is None else membrane
+        reset = (before >= theta).float() * (drop * theta)
+        membrane = work.beta * before + current - reset
+        return _Fire.apply(membrane, theta, work.slope), membrane
 
 
 class DecayedResetNetwork(Network):

@@ -1,7 +1,8 @@
 """The published way: one time step after the other through ``snntorch.Leaky``.
 
 As the code published with Eshraghian and Lu (2022): in every step each layer
-binarizes its weights, convolves, pools, normalises and fires.
+binarizes its weights, convolves, pools, normalises and fires. Where batch norm is over the
+window, which such a loop does not know yet, layers go one after the other and only neurons step.
 """
 
 from __future__ import annotations
@@ -47,7 +48,14 @@ class Network(PeerNetwork):
         return spikes, after
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.window_norm:
+            return self.by_layer(input, self._fire)
         return self.loop(input, self.step)
+
+    def _fire(self, index: int, current: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor]:
+        neuron = self.neurons[index]
+        spikes, membrane = neuron(current, neuron.reset_mem() if membrane is None else membrane)
+        return spikes, membrane
 
     def loop(self, input: Tensor, step: Step) -> Tensor:
         membranes = [neuron.reset_mem() for neuron in self.neurons]
@@ -72,6 +80,8 @@ class CompiledNetwork(Network):
         if shutil.which(compiler) is None:
             raise NotImplementedError(f"torch.compile needs a C++ compiler, but {compiler} is none")
         super().__init__(workload)
+        if self.window_norm:
+            raise NotImplementedError("batch norm over the window leaves no time step to compile")
         # Compiled for these shapes alone, and anew for training, inference and a first
         # step: seven times. Beyond a limit it would silently run uncompiled.
         torch._dynamo.config.automatic_dynamic_shapes = False
