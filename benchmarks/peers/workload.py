@@ -190,6 +190,10 @@ def draw(workload: Workload, seed: int = 0) -> Arrays:
         arrays[f"{index}.weight"] = latent.astype(np.float32)
         if layer.bias:
             arrays[f"{index}.bias"] = np.zeros(layer.outputs, np.float32)
+            if any(its.window_norm for its in workload.layers):
+                # Sums of ±1 meet θ = 1 exactly, where > and ≥ differ.
+                bias = random.uniform(0, 1, layer.outputs)
+                arrays[f"{index}.bias"] = bias.astype(np.float32)
         if layer.norm:
             arrays[f"{index}.norm.weight"] = np.ones(layer.outputs, np.float32)
             arrays[f"{index}.norm.bias"] = np.zeros(layer.outputs, np.float32)
