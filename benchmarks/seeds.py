@@ -5,23 +5,25 @@
 Settings of a synthetic objective have a true accuracy, and a training of one from a seed
 scatters about it as trainings here do. Studies spend the same number of trainings: one
 takes each setting's only seed for its accuracy, another asks the neighbours as well, a third
-races seeds too. What each then calls its best is judged by the truth.
+keeps a share of the trainings for further seeds of those that may be the best. What each then
+calls its best is judged by the truth; how often it is truly better than the first's, with Wilson's
+interval. All three see the same trainings of the same settings, as far as they have them.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import optuna
 
 from studies.race import Race, scatter
 from studies.samplers import tpe
-from studies.surface import posterior
+from studies.surface import Surface
 
 PARAMETERS = 8
 
@@ -52,68 +54,124 @@ class Synthetic:
         return self.truth(x) + self.noise * draw.standard_normal()
 
 
-def study(task: Synthetic, race: Race, trainings: int) -> Found:
-    """What a study of so many trainings calls its best."""
+@dataclass(frozen=True)
+class Searched:
+    """What a study of single trainings has by a certain time.
+
+    Args:
+        points: settings, in their order.
+        scores: of one training each.
+        truths: of the settings.
+    """
+
+    points: list[list[float]]
+    scores: list[float]
+    truths: list[float]
+
+    def first(self, count: int) -> Searched:
+        """As it was after so many."""
+        return Searched(self.points[:count], self.scores[:count], self.truths[:count])
+
+
+def search(task: Synthetic, trainings: int) -> Searched:
+    """A study of so many settings, each trained once."""
     draw = np.random.default_rng([23, task.repetition])
-    search = optuna.create_study(direction="maximize", sampler=tpe(task.repetition))
-    known: list[list[float]] = []
-    points: list[list[float]] = []
-    left = trainings
-    while left:
-        trial = search.ask()
+    study = optuna.create_study(direction="maximize", sampler=tpe(task.repetition))
+    found = Searched([], [], [])
+    for _ in range(trainings):
+        trial = study.ask()
         x = [trial.suggest_float(f"x{index}", 0, 1) for index in range(PARAMETERS)]
-        scores: list[float] = []
-        while left and (not scores or race.goes_on(scores, known)):
-            scores.append(task.train(x, draw))
-            left -= 1
-        points.append(x)
-        known.append(scores)
-        search.tell(trial, statistics.fmean(scores))
-    means = np.array([statistics.fmean(scores) for scores in known])
-    seeds = np.array([len(scores) for scores in known])
-    mean, error = posterior(np.array(points), means, scatter(known) ** 2 / seeds)
-    truths = [task.truth(x) for x in points]
-    return Found(truths[means.argmax()], truths[(mean - race.z * error).argmax()], len(points))
+        score = task.train(x, draw)
+        study.tell(trial, score)
+        found.points.append(x)
+        found.scores.append(score)
+        found.truths.append(task.truth(x))
+    return found
 
 
-class Found(NamedTuple):
-    """True accuracies of the best mean and of the highest lower bound, and settings tried."""
+def luckiest(found: Searched) -> float:
+    """True accuracy of the setting with the highest score."""
+    return found.truths[int(np.argmax(found.scores))]
 
-    mean: float
-    bound: float
-    settings: int
+
+def surest(task: Synthetic, found: Searched, race: Race, finals: int) -> float:
+    """True accuracy of the setting with the highest lower bound, after finals.
+
+    Neighbours' likeness is learned once, when finals begin; a study learns it at each.
+    """
+    draw = np.random.default_rng([29, task.repetition])
+    scores = [[score] for score in found.scores]
+    points = np.array(found.points)
+    surface = None
+    for left in range(finals, -1, -1):
+        means = np.array([statistics.fmean(own) for own in scores])
+        variances = scatter(scores) ** 2 / np.array([len(own) for own in scores])
+        surface = surface or Surface(points, means, variances)
+        mean, error = surface.posterior(means, variances)
+        if left:
+            place = race.next_seed(mean, error, [len(own) for own in scores])
+            scores[place].append(task.train(found.points[place], draw))
+    return found.truths[int(np.argmax(mean - race.z * error))]
+
+
+def interval(wins: int, count: int) -> tuple[float, float]:
+    """Wilson's interval of a share, 95%.
+
+    Example:
+        >>> tuple(round(end, 3) for end in interval(160, 200))
+        (0.739, 0.85)
+    """
+    z, share = 1.96, wins / count
+    middle = share + z * z / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return (middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
 
 
 def main() -> None:
     """Compare and print a Markdown table."""
     parser = argparse.ArgumentParser(description="Seeds as instances, at equal cost.")
     parser.add_argument("--trainings", type=int, default=100)
-    parser.add_argument("--repetitions", type=int, default=10)
+    parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="of the repetitions")
     parser.add_argument("--noise", nargs="*", type=float, default=[0.010, 0.018, 0.026])
-    parser.add_argument("--most", type=int, default=3)
+    parser.add_argument("--most", type=int, default=8)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    print("| scatter | study | settings | true accuracy of its best | better in |")
-    print("|---:|---|---:|---:|---:|")
+    race = Race(1, options.most)
+    finals = race.finals(options.trainings)
+    names = [
+        "one seed, highest accuracy",
+        "one seed, highest lower bound",
+        f"1..{options.most} seeds, highest lower bound",
+        "(the best setting that the first tried)",
+    ]
+    print("| scatter | study | settings | true accuracy of its best | better in (95%) | equal in |")
+    print("|---:|---|---:|---:|---:|---:|")
     for noise in options.noise:
-        repetitions = range(options.first, options.first + options.repetitions)
-        tasks = [Synthetic(repetition, noise) for repetition in repetitions]
-        single = [study(task, Race(), options.trainings) for task in tasks]
-        raced = [study(task, Race(1, options.most), options.trainings) for task in tasks]
-        rows = {
-            "one seed, highest accuracy": [(found, found.mean) for found in single],
-            "one seed, highest lower bound": [(found, found.bound) for found in single],
-            f"1..{options.most} seeds, highest lower bound": [(f, f.bound) for f in raced],
-        }
-        for name, results in rows.items():
-            better = sum(
-                truth > found.mean for (_, truth), found in zip(results, single, strict=True)
+        results: list[list[float]] = []
+        for repetition in range(options.first, options.first + options.repetitions):
+            task = Synthetic(repetition, noise)
+            whole = search(task, options.trainings)
+            shorter = whole.first(options.trainings - finals)
+            results.append(
+                [
+                    luckiest(whole),
+                    surest(task, whole, race, 0),
+                    surest(task, shorter, race, finals),
+                    max(whole.truths),
+                ]
             )
+        for place, name in enumerate(names):
+            own = [result[place] for result in results]
+            today = [result[0] for result in results]
+            better = sum(mine > theirs for mine, theirs in zip(own, today, strict=True))
+            equal = sum(mine == theirs for mine, theirs in zip(own, today, strict=True))
+            low, high = interval(better, len(results))
+            settings = options.trainings - (finals if place == 2 else 0)
+            share = f"{better / len(results):.0%} ({low:.0%} to {high:.0%})" if place else ""
             print(
-                f"| {noise:.1%} | {name} | {statistics.fmean(f.settings for f, _ in results):.0f} "
-                f"| {statistics.fmean(truth for _, truth in results):.2%} "
-                f"| {better} of {len(tasks)} |",
+                f"| {noise:.1%} | {name} | {settings} | {statistics.fmean(own):.2%} | {share} "
+                f"| {f'{equal / len(results):.0%}' if place else ''} |",
                 flush=True,
             )
 

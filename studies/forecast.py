@@ -87,9 +87,10 @@ def forecast(
     validated = 0 if dataset.validation is None else len(dataset.validation)
     epoch = per_sample * (samples + FORWARD * validated)
     epochs = config.training.epochs
-    first = rungs.epochs(trials) if rungs else trials * epochs
-    # Who gets further seeds is not known yet; most get none.
-    seeds = (race.least - 1) * trials
+    finals = race.finals(trials)
+    settings = trials - finals
+    first = rungs.epochs(settings) if rungs else settings * epochs
+    seeds = (race.least - 1) * settings + finals
     kept = (rungs.largest if rungs else 1) * workers
     return Forecast(epoch, epochs, epoch * (first + seeds * epochs), workers, 12 * weights, kept)
 

@@ -28,6 +28,7 @@ from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.session import Session
 from studies.checkpoints import Checkpoints, TrialCheckpoint, epochs_in
 from studies.errors import StudyError, TrialFailedError, TrialPausedError
+from studies.finals import SEED, is_final
 from studies.optuna_internals import storage_of, trial_id
 from studies.race import INSTANCES
 from studies.rungs import UNTIL, root_of, trained
@@ -168,12 +169,17 @@ class TrainingObjective:
             gc.collect()
 
     def _train(self, trial: optuna.Trial, config: RunConfig) -> tuple[float, ...]:
-        """Scores of the setting: the mean over its seeds."""
+        """Scores of the setting: the mean over its seeds, or those of a further one."""
         instances: list[dict[str, float]] = trial.user_attrs.get(INSTANCES, [])
-        while not instances or self._goes_on(trial, instances):
-            seed = config.training.seed + len(instances)
+        final = is_final(trial)
+        # Of several objectives none says what is beaten: all settings have all seeds.
+        each = self.race.least if len(self.objectives) == 1 else self.race.most
+        before = trial.user_attrs[SEED] if final else 0
+        while len(instances) < (1 if final else each):
+            seed = config.training.seed + before + len(instances)
             seeded = config.with_changes({"training.seed": seed})
-            instances.append(self._train_instance(trial, seeded, first=not instances))
+            first = not final and not instances
+            instances.append(self._train_instance(trial, seeded, first=first))
             if self.race.most > 1:
                 trial.set_user_attr(INSTANCES, instances)
         scores = {
@@ -183,20 +189,6 @@ class TrainingObjective:
         trial.set_user_attr("seconds", round(scores.pop("seconds") * len(instances), 2))
         trial.set_user_attr("scores", scores)
         return tuple(scores[name] for name in self.objectives)
-
-    def _goes_on(self, trial: optuna.Trial, instances: list[dict[str, float]]) -> bool:
-        """Whether the setting is worth another seed."""
-        if len(self.objectives) > 1:  # none of them says what is beaten
-            return len(instances) < self.race.most
-        (name,) = self.objectives
-        sign = 1 if OBJECTIVES[name] == "maximize" else -1
-        own = root_of(trial)
-        others = [
-            [sign * instance[name] for instance in other.user_attrs[INSTANCES]]
-            for other in trial.study.get_trials(deepcopy=False)
-            if INSTANCES in other.user_attrs and root_of(other) != own
-        ]
-        return self.race.goes_on([sign * instance[name] for instance in instances], others)
 
     def _train_instance(
         self, trial: optuna.Trial, config: RunConfig, first: bool

@@ -1,21 +1,23 @@
-"""Seeds as instances: a setting is trained from another seed while it may still be the best.
+"""Seeds as instances: between how many and how many seeds a setting gets, and who gets more.
 
-Accuracies of one setting scatter by 1 to 2.6 points between seeds here, and settings differ by
-less: whoever takes the best of many single trainings takes the luckiest. So every setting is
-trained from the same seeds, s, s + 1, …, one after the other, and stops when it is beaten:
+Every setting is trained from the same seeds, s, s + 1, …. With ``1..5`` each has one, and the
+last trials of a study are further seeds (:mod:`studies.finals`) of settings that may be the best:
 
-    mean  <  mean of the leader.
+    the next seed goes to the highest  m + 2·e,  the best in the end has the highest  m − e,
 
-The leader is the setting with the highest lower bound, mean − z·σ/√n, n the seeds it has had
-and σ the scatter between seeds, pooled over all settings of the study: one lucky seed leads
-nobody. What is the best in the end is told by neighbouring settings as well
-(:mod:`studies.surface`).
+m and e the mean and standard error of a setting's true accuracy, by its own seeds and its
+neighbours (:mod:`studies.surface`), with σ, the scatter between seeds, pooled over all settings.
+Optimism decides what to look at again and pessimism what to take, as in the search for the best
+arm of a bandit with a fixed budget: seeds go where they may change the answer, a setting that is
+sure to be worse gets none, and no lucky seed is taken at its word.
 
-Why not Optuna's Wilcoxon pruner, which is made for instances? It compares ranks on common
-seeds, and n of them cannot give a p-value below 2⁻ⁿ: no setting would be given up before its
-fourth seed, and the budget would pay for a quarter of the settings. Most are much worse than
-the leader, which one seed tells if the scatter is known; and it is, since it is about the same
-for all. Ranks would be the better choice if some seeds were hard for every setting.
+Why not while a setting is new? Until the end it is not known what it has to beat; and each seed
+that an early leader gets is a setting that is not tried. Why not Optuna's Wilcoxon pruner, which
+is made for instances? It compares ranks on common seeds, and n of them cannot give a p-value
+below 2⁻ⁿ: no setting would be given up before its fourth seed, and the budget would pay for a
+quarter of the settings. Most are much worse than the leader, which one seed tells if the scatter
+is known; and it is, since it is about the same for all. Ranks would be the better choice if some
+seeds were hard for every setting.
 """
 
 from __future__ import annotations
@@ -25,8 +27,12 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from studies.errors import StudyError
 
+Array = NDArray[np.float64]
 INSTANCES = "instances"
 """User attribute of a trial: what it scored, seed by seed."""
 SCATTER = 0.015
@@ -42,12 +48,16 @@ class Race:
 
     Args:
         least, most: seeds; equal for a fixed number.
-        z: of the lower bound, in standard errors.
+        z: of the lower bound, by which the best is chosen, in standard errors.
+        hope: of the upper bound, by which finals are given, likewise.
+        share: of a study's trials that are finals.
     """
 
     least: int = 1
     most: int = 1
     z: float = 1.0
+    hope: float = 2.0
+    share: float = 0.2
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most:
@@ -62,7 +72,7 @@ class Race:
 
         Example:
             >>> Race.parse("1..5")
-            Race(least=1, most=5, z=1.0)
+            Race(least=1, most=5, z=1.0, hope=2.0, share=0.2)
         """
         least, dots, most = text.partition("..")
         if not least.isdecimal() or (dots and not most.isdecimal()):
@@ -74,25 +84,30 @@ class Race:
     def __str__(self) -> str:
         return str(self.least) if self.least == self.most else f"{self.least}..{self.most}"
 
-    def goes_on(self, own: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
-        """Whether a setting gets another seed.
-
-        Args:
-            own: what it scored so far, the more the better.
-            others: what the other settings of the study scored.
+    def finals(self, trials: int) -> int:
+        """How many of so many trials are further seeds of settings that were tried before.
 
         Example:
-            >>> others = [[0.95, 0.96, 0.955, 0.965], [0.80]]
-            >>> Race(1, 4).goes_on([0.95], others), Race(1, 4).goes_on([0.96], others)
-            (False, True)
+            >>> Race(1, 5).finals(100), Race(3, 3).finals(100)
+            (20, 0)
         """
-        if len(own) < self.least:
-            return True
-        if len(own) >= self.most:
-            return False
-        sigma = scatter([own, *others])
-        leader = max(others, key=lambda scores: self.lower(scores, sigma), default=own)
-        return statistics.fmean(own) >= statistics.fmean(leader)
+        return int(self.share * trials) if self.most > self.least else 0
+
+    def next_seed(self, mean: Array, error: Array, seeds: Sequence[int]) -> int:
+        """The setting that is trained from another seed; its place.
+
+        Args:
+            mean, error: of each setting, by its own seeds and its neighbours, the more the better.
+            seeds: that each has had or is being trained from; one has fewer than ``most``.
+
+        Example:
+            >>> mean, error = np.array([0.95, 0.94, 0.90]), np.array([0.002, 0.01, 0.01])
+            >>> Race(1, 5).next_seed(mean, error, [4, 1, 1])
+            1
+        """
+        upper = mean + self.hope * error
+        upper[np.asarray(seeds) >= self.most] = -np.inf
+        return int(np.argmax(upper))
 
     def lower(self, scores: Sequence[float], sigma: float) -> float:
         """Lower bound of a setting's accuracy."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.race import INSTANCES, scatter
+from studies.finals import Setting, believed, is_final, settings
+from studies.race import INSTANCES
+from studies.rungs import FURTHER
 from studies.study import OpenStudy
-from studies.surface import AT_LEAST, coordinates, posterior
 from studies.worker import outcome
 
 
@@ -27,10 +27,12 @@ class Estimate:
     Args:
         mean: the most likely.
         margin: half the width of the interval about it.
+        seeds: that it has been trained from.
     """
 
     mean: float
     margin: float
+    seeds: int = 1
 
     @property
     def lower(self) -> float:
@@ -41,29 +43,31 @@ class Estimate:
 def best_trials(opened: OpenStudy) -> list[FrozenTrial]:
     """Complete trials, best first; of several objectives the Pareto front, by the first.
 
-    Without those that break a constraint.
+    Without finals, which tell of the setting they went on with, and those that break a constraint.
     """
-    trials = opened.study.best_trials if len(opened.plan.objectives) > 1 else _complete(opened)
+    if len(opened.plan.objectives) > 1:
+        trials = opened.study.best_trials
+    else:
+        trials = [setting.trial for setting in _settings(opened)]
     trials = [trial for trial in trials if feasible(trial)]
     known = estimates(opened)
     return sorted(trials, key=lambda trial: known[trial.number].lower, reverse=True)
 
 
 def estimates(opened: OpenStudy) -> dict[int, Estimate]:
-    """Of all complete trials, by number; values that are minimized have their sign turned."""
-    trials, race = _complete(opened), opened.plan.race
-    scores = [_scores(opened, trial) for trial in trials]
-    means = [statistics.fmean(own) for own in scores]
+    """Of all complete trials, by number; values that are minimized have their sign turned.
+
+    Finals have the estimate of the setting that they went on with.
+    """
+    found, race = _settings(opened), opened.plan.race
     if race.most == 1:
-        pairs = [(mean, 0.0) for mean in means]
-    else:
-        sigma = scatter(scores)
-        errors = [sigma / len(own) ** 0.5 for own in scores]
-        if len(trials) >= AT_LEAST and len(set(means)) > 1:
-            mean, error = posterior(coordinates(trials), np.array(means), np.array(errors) ** 2)
-            means, errors = mean.tolist(), error.tolist()
-        pairs = [(mean, race.z * error) for mean, error in zip(means, errors, strict=True)]
-    return {trial.number: Estimate(*pair) for trial, pair in zip(trials, pairs, strict=True)}
+        return {s.trial.number: Estimate(statistics.fmean(s.scores), 0.0) for s in found}
+    known = {
+        setting.trial.number: Estimate(float(mean), race.z * float(error), len(setting.scores))
+        for setting, mean, error in zip(found, *believed(found), strict=True)
+    }
+    finals = [t for t in _complete(opened) if is_final(t) and t.user_attrs[FURTHER] in known]
+    return known | {trial.number: known[trial.user_attrs[FURTHER]] for trial in finals}
 
 
 def score(opened: OpenStudy, trial: FrozenTrial, known: dict[int, Estimate]) -> str:
@@ -71,7 +75,8 @@ def score(opened: OpenStudy, trial: FrozenTrial, known: dict[int, Estimate]) -> 
     instances = trial.user_attrs.get(INSTANCES)
     if not instances or trial.number not in known:
         return outcome(trial)
-    estimate, seeds = known[trial.number], len(instances)
+    estimate = known[trial.number]
+    seeds = estimate.seeds
     mean = _sign(opened) * estimate.mean
     return (
         f"{outcome(trial)} from {seeds} seed{'s' if seeds > 1 else ''}, "
@@ -88,12 +93,9 @@ def _complete(opened: OpenStudy) -> list[FrozenTrial]:
     return opened.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
+def _settings(opened: OpenStudy) -> list[Setting]:
+    return settings(opened.study.get_trials(deepcopy=False), opened.plan)
+
+
 def _sign(opened: OpenStudy) -> int:
     return 1 if opened.study.directions[0] == optuna.study.StudyDirection.MAXIMIZE else -1
-
-
-def _scores(opened: OpenStudy, trial: FrozenTrial) -> list[float]:
-    """Of the first objective, seed by seed, the more the better."""
-    name, instances = opened.plan.objectives[0], trial.user_attrs.get(INSTANCES)
-    values = [instance[name] for instance in instances] if instances else [trial.values[0]]
-    return [_sign(opened) * value for value in values]

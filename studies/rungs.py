@@ -34,6 +34,9 @@ UNTIL = "until"
 """User attribute of a trial: after how many epochs it pauses next."""
 ROOT = "root"
 """User attribute of a trial that is tried again: the number of its first try."""
+FURTHER = "seed of"
+"""User attribute of a trial that is a further seed of an earlier one, and in no bracket: the
+number of that."""
 AGAIN = "again"
 """User attribute of a trial that failed: it is, or is about to be, tried again."""
 
@@ -175,7 +178,8 @@ class Rungs:
     ) -> Iterable[tuple[int, Bracket, list[FrozenTrial]]]:
         latest: dict[int, FrozenTrial] = {}
         for trial in trials:
-            latest[root_of(trial)] = trial
+            if FURTHER not in trial.user_attrs:
+                latest[root_of(trial)] = trial
         grouped: dict[int, list[FrozenTrial]] = {}
         brackets = {}
         for root, trial in sorted(latest.items()):

@@ -34,6 +34,7 @@ from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.session import Session
 from studies.checkpoints import Checkpoints
 from studies.errors import StudyError
+from studies.finals import Finals
 from studies.forecast import Forecast, forecast
 from studies.objective import TrainingObjective, check_objectives
 from studies.process import Event, read_events, start_worker
@@ -313,7 +314,16 @@ def work_here(
     )
     with _collected_less():
         Worker(
-            study, objective, options.trials, deadline, told, rungs, kept, lingers, stopping
+            study,
+            objective,
+            options.trials,
+            deadline,
+            told,
+            rungs,
+            kept,
+            Finals.of(plan),
+            lingers,
+            stopping,
         ).work()
 
 

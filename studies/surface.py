@@ -19,6 +19,8 @@ from optuna.trial import FrozenTrial
 Array = NDArray[np.float64]
 AT_LEAST = 10
 """Trials below which neighbours say nothing."""
+_JITTER = 1e-10
+"""Added to the noise, so that settings that were tried twice do no harm."""
 
 
 def coordinates(trials: Sequence[FrozenTrial]) -> Array:
@@ -32,27 +34,52 @@ def coordinates(trials: Sequence[FrozenTrial]) -> Array:
     return np.array(found, dtype=np.float64).T.reshape(len(trials), len(found))
 
 
+class Surface:
+    """How alike accuracies of neighbouring settings are, learned from those of a study.
+
+    Args:
+        points: ``[settings, coordinates]``.
+        means: what was measured, ``[settings]``.
+        variances: of each mean about the truth, ``[settings]``.
+    """
+
+    def __init__(self, points: Array, means: Array, variances: Array) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+
+        self._centre, self._scale = float(means.mean()), float(means.std()) or 1.0
+        lengths = np.ones(points.shape[1])
+        kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(lengths, (0.1, 30.0), nu=2.5)
+        process = GaussianProcessRegressor(kernel, alpha=variances / self._scale**2)
+        with warnings.catch_warnings():  # a parameter without influence has a length at its bound
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            process.fit(points, (means - self._centre) / self._scale)
+        self._prior: Array = process.kernel_(points)
+
+    def posterior(self, means: Array, variances: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of the true values, of these measurements of the points.
+
+        With prior covariance K, noise N = diag(variances) and measurements y, the mean is
+        K (K + N)⁻¹ y and the covariance K − K (K + N)⁻¹ K.
+        """
+        from scipy.linalg import cho_factor, cho_solve
+
+        noisy = self._prior + np.diag(variances / self._scale**2 + _JITTER)
+        factor = cho_factor(noisy, lower=True)
+        mean = self._prior @ cho_solve(factor, (means - self._centre) / self._scale)
+        explained = np.sum(self._prior * cho_solve(factor, self._prior), axis=0)
+        variance = np.maximum(np.diag(self._prior) - explained, 0.0)
+        return mean * self._scale + self._centre, np.sqrt(variance) * self._scale
+
+
 def posterior(points: Array, means: Array, variances: Array) -> tuple[Array, Array]:
     """Mean and standard deviation of the true values at the points that were measured.
 
     Args:
-        points: ``[trials, coordinates]``.
-        means: what was measured, ``[trials]``.
-        variances: of each mean about the truth, ``[trials]``.
+        points, means, variances: as of :class:`Surface`.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern
-
-    centre, scale = means.mean(), means.std() or 1.0
-    lengths = np.ones(points.shape[1])
-    kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(lengths, (0.1, 30.0), nu=2.5)
-    process = GaussianProcessRegressor(kernel, alpha=variances / scale**2)
-    with warnings.catch_warnings():  # a parameter without influence has a length at its bound
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        process.fit(points, (means - centre) / scale)
-        mean, deviation = process.predict(points, return_std=True)
-    return mean * scale + centre, deviation * scale
+    return Surface(points, means, variances).posterior(means, variances)
 
 
 def columns(name: str, trials: Sequence[FrozenTrial]) -> list[list[float]]:

@@ -38,11 +38,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from studies.checkpoints import Checkpoints
 from studies.errors import StudyError, TrialFailedError, TrialPausedError
+from studies.finals import SEED, Finals, tries
 from studies.optuna_internals import begin, claim, put_back, storage_of, trial_id
 from studies.race import INSTANCES
 from studies.rungs import (
     AGAIN,
     EPOCHS,
+    FURTHER,
     ROOT,
     UNTIL,
     Rungs,
@@ -65,7 +67,7 @@ POLL = 1.0
 Objective = Callable[[optuna.Trial], float | Sequence[float]]
 
 _ALIVE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-_HANDED_ON = ("published", "warm start", UNTIL, INSTANCES)
+_HANDED_ON = ("published", "warm start", UNTIL, INSTANCES, FURTHER, SEED)
 """What a trial that is tried again keeps of its user attributes."""
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -90,6 +92,7 @@ class Worker:
         told: called after each trial with its final state, or as it is when it pauses.
         rungs: where trials pause and who goes on; None if they run to their end.
         checkpoints: of trials, removed when they have ended.
+        finals: which of the trials are further seeds; None if none are.
         lingers: wait while others run the last trials, which may yet fail; else leave.
         stopping: set it to end the worker after its trial.
     """
@@ -101,6 +104,7 @@ class Worker:
     told: Callable[[FrozenTrial], None] = lambda trial: None
     rungs: Rungs | None = None
     checkpoints: Checkpoints | None = None
+    finals: Finals | None = None
     lingers: bool = True
     stopping: threading.Event = field(default_factory=threading.Event)
     _seen: dict[int, tuple[Any, float]] = field(default_factory=dict)
@@ -145,6 +149,9 @@ class Worker:
             return None
         queued = (t for t in trials if t.state == TrialState.WAITING and not is_paused(t))
         trial = next(filter(None, (claim(self.study, t) for t in queued)), None)
+        if trial is None and (further := self._final(trials)) is not None:
+            self.study.add_trial(further)
+            return self._next()  # it is in the queue now, whoever takes it
         trial = trial or begin(self.study)
         if self._rank(trial) >= self.trials:
             trial.set_user_attr("reason", "not needed: others were faster")
@@ -153,6 +160,13 @@ class Worker:
         if self.rungs is not None and UNTIL not in trial.user_attrs:
             trial.set_user_attr(UNTIL, self.rungs.first(trial.user_attrs.get(ROOT, trial.number)))
         return trial
+
+    def _final(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
+        """A further seed, if enough settings have been begun."""
+        finals = self.finals
+        if finals is None or tries(trials) < finals.to_try(self.trials):
+            return None
+        return finals.next(trials)
 
     def _going_on(self, trials: list[FrozenTrial]) -> optuna.Trial | None:
         """A paused trial whose turn it is; those that are beaten are ended on the way."""
@@ -168,7 +182,7 @@ class Worker:
                 if trial.user_attrs[EPOCHS] < trial.user_attrs.get(UNTIL, math.inf)  # time was up
             ]
             if not self._some_are_owed(trials):
-                to_come = max(0, self.trials - self._alive(trials))
+                to_come = max(0, self._to_try() - tries(trials))
                 decision = self.rungs.decide(trials, to_come)
                 for beaten in decision.beaten:
                     self._end(beaten)
@@ -268,6 +282,10 @@ class Worker:
 
     def _frozen(self, trial: optuna.Trial) -> FrozenTrial:
         return storage_of(self.study).get_trial(trial_id(trial))
+
+    def _to_try(self) -> int:
+        """Trials that try a new setting."""
+        return self.trials if self.finals is None else self.finals.to_try(self.trials)
 
     def _alive(self, trials: list[FrozenTrial]) -> int:
         """Trials that count, now or when they have ended."""

@@ -68,7 +68,7 @@ Objective = Annotated[
 ]
 SeedsPerTrial = Annotated[
     str,
-    typer.Option(help="3, or 1..5: from one seed to five, as long as a setting may be the best."),
+    typer.Option(help="3, or 1..8: one, and the last 20% of trials are seeds of the best."),
 ]
 TrialSpace = Annotated[
     str | None, typer.Option(help="Your own table: module:NAME or file.py:NAME.")

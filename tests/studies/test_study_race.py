@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import statistics
 
@@ -15,9 +16,12 @@ from training_runs import MACHINE, tiny
 from bsnn_tha.training.evaluation import load_data
 from bsnn_tha.training.session import Session
 from studies.errors import StudyError
+from studies.finals import SEED, Finals, is_final, settings
 from studies.objective import TrainingObjective
+from studies.optuna_internals import begin, put_back
 from studies.race import INSTANCES, SCATTER, WEIGHT, Race, scatter
 from studies.ranking import best_trials, estimates, score
+from studies.rungs import EPOCHS, FURTHER, UNTIL, Rungs
 from studies.space import Number, Space
 from studies.study import OpenStudy, Plan
 from studies.surface import coordinates, posterior
@@ -44,11 +48,11 @@ def test_the_scatter_is_pooled_over_settings_of_any_mean():
     assert scatter([[0.5, 0.52], [0.7, 0.74], [0.1]]) == pytest.approx(wanted)
 
 
-def test_a_setting_has_as_many_seeds_as_it_must_and_no_more_than_it_may():
-    leader = [[0.99] * 4]
-    assert Race(2, 4).goes_on([0.1], leader) and not Race(2, 4).goes_on([0.1, 0.1], leader)
-    assert not Race(1, 3).goes_on([1.0] * 3, leader)
-    assert Race(1, 3).goes_on([0.5], [])  # nobody else
+def test_the_next_seed_goes_where_the_truth_may_be_highest():
+    mean, error = np.array([0.95, 0.94, 0.90]), np.array([0.002, 0.01, 0.01])
+    assert Race(1, 5).next_seed(mean, error, [1, 1, 1]) == 1  # 0.96 against 0.954 and 0.92
+    assert Race(1, 5).next_seed(mean, error, [1, 5, 1]) == 0  # that has had all
+    assert [Race(1, 5).finals(n) for n in (4, 5, 99)] == [0, 1, 19] and Race(5, 5).finals(99) == 0
 
 
 def test_a_lucky_seed_leads_nobody():
@@ -61,17 +65,32 @@ def test_a_lucky_seed_leads_nobody():
 # In a study
 
 
-def run(config, seeds, trials, objectives=("accuracy",), score=None, betas=()):
+def run(config, seeds, trials, objectives=("accuracy",), score=None, betas=(), keep=()):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     plan = Plan(config.to_toml(), tuple(BETA.table()), objectives, seeds)
     study = optuna.create_study(directions=plan.directions, pruner=optuna.pruners.NopPruner())
     for beta in betas:
         study.enqueue_trial({"neuron.beta": beta})
-    objective = TrainingObjective(plan, BETA, MACHINE)
+    opened = OpenStudy(study, plan)
+    if isinstance(keep, list):
+        keep.append(opened)
+    again(opened, trials, score)
+    return opened
+
+
+def again(opened, trials, score=None):
+    """Go on with a study."""
+    objective = TrainingObjective(opened.plan, BETA, MACHINE)
     if score is not None:
         objective._train_instance = score
-    Worker(study, objective, trials).work()
-    return OpenStudy(study, plan)
+    Worker(opened.study, objective, trials, finals=Finals.of(opened.plan)).work()
+
+
+def running(further, number):
+    """A trial that was queued, as it is when a worker has taken it."""
+    trial = copy.copy(further)
+    trial.state, trial.number = TrialState.RUNNING, number
+    return trial
 
 
 def test_a_trials_value_is_the_mean_of_trainings_from_the_seeds_that_follow():
@@ -95,18 +114,104 @@ def synthetic(trial, config, first):
     return {"accuracy": accuracy, "spikes": 100 * beta, "seconds": 1.0}
 
 
-def test_bad_settings_are_given_up_after_a_seed_and_good_ones_are_not():
-    opened = run(tiny(), "1..4", 4, score=synthetic, betas=[0.6, 0.95, 0.7, 0.97])
-    seeds = [len(trial.user_attrs[INSTANCES]) for trial in opened.study.trials]
-    assert seeds == [4, 4, 1, 4]
-    assert all(trial.state == TrialState.COMPLETE for trial in opened.study.trials)
-    assert [t.user_attrs["seconds"] for t in opened.study.trials] == [4.0, 4.0, 1.0, 4.0]
-    best = best_trials(opened)
-    assert [trial.params["neuron.beta"] for trial in best] == [0.97, 0.95, 0.7, 0.6]
+def test_the_last_trials_are_further_seeds_of_settings_that_may_be_the_best():
+    betas = [0.6, 0.95, 0.7, 0.97, 0.55, 0.65, 0.75, 0.5]
+    opened = run(tiny(), "1..3", 10, score=synthetic, betas=betas)
+    tried, finals = opened.study.trials[:8], opened.study.trials[8:]
+    assert [trial.params["neuron.beta"] for trial in tried] == betas
+    assert [trial.user_attrs[FURTHER] for trial in finals] == [3, 3]
+    assert [trial.params["neuron.beta"] for trial in finals] == [0.97, 0.97]
+    assert [trial.user_attrs[SEED] for trial in finals] == [1, 2]
+    assert [trial.value for trial in finals] == pytest.approx([0.98, 0.96])
+    assert not any(trial.intermediate_values for trial in finals)
+    best = best_trials(opened)  # settings, not trainings
+    assert [trial.number for trial in best] == [3, 1, 6, 2, 5, 0, 4, 7]
     known = estimates(opened)
-    assert known[1].mean == pytest.approx(0.95) and known[1].margin < known[2].margin
-    assert score(opened, best[0], known).startswith("0.9700 from 4 seeds, expected 0.9700 ± 0.00")
-    assert "0.6900 from 1 seed, expected 0.6900 ± " in score(opened, best[2], known)
+    assert (
+        known[3].mean == pytest.approx((0.96 + 0.98 + 0.96) / 3)
+        and known[3].margin < known[6].margin
+    )
+    assert known[8] == known[3]
+    assert score(opened, best[0], known).startswith("0.9600 from 3 seeds, expected 0.9667 ± 0.0")
+    assert "0.7400 from 1 seed, expected 0.7400 ± " in score(opened, best[2], known)
+
+
+def test_a_study_that_goes_on_tries_new_settings_before_more_finals():
+    opened = run(tiny(), "1..3", 5, score=synthetic, betas=[0.6, 0.95, 0.7, 0.9])
+    assert [is_final(trial) for trial in opened.study.trials] == [False] * 4 + [True]
+    again(opened, 10, synthetic)
+    assert [is_final(trial) for trial in opened.study.trials] == (
+        [False] * 4 + [True] + [False] * 4 + [True]
+    )
+    pairs = [
+        (t.user_attrs[FURTHER], t.user_attrs[SEED]) for t in opened.study.trials if is_final(t)
+    ]
+    assert len(set(pairs)) == 2
+
+
+def test_no_setting_has_more_seeds_than_it_may():
+    opened = run(tiny(), "1..2", 10, score=synthetic, betas=[0.97] + [0.6] * 7)
+    finals = [trial.user_attrs[FURTHER] for trial in opened.study.trials if is_final(trial)]
+    assert finals[0] == 0 and len(set(finals)) == 2
+
+
+def test_workers_at_once_train_other_seeds():
+    opened = run(tiny(), "1..3", 5, score=synthetic, betas=[0.97, 0.6, 0.6, 0.6])
+    trials = opened.study.trials[:4]  # before the final
+    finals = Finals.of(opened.plan)
+    given = set()
+    for _ in range(3):
+        further = finals.next(trials)
+        given.add((further.user_attrs[FURTHER], further.user_attrs[SEED]))
+        trials = [*trials, running(further, len(trials))]
+    assert len(given) == 3 and (0, 1) in given
+
+
+def test_a_seed_that_two_workers_trained_counts_once():
+    opened = run(tiny(), "1..3", 5, score=synthetic, betas=[0.97, 0.6, 0.6, 0.6])
+    once = settings(opened.study.trials, opened.plan)
+    opened.study.add_trial(opened.study.trials[4])
+    assert [s.scores for s in settings(opened.study.trials, opened.plan)] == [
+        s.scores for s in once
+    ]
+
+
+def test_finals_are_in_no_bracket():
+    rungs = Rungs.halving(9)
+    study = optuna.create_study(direction="maximize")
+    for number in range(9):
+        trial = begin(study)
+        trial.report(number / 10, 0)
+        trial.set_user_attr(EPOCHS, 1)
+        trial.set_user_attr(UNTIL, 1)
+        put_back(study, trial)
+    without = rungs.decide(study.trials, 0)
+    study.add_trial(
+        optuna.create_trial(value=9.0, user_attrs={FURTHER: 8, SEED: 1}, state=TrialState.COMPLETE)
+    )
+    assert len(without.go_on) == 3
+    assert rungs.decide(study.trials, 0) == without
+
+
+def test_seeds_of_a_killed_final_are_trained_again():
+    seeds = []
+
+    def dies_once(trial, config, first):
+        seeds.append(config.training.seed - tiny().training.seed)
+        if len(seeds) == 5:
+            raise ZeroDivisionError
+        return synthetic(trial, config, first)
+
+    with pytest.raises(ZeroDivisionError):
+        run(tiny(), "1..3", 5, score=dies_once, betas=[0.97, 0.6, 0.6, 0.6], keep=(kept := []))
+    again(kept[0], 5, dies_once)
+    assert seeds == [0, 0, 0, 0, 1, 1]
+    last = kept[0].study.trials[-1]
+    assert (last.user_attrs[FURTHER], last.user_attrs[SEED], last.state) == (
+        0,
+        1,
+        TrialState.COMPLETE,
+    )
 
 
 def test_one_lucky_seed_among_bad_neighbours_is_not_the_best():
@@ -138,9 +243,9 @@ def test_trials_are_points_of_a_cube():
     assert coordinates(trials) == pytest.approx(np.array([[0.5, 0, 1, 1], [1, 1, 0, 0.5]]))
 
 
-def test_what_is_minimized_is_raced_downwards():
-    opened = run(tiny(), "1..3", 3, ("spikes",), synthetic, [0.6, 0.95, 0.5])
-    assert [len(trial.user_attrs[INSTANCES]) for trial in opened.study.trials] == [3, 1, 3]
+def test_what_is_minimized_has_its_finals_at_the_other_end():
+    opened = run(tiny(), "1..3", 5, ("spikes",), synthetic, [0.6, 0.95, 0.5, 0.9])
+    assert opened.study.trials[4].user_attrs[FURTHER] == 2
     assert best_trials(opened)[0].params["neuron.beta"] == 0.5
 
 
