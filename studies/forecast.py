@@ -81,7 +81,8 @@ def forecast(
     short, weights = _seconds(config, dataset, machine, few)
     if more > few:
         longer, _ = _seconds(config, dataset, machine, more)
-        per_sample = max(0.0, longer - short) / (more - few)
+        # On a busy machine the longer one may have been the faster: then start-up is counted in.
+        per_sample = (longer - short) / (more - few) if longer > short else longer / more
     else:
         per_sample = short / few
     validated = 0 if dataset.validation is None else len(dataset.validation)

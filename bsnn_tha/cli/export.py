@@ -63,7 +63,7 @@ def export(
 
     precision = Precision(state_bits, fraction_bits, decay_bits)
     options = settings({}, sets)
-    library.check_target(to)
+    library.check_target(to, options)
     place = machine(data_root, cache_root, "cpu", threads)
     place.make_ready()
     if zoo.named(run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -206,9 +207,14 @@ def write(exported: Exported, target: str, folder: Path) -> dict[str, Any]:
     return figures
 
 
-def check_target(target: str) -> None:
-    """Raise unless there is such a target."""
-    _TARGETS.find(target)
+def check_target(target: str, options: Mapping[str, Any] | None = None) -> None:
+    """Raise unless there is such a target with such options, before anything is measured.
+
+    A target whose options have rules has a function ``check_options`` of them in its module.
+    """
+    module = sys.modules[_TARGETS.find(target).__module__]
+    if (check := getattr(module, "check_options", None)) is not None:
+        check(options or {})
 
 
 def check_free(folder: Path) -> None:

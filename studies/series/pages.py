@@ -202,7 +202,7 @@ def _mean(row: Row) -> str:
 
 
 _COLUMNS = {
-    "study": lambda row: f"[{row.search.name}]({row.search.name}/)",
+    "study": lambda row: f"[{row.search.name}]({row.search.name}/trials.csv)",
     "complete / pruned": _counts,
     "published settings": _published,
     "quartiles of trials": _quartiles,

@@ -151,8 +151,9 @@ def test_a_series_runs_goes_on_and_ends_as_a_page(plan_file, tmp_path):
     assert counts == [1, 3]
     assert "written to" in command(plan_file, "--report", *store)
     page = (tmp_path / "two" / pages.PAGE).read_text(encoding="utf-8")
-    assert "# Two searches" in page and "| [fixed](fixed/) | 1 / 0 |" in page and "12.50" in page
-    assert "| [unit](unit/) | 3 / 0 |" in page or "| [unit](unit/) | 2 / 1 |" in page
+    assert "# Two searches" in page and "12.50" in page
+    assert "| [fixed](fixed/trials.csv) | 1 / 0 |" in page
+    assert "[unit](unit/trials.csv) | 3 / 0 |" in page or "trials.csv) | 2 / 1 |" in page
     assert "- unit: θ 1; β " in page
     for name in ("fixed/best.toml", "unit/trials.csv", pages.HISTORY):
         assert (tmp_path / "two" / name).is_file()

@@ -50,7 +50,7 @@ def write(deployment: Deployment, folder: Path) -> Mapping[str, Any]:
     Raises:
         InvalidValueError: C cannot do the network exactly, or an option is unknown.
     """
-    options = _options(deployment.options)
+    options = check_options(deployment.options)
     made = program(deployment.whole)
     inputs = _some(deployment.samples, int(options["samples"]), made)
     vectors = golden(made, inputs, deployment.samples.num_steps)
@@ -70,7 +70,12 @@ def write(deployment: Deployment, folder: Path) -> Mapping[str, Any]:
     }
 
 
-def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The target's options, with their defaults.
+
+    Raises:
+        InvalidValueError: one of them is not known or breaks a rule.
+    """
     options = with_defaults("c", given, _OPTIONS)
     samples = options["samples"]
     if type(samples) is not int or samples < 1:

@@ -63,7 +63,7 @@ def write(deployment: Deployment, folder: Path) -> Mapping[str, Any]:
         raise InvalidValueError(
             "the target nir needs the package nir; install it with pip install 'bsnn-tha[nir]'"
         ) from error
-    options = _options(deployment.options)
+    options = check_options(deployment.options)
     profile = PROFILES[options["reader"]]
     fires = tuple(layer.fires for layer in deployment.whole.layers)
     maker = GraphMaker(deployment.folded, fires, profile, options["plain"])
@@ -101,7 +101,12 @@ def write(deployment: Deployment, folder: Path) -> Mapping[str, Any]:
     }
 
 
-def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The target's options, with their defaults.
+
+    Raises:
+        InvalidValueError: one of them is not known or breaks a rule.
+    """
     options = with_defaults("nir", given, _OPTIONS)
     if options["reader"] not in PROFILES:
         raise InvalidValueError(
