@@ -37,7 +37,7 @@ test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
 
 fuzz: $(VENV)/.installed-dev
-	FUZZ=1 $(BIN)/python -m pytest -m "not slow" $$(grep -rl "^from hypothesis import.*given" tests)
+	FUZZ=1 $(BIN)/python -m pytest -m "not slow" $$(grep -rl --include="test_*.py" "^from hypothesis import.*given" tests)
 
 package: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m package tests/docs/test_package.py

@@ -12,11 +12,11 @@ from bsnn_tha.equations.lif import Reset
 from bsnn_tha.equations.quantizers import Quantizer, choose_quantizer
 from bsnn_tha.equations.threshold_gradient import Window
 from bsnn_tha.functional.running import Route
-from bsnn_tha.nn.network import Output
 from bsnn_tha.nn.neurons import Sharing
 from bsnn_tha.nn.neurons.neuron import Emission, SurrogateCentre
 from bsnn_tha.nn.per_layer import PerLayer
 from bsnn_tha.nn.weights.init import WeightInit
+from bsnn_tha.nn.window import Output
 
 Options = dict[str, Any]
 Share = Annotated[float, Field(ge=0, lt=1)]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.inputs import labels
 from bsnn_tha.losses.readouts import READOUTS, Readout
-from bsnn_tha.nn.network import NetworkWindow
+from bsnn_tha.nn.window import NetworkWindow
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from bsnn_tha.inputs import labels
 from bsnn_tha.losses.readouts import mean_membrane
-from bsnn_tha.nn.network import NetworkWindow
+from bsnn_tha.nn.window import NetworkWindow
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.inputs import signal
-from bsnn_tha.nn.network import NetworkWindow
+from bsnn_tha.nn.window import NetworkWindow
 
 
 def membrane_loss(

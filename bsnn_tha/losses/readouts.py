@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bsnn_tha.choices import Axis
 from bsnn_tha.equations.counts import spike_rates
-from bsnn_tha.nn.network import NetworkWindow
+from bsnn_tha.nn.window import NetworkWindow
 
 Readout: TypeAlias = Callable[[NetworkWindow], Tensor]
 

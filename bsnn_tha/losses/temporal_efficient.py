@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from bsnn_tha.equations.counts import spike_rates
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.inputs import labels, signal
-from bsnn_tha.nn.network import NetworkWindow
+from bsnn_tha.nn.window import NetworkWindow
 
 
 def tet_loss(outputs: Tensor, targets: Tensor, omega: Tensor, beta: float = 0.45) -> Tensor:

@@ -14,7 +14,7 @@ from bsnn_tha.detection.head import Head, Raw, detect
 from bsnn_tha.detection.yolo import yolo_terms
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.losses.readouts import READOUTS
-from bsnn_tha.nn.network import NetworkWindow
+from bsnn_tha.nn.window import NetworkWindow
 
 _SPIKE_RATE = "spike_rate"
 

@@ -17,7 +17,7 @@ training step: see ``chunk_steps`` of :class:`SpikingNetwork`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Unpack, cast, get_args
+from typing import Any, Unpack, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,67 +27,16 @@ from bsnn_tha.equations.quantizers import Quantizer, choose_quantizer
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.running import ROUTES, Route, Ways
 from bsnn_tha.inputs import signal
-from bsnn_tha.nn.connection import Connection
+from bsnn_tha.nn.chunks import check_chunks, run_in_chunks
 from bsnn_tha.nn.layer import LayerInput, SpikingLayer
 from bsnn_tha.nn.neurons import NeuronSettings, make_neuron
 from bsnn_tha.nn.neurons.by_layer import neurons_by_layer
 from bsnn_tha.nn.norms import NormChoice
 from bsnn_tha.nn.notation import ConvSpec, LayerPlan, parse_network
 from bsnn_tha.nn.per_layer import DEFAULT, DENSE, OUTPUT, EachLayer, kinds_of, per_layer
-from bsnn_tha.nn.recompute import recompute_in_backward
 from bsnn_tha.nn.thresholds import ThresholdRule
 from bsnn_tha.nn.weights.init import WeightInit
-
-Output = Literal["spikes", "membrane"]
-"""What a network's last layer gives."""
-
-
-class NetworkWindow(NamedTuple):
-    """What the output layer did over a window of T time steps."""
-
-    spikes: Tensor
-    """``[time, batch, outputs]``, 0 or 1."""
-    membranes: Tensor | None
-    """Like ``spikes``; None unless recorded, which an output that does not fire always is."""
-    state: tuple[Tensor, ...]
-    """Final state of every layer: pass it on to continue the window."""
-
-    def fired_spikes(self) -> Tensor:
-        """The output spikes, which an output that does not fire refuses to give."""
-        return self.spikes
-
-    def recorded_membranes(self) -> Tensor:
-        """The output membranes, which must have been recorded."""
-        if self.membranes is None:
-            raise ValueError("the membranes are needed, run the network with record=True")
-        return self.membranes
-
-
-class MembraneWindow(NamedTuple):
-    """:class:`NetworkWindow` of an output layer that does not fire.
-
-    A type of its own rather than a flag, because exporters take tuples of tensors only.
-    """
-
-    spikes: Tensor
-    """All 0."""
-    membranes: Tensor
-    state: tuple[Tensor, ...]
-
-    def fired_spikes(self) -> Tensor:
-        """There are none.
-
-        Raises:
-            InvalidValueError: always.
-        """
-        raise InvalidValueError(
-            "spikes are read of an output layer that does not fire (output='membrane'); read its "
-            "membranes, or choose output='spikes'"
-        )
-
-    def recorded_membranes(self) -> Tensor:
-        """The output membranes."""
-        return self.membranes
+from bsnn_tha.nn.window import MembraneWindow, NetworkWindow, Output
 
 
 class SpikingNetwork(nn.Module):
@@ -271,12 +220,11 @@ class SpikingNetwork(nn.Module):
         membranes = (None,) * len(self.layers) if state is None else tuple(state)
         if chunk_steps is None:
             return self._window(input, num_steps, membranes, record)
-        self._check_chunks(chunk_steps)
         steps = input.shape[0] if num_steps is None else num_steps
+        check_chunks(self, chunk_steps, steps)
         if chunk_steps >= steps:
             return self._window(input, num_steps, membranes, record)
-        self._check_statistics(chunk_steps)
-        return self._chunks(input, num_steps, membranes, record, chunk_steps)
+        return run_in_chunks(self, self._window, input, num_steps, membranes, record, chunk_steps)
 
     def _window(
         self,
@@ -343,77 +291,6 @@ class SpikingNetwork(nn.Module):
                 del spikes[earlier]
             spikes[index] = layer.handed_on(window)
         return window
-
-    def _chunks(
-        self,
-        input: Tensor,
-        num_steps: int | None,
-        membranes: Sequence[Tensor | None],
-        record: bool,
-        chunk_steps: int,
-    ) -> NetworkWindow:
-        pieces: list[tuple[Tensor, int | None]]
-        if num_steps is None:
-            pieces = [(piece, None) for piece in input.split(chunk_steps)]
-        else:
-            starts = range(0, num_steps, chunk_steps)
-            pieces = [(input, min(chunk_steps, num_steps - start)) for start in starts]
-        run = self._recomputed if torch.is_grad_enabled() else self._window
-        spikes, recorded = [], []
-        for piece, steps in pieces:
-            chunk = run(piece, steps, membranes, record)
-            membranes = chunk.state
-            spikes.append(chunk.spikes)
-            if chunk.membranes is not None:
-                recorded.append(chunk.membranes)
-        return self.answer(torch.cat(spikes), torch.cat(recorded) if record else None, chunk.state)
-
-    def _recomputed(
-        self,
-        input: Tensor,
-        num_steps: int | None,
-        membranes: Sequence[Tensor | None],
-        record: bool,
-    ) -> NetworkWindow:
-        """:meth:`_window`, run again in the backward pass."""
-        modes = [module.training for module in self.modules()]
-
-        def run(input: Tensor, *tensors: Tensor | None) -> NetworkWindow:
-            if modes != [module.training for module in self.modules()]:
-                raise RuntimeError(
-                    "the network must stay in train() or eval() mode between a forward pass "
-                    "with chunk_steps and its backward pass, but was changed"
-                )
-            return self._window(input, num_steps, tensors[: len(membranes)], record)
-
-        # What else a run reads is passed on to be watched: it would silently give
-        # wrong gradients if changed in place before the backward pass. Running
-        # statistics change with every training batch and are not read in it.
-        watched: list[Tensor] = [*self.parameters()]
-        connections = [m for m in self.modules() if isinstance(m, Connection)]
-        norms = {module for c in connections if c.norm is not None for module in c.norm.modules()}
-        for module in self.modules():
-            if not (module in norms and module.training):
-                watched += module.buffers(recurse=False)
-        return recompute_in_backward(run, input, *membranes, *watched)
-
-    def _check_chunks(self, chunk_steps: int) -> None:
-        if chunk_steps < 1:
-            raise InvalidValueError(f"chunk_steps must be at least 1, but got {chunk_steps}")
-        if any(getattr(module, "init_hidden", False) for module in self.modules()):
-            raise InvalidValueError(
-                "chunk_steps needs neurons that get their membranes from the chunk before, "
-                "but got init_hidden=True; leave it out and pass state to continue a window"
-            )
-
-    def _check_statistics(self, chunk_steps: int) -> None:
-        for module in self.modules():
-            if module.training and getattr(module, "needs_whole_window", False):
-                raise InvalidValueError(
-                    f"training with {type(module).__name__} needs the whole window, whose "
-                    f"statistics it takes, but got chunk_steps={chunk_steps}; leave it out, or "
-                    "choose norm='per-step'"
-                )
 
     def taken(self, input: Tensor, num_steps: int | None) -> Tensor:
         """The input as the first layer reads it (:mod:`bsnn_tha.inputs`).

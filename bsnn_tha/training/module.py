@@ -14,7 +14,8 @@ from bsnn_tha.data.event_batch import EventBatch
 from bsnn_tha.detection.boxes import Detections
 from bsnn_tha.errors import InvalidValueError, TrainingError
 from bsnn_tha.losses import Loss, YoloLoss, symmetric_divergence
-from bsnn_tha.nn.network import NetworkWindow, SpikingNetwork
+from bsnn_tha.nn.network import SpikingNetwork
+from bsnn_tha.nn.window import NetworkWindow
 from bsnn_tha.observe.metrics import SampleMean
 from bsnn_tha.training.boxes import BoxMeter, check_detector
 from bsnn_tha.training.optimizers import make_optimizer

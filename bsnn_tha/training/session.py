@@ -22,6 +22,7 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.running import Ways, joined
+from bsnn_tha.nn.chunks import check_chunks
 from bsnn_tha.nn.layer import SpikingLayer
 from bsnn_tha.nn.norms.batch_norm import BatchNormPerStep
 from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping
@@ -92,6 +93,8 @@ class Session:
         selection = None if selecting is None else evaluation_batches(selecting, size)
         seed_everything(config.training.seed, verbose=False)
         module = SpikingModule(config, dataset)
+        if config.training.chunk_steps is not None:
+            check_chunks(module.network, config.training.chunk_steps, config.data.num_steps)
         _check_norms(module, min(config.data.batch_size, config.data.subset or len(dataset.train)))
         return cls(
             config,

@@ -13,7 +13,8 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.detection.boxes import Detections
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.losses import Loss, YoloLoss
-from bsnn_tha.nn.network import NetworkWindow, SpikingNetwork
+from bsnn_tha.nn.network import SpikingNetwork
+from bsnn_tha.nn.window import NetworkWindow
 from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.allowed import run_config
 from bsnn_tha.training.checkpoint import load_weights, read_task

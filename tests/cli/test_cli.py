@@ -360,6 +360,10 @@ REFUSED = RESUME | {
     "nodes_0": (lambda _: ["train", "digits", "--nodes", "0"], "nodes must be at least 1"),
     "threads_0": (lambda _: ["train", "digits", "--threads", "0"], "threads must be at least 1"),
     "device": (lambda _: ["train", "digits", "--device", "gpu"], "device must be auto, cpu,"),
+    "chunks_of_a_window_that_is_needed_whole": (
+        lambda _: ["train", "--set=network.norm=tdbn", "--set=training.chunk_steps=3"],
+        "training with ThresholdDependentBatchNorm needs the whole window",
+    ),
     "empty_data_set": (lambda _: ["train", ""], "unknown data set ''"),
     "empty_variant": (lambda _: ["train", "--variant", ""], "digits has no variant ''"),
     "protocol": (lambda _: ["train", "digits", "--protocol", "mine"], "training.protocol must be"),

@@ -79,8 +79,8 @@ def test_the_same_bits_forward_and_the_gradients(
         upstream = torch.randn(output.shape, generator=torch.Generator().manual_seed(seed))
         actual = torch.autograd.grad(output, (input, weight), upstream)
     plain = F.avg_pool2d(F.conv2d(input, weight), pool)
-    if pool == 3:  # ninths are rounded
-        torch.testing.assert_close(output, plain)
+    if pool == 3:  # ninths are rounded, of numbers that may cancel
+        torch.testing.assert_close(output, plain, rtol=1.3e-6, atol=1e-4)
     else:
         assert torch.equal(output, plain)
     # In float64, by the library.

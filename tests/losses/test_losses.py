@@ -19,7 +19,7 @@ from bsnn_tha.losses import (
     mean_threshold,
     symmetric_divergence,
 )
-from bsnn_tha.nn.network import NetworkWindow
+from bsnn_tha.nn.window import NetworkWindow
 
 
 def make_spikes(steps, batch=3, outputs=4, seed=0):

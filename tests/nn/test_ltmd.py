@@ -14,8 +14,8 @@ from bsnn_tha.data.dataset import Dataset, TensorSplit
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.losses import MeanMembraneLoss, symmetric_divergence
 from bsnn_tha.nn.moderate_dropout import drop_probabilities
-from bsnn_tha.nn.network import NetworkWindow
 from bsnn_tha.nn.neurons.lateral import LateralLeaky
+from bsnn_tha.nn.window import NetworkWindow
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.module import SpikingModule
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.layer import LayerInput, SpikingLayer
-from bsnn_tha.nn.network import NetworkWindow, SpikingNetwork
+from bsnn_tha.nn.network import SpikingNetwork
 from bsnn_tha.nn.neurons.neuron import WindowNeuron
 from bsnn_tha.nn.recompute import uncounted
+from bsnn_tha.nn.window import NetworkWindow
 from bsnn_tha.observe.modules import watch_steps
 
 # The fractional part of the golden ratio: its multiples fill [0, 1) evenly.
