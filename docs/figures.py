@@ -14,6 +14,7 @@ import json
 import re
 import statistics
 import sys
+import tomllib
 from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -83,16 +84,62 @@ def peers() -> Iterator[tuple[str, str]]:
 
 
 def studies() -> Iterator[tuple[str, str]]:
-    """``studies.NAME.first``, ``.best`` (validation accuracy), ``.complete``, ``.pruned``."""
+    """``studies.NAME.first``, ``.best`` (validation accuracy), ``.complete``, ``.pruned``, ...
+
+    Also ``.trials``, ``.dead``; ``.best-trial``, its number; ``.best.CENTRE`` of the trials with
+    that surrogate's centre; ``.trial-N`` and ``.trial-N.spikes``; of the best setting
+    ``.layer-L.theta_0``, ``.theta_inf`` and ``.moved`` (at the end of training, of its way);
+    ``.ahead-of.OTHER`` in points.
+    """
+    best: dict[str, float] = {}
     for path in sorted((DOCS / "studies").glob("*/trials.csv")):
         name = f"studies.{path.parent.name}"
         trials = list(csv.DictReader(path.open(encoding="utf-8")))
-        scores = [float(t["accuracy"]) for t in trials if t["state"] == "complete"]
+        complete = [t for t in trials if t["state"] == "complete"]
         digits = 1 if path.parent.name.startswith("mnist") else 2
-        yield f"{name}.first", f"{float(trials[0]['accuracy']):.{digits}%}"
-        yield f"{name}.best", f"{max(scores):.{digits}%}"
+        winner = max(complete, key=_accuracy)
+        best[path.parent.name] = _accuracy(winner)
+        yield f"{name}.first", f"{_accuracy(trials[0]):.{digits}%}"
+        yield f"{name}.best", f"{_accuracy(winner):.{digits}%}"
+        yield f"{name}.best-trial", winner["trial"]
         for state in ("complete", "pruned"):
             yield f"{name}.{state}", str(sum(t["state"] == state for t in trials))
+        yield f"{name}.trials", str(len(trials))
+        yield f"{name}.dead", str(sum(t["reason"].startswith("dead network") for t in trials))
+        for centre in sorted({t.get("neuron.surrogate_centre") or "" for t in complete} - {""}):
+            of = [_accuracy(t) for t in complete if t["neuron.surrogate_centre"] == centre]
+            yield f"{name}.best.{centre}", f"{max(of):.1%}"
+        for trial in complete:
+            if trial.get("spikes"):
+                yield f"{name}.trial-{trial['trial']}", f"{_accuracy(trial):.1%}"
+                yield f"{name}.trial-{trial['trial']}.spikes", f"{float(trial['spikes']):,.0f}"
+        yield from _annealed(name, path.with_name("best.toml"))
+    for name, one in best.items():
+        for other, two in best.items():
+            yield f"studies.{name}.ahead-of.{other}", f"{100 * (one - two):.1f}"
+
+
+def _accuracy(trial: dict[str, str]) -> float:
+    return float(trial["accuracy"])
+
+
+def _annealed(name: str, path: Path) -> Iterator[tuple[str, str]]:
+    """How far a study's best setting lets thresholds go; of digits, whose samples are known."""
+    config = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    threshold = config.get("threshold", {})
+    if "theta_inf" not in threshold or config["data"]["name"] != "digits":
+        return
+    samples = round(DIGITS * (1 - config["data"]["validation"]))
+    iterations = config["training"]["epochs"] * -(-samples // config["data"]["batch_size"])
+    rows = zip(*(threshold[key] for key in ("theta_0", "theta_inf", "alpha")), strict=True)
+    for layer, (first, last, alpha) in enumerate(rows, start=1):
+        yield f"{name}.layer-{layer}.theta_0", f"{first:.2f}"
+        yield f"{name}.layer-{layer}.theta_inf", f"{last:.2f}"
+        yield f"{name}.layer-{layer}.moved", f"{1 - (1 - alpha) ** iterations:.1%}"
+
+
+DIGITS = 1437
+"""Training samples of scikit-learn's digits, with those of the validation split."""
 
 
 def comparisons() -> Iterator[tuple[str, str]]:

@@ -16,10 +16,13 @@ from bsnn_tha.cli.options import (
     machine,
     one_line_at_ctrl_c,
 )
+from bsnn_tha.errors import InvalidValueError, RunError
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder, e.g. runs/mnist-tha-1.")],
+    run: Annotated[
+        Path, typer.Argument(help="Run folder, e.g. runs/mnist-tha-1; of trials every seed.")
+    ],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The page. Default: report.html in the run folder."),
@@ -43,18 +46,41 @@ def report(
     bsnn-tha report runs/mnist-tha-1 --every 30 --no-film    while it trains
     """
     from animations.report.page import write_report
-    from bsnn_tha.errors import InvalidValueError
     from bsnn_tha.run_folder import RunFolder
 
     if every is not None and not every > 0:
         raise InvalidValueError(f"--every must be above 0 seconds, but got {every:g}")
+    runs = _runs(run, output)
     here = machine(data_root, cache_root, "cpu", threads)
     here.make_ready()
     with one_line_at_ctrl_c():
         while True:
-            finished = RunFolder(run).finished
-            path = write_report(run, output, machine=here, film=film, allow_code=allow_code)
-            print(path)
+            finished = all(RunFolder(one).finished for one in runs)
+            for one in runs:
+                print(write_report(one, output, machine=here, film=film, allow_code=allow_code))
             if every is None or finished:
                 return
             time.sleep(every)
+            runs = _runs(run, output)
+
+
+def _runs(run: Path, output: Path | None) -> list[Path]:
+    """The runs that get a page."""
+    from bsnn_tha import zoo
+    from bsnn_tha.training.trials import are_trials, trial_folders
+
+    if zoo.named(str(run)):
+        raise InvalidValueError(
+            f"a page is of a run, but {run} has only its weights; bsnn-tha evaluate {run} measures "
+            f"it, and bsnn-tha export {run} --to packed writes a report of what it needs"
+        )
+    if not are_trials(run):
+        return [run]
+    if output is not None:
+        raise InvalidValueError(
+            f"--output is of one run, but {run} holds one for each seed; leave it out, and each "
+            "has its report.html, or give one of them"
+        )
+    if found := trial_folders(run):
+        return found
+    raise RunError(f"no trial of {run} has begun; go on with bsnn-tha train --resume {run}")

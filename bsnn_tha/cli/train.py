@@ -116,11 +116,11 @@ def train(
     best.ckpt, last.ckpt and summary.json.
 
     \b
-    bsnn-tha train                           two minutes, no download
-    bsnn-tha train mnist --epochs 1          the paper's network, annealed
-    bsnn-tha train mnist --variant bsnn      the same with fixed thresholds
-    bsnn-tha train spoken-digits --seeds 5   best, mean and σ of five seeds
-    bsnn-tha train --resume runs/mnist-tha-1 after a crash, or Ctrl-C
+    bsnn-tha train                            two minutes, no download
+    bsnn-tha train mnist --epochs 1           the paper's network, annealed
+    bsnn-tha train mnist --variant bsnn       the same with fixed thresholds
+    bsnn-tha train spoken-digits --seeds 5    best, mean and σ of five seeds
+    bsnn-tha train --resume runs/mnist-tha-1  after a crash, or Ctrl-C
     bsnn-tha train --config runs/mnist-tha-1/config.toml --seed 1
     """
     options = {

@@ -19,12 +19,12 @@ Readout: TypeAlias = Callable[[NetworkWindow], Tensor]
 
 
 def spike_rate(window: NetworkWindow) -> Tensor:
-    """Share of the time steps in which each output fires, in [0, 1]."""
+    """Σ_t z[t] / T: share of the time steps in which each output fires, in [0, 1]."""
     return spike_rates(window.fired_spikes())
 
 
 def mean_membrane(window: NetworkWindow) -> Tensor:
-    """Mean over time of each output's membrane potential."""
+    """Σ_t u[t] / T: mean over time of each output's membrane potential."""
     return _wide(window.recorded_membranes()).mean(0)
 
 

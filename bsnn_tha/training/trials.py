@@ -89,6 +89,18 @@ def are_trials(path: Path) -> bool:
     return _plan(path).is_file()
 
 
+def trial_folders(path: Path) -> list[Path]:
+    """The run folders of the trials that have begun, in the order of their seeds.
+
+    Raises:
+        RunError: the folder is not one of trials.
+    """
+    count, config = _read_plan(path)
+    first = config.training.seed
+    runs = [_trial(path, seed) for seed in range(first, first + count)]
+    return [run for run in runs if RunFolder(run).config.is_file()]
+
+
 def resume_trials(
     path: Path,
     *,

@@ -9,16 +9,19 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import json
 import logging
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File
+
+sys.path.insert(0, str(Path(__file__).parent))
+import public
 
 logger = logging.getLogger("mkdocs.hooks")
 
@@ -76,20 +79,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def on_post_build(config: Any) -> None:
-    """Hold the reference against the names that the package offers."""
-    known = set(config.plugins["autorefs"]._primary_url_map)
-    for name in public_names():
-        if name not in known:
-            logger.warning("the reference lacks %s", name)
-
-
-def public_names() -> list[str]:
-    """What ``bsnn_tha`` offers by ``__all__``."""
-    tree = ast.parse((ROOT / "bsnn_tha" / "__init__.py").read_text(encoding="utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            return [f"bsnn_tha.{name}" for name in ast.literal_eval(node.value)]
-    raise ValueError("bsnn_tha/__init__.py has no __all__")
+    """Hold the reference against the names that are public."""
+    references = config.plugins["autorefs"]
+    known = {*references._primary_url_map, *references._secondary_url_map}
+    for home, offered in public.public_names().items():
+        if not {home, offered} & known:
+            logger.warning("the reference lacks %s", offered)
 
 
 def _named(nav: Any) -> list[str]:

@@ -6,8 +6,10 @@ import html.parser
 import json
 import re
 import shutil
+import tomllib
 
 import pytest
+import tomli_w
 import torch
 from training_runs import train_tiny
 from typer.testing import CliRunner
@@ -17,7 +19,7 @@ from animations.report.answers import Answers
 from animations.report.page import write_report
 from bsnn_tha.cli import app
 from bsnn_tha.data.images import load_digits
-from bsnn_tha.errors import RunError
+from bsnn_tha.errors import InvalidValueError, RunError
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +101,29 @@ def test_the_command_names_its_page(run, tmp_path):
     assert done.exit_code == 0, done.output
     assert done.output.strip().replace("\n", "") == str(path)
     assert path.stat().st_size > 10_000
+
+
+def report(*words):
+    return CliRunner().invoke(app, ["report", *map(str, words)])
+
+
+def test_trials_have_a_page_for_each_seed_that_has_begun(run, tmp_path):
+    trials = tmp_path / "trials"
+    (trials / "seed-3").mkdir(parents=True)
+    config = (run / "config.toml").read_text(encoding="utf-8")
+    plan = {"trials": 2, "config": tomllib.loads(config)}  # of seeds 3 and 4
+    (trials / "trials.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
+    assert "no trial of" in str(report(trials).exception)
+    for file in run.iterdir():
+        if file.is_file() and file.name != "report.html":
+            shutil.copy(file, trials / "seed-3")
+    done = report(trials, "--no-film")
+    assert done.exit_code == 0, done.output
+    assert done.output.replace("\n", "") == str(trials / "seed-3" / "report.html")
+    assert "one for each seed" in str(report(trials, "-o", tmp_path / "a.html").exception)
+
+
+def test_a_network_of_the_zoo_has_no_page_and_says_what_it_has():
+    refused = report("zoo:digits").exception
+    assert isinstance(refused, InvalidValueError)
+    assert "bsnn-tha evaluate zoo:digits" in str(refused)

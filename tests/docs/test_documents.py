@@ -1,67 +1,48 @@
-"""What the documents say is true of the code: Python runs, commands and TOML are taken,
-links lead somewhere, and figures are those of the files they come from.
+"""What the documents say is true of the code: Python runs, TOML is taken, links lead
+somewhere, and figures are those of the files they come from.
 
-A Python block that cannot run says why in a comment before it: ``<!-- not run: reason -->``.
-One whose first line is a file's name, ``# my_rules.py``, lies there for its page's commands.
+Every fenced block has a language, and every language something that holds it: what is to be
+typed is in ``test_commands``. A Python block that cannot run says why in a comment before it:
+``<!-- not run: reason -->``.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import os
 import re
-import shlex
 import sys
 import tomllib
 import types
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-import typer
+from documents import DOCS, PAGES, blocks, prose, text_of
+from exported_c import CASES, exported
 from input_shapes import INPUT_SHAPES
 from places import ROOT
-from typer.testing import CliRunner
 
-from bsnn_tha.cli import app
-from bsnn_tha.cli.options import settings
 from bsnn_tha.config import RunConfig
-from bsnn_tha.presets import DEFAULT_DATASET, DEFAULT_VARIANT, load_preset
+from bsnn_tha.presets import load_preset
 from studies.comparison.plan import Comparison
 
-DOCS = ROOT / "docs"
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+CHECKED = {
+    "python": "it runs: test_python",
+    "toml": "it is a configuration's: test_toml_is_settings",
+    "sh": "its commands are taken, and run: test_commands, test_commands_run",
+    "bash": "likewise",
+    "c": "its names are those of exported headers: test_c_has_names_of_the_header",
+    "bibtex": "it is what CITATION.cff says: test_the_citation_is_the_papers",
+    "text": "files and what programs print: nothing to run",
+}
+"""Languages of blocks, and what is made sure of each."""
 
 
-class Block(NamedTuple):
-    """A fenced block of a page."""
-
-    page: Path
-    line: int
-    language: str
-    text: str
-    not_run: str | None
-
-    def __str__(self) -> str:
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
-
-    def file_name(self) -> str | None:
-        """Of the file that the block shows, if its first line names one."""
-        found = re.match(r"# (\w+\.py)\n", self.text)
-        return found and found[1]
-
-
-def _blocks(page: Path) -> list[Block]:
-    text = page.read_text(encoding="utf-8")
-    fence = r"(?:<!-- not run: (.*?) -->\n)?^```(\w+)\n(.*?)^```$"
-    return [
-        Block(page, text.count("\n", 0, found.start(2)) + 1, found[2], found[3], found[1])
-        for found in re.finditer(fence, text, re.DOTALL | re.MULTILINE)
-    ]
-
-
-BLOCKS = [block for page in PAGES for block in _blocks(page)]
+def test_every_block_says_what_it_is():
+    assert [str(block) for block in BLOCKS if block.language not in CHECKED] == []
 
 
 def _of(*languages: str) -> list[Any]:
@@ -122,155 +103,25 @@ def test_toml_files_are_configurations_of_today(path, caplog):
     assert not caplog.messages  # no key of an earlier version
 
 
-# --- commands
+# --- C and citation
 
 
-class Command(NamedTuple):
-    """One command of a page, its words."""
-
-    page: Path
-    words: list[str]
-
-    def __str__(self) -> str:
-        return f"{self.page.relative_to(ROOT)}: {' '.join(self.words)}"
-
-
-def _commands() -> list[Command]:
-    """Of shell blocks, and in the running text between backquotes; each once."""
-    texts = [
-        (block.page, line)
-        for block in BLOCKS
-        if block.language in ("sh", "bash")
-        for line in block.text.replace("\\\n", " ").splitlines()
-    ]
-    for page in PAGES:
-        prose = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.M)
-        inline = re.findall(r"`((?:bsnn-tha|python -m|make) [^`]+)`", prose)
-        texts += [(page, re.sub(r"\s+", " ", text)) for text in inline]
-    found = {}
-    for page, text in texts:
-        words = shlex.split(text, comments=True)
-        if words[:1] == ["srun"]:
-            words = words[1:]
-        words = [word for word in words if word not in ("...", "…") and not word.endswith("=…")]
-        if words[:1] in (["bsnn-tha"], ["make"]) or words[:2] == ["python", "-m"]:
-            found[page, *words] = Command(page, _without_dangling_set(words))
-    return list(found.values())
+def test_c_has_the_names_of_the_headers(tmp_path):
+    for case in ("dense", "held"):  # takes an image, takes events
+        exported(CASES[case].deployment(), tmp_path / case)
+    headers = [path.read_text(encoding="utf-8") for path in tmp_path.glob("*/network.h")]
+    found = [block for block in BLOCKS if block.language == "c"]
+    assert len(headers) == len(found) == 2
+    for block in found:
+        names = set(re.findall(r"\b(?:network|NETWORK)_\w+", block.text))
+        assert names and any(all(name in header for name in names) for header in headers)
 
 
-def _without_dangling_set(words: list[str]) -> list[str]:
-    """Without a ``--set`` whose value was left open."""
-    return [
-        word
-        for word, after in zip(words, [*words[1:], "--end"], strict=True)
-        if word != "--set" or not after.startswith("--")
-    ]
-
-
-COMMANDS = _commands()
-
-
-def _named(program: str) -> list[Any]:
-    return [pytest.param(c, id=str(c)) for c in COMMANDS if c.words[0] == program]
-
-
-def _parsed(words: list[str]) -> Any:
-    """The context of a ``bsnn-tha`` command; raises on an option it does not have."""
-    command: Any = typer.main.get_command(app)
-    arguments = words[1:]
-    while hasattr(command, "commands"):  # study DATASET is short for study run DATASET
-        if not arguments:
-            return command.make_context(words[-1], [], resilient_parsing=True)
-        if arguments[0] not in command.commands:
-            arguments = ["run", *arguments]
-        name, *arguments = arguments
-        command = command.commands[name]
-    return command.make_context(name, arguments)
-
-
-@pytest.mark.parametrize(
-    "line", ["bsnn-tha train --epoch 3", "bsnn-tha study digits --trails 50", "bsnn-tha trian"]
-)
-def test_a_misspelt_command_would_fail(line):
-    with pytest.raises((Exception, SystemExit)):
-        _parsed(line.split())
-
-
-KEYS = {
-    "epochs": "training.epochs",
-    "protocol": "training.protocol",
-    "seed": "training.seed",
-    "surrogate_centre": "neuron.surrogate_centre",
-}
-"""Options that are settings, and whose values are words or numbers of a page."""
-
-
-@pytest.mark.parametrize("command", _named("bsnn-tha"))
-def test_commands_are_taken(command, tmp_path, monkeypatch):
-    """Options are known; data set, variant and settings build what they say."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    for block in BLOCKS:
-        if block.page == command.page and (name := block.file_name()):
-            (tmp_path / name).write_text(block.text, encoding="utf-8")
-    params = _parsed(command.words).params
-    # What `data` takes with --set are options of a data set.
-    if {"set_", "dataset"} - set(params) or params.get("config") or params.get("resume"):
-        return
-    dataset = params.get("dataset") or DEFAULT_DATASET
-    variant = params.get("variant") or DEFAULT_VARIANT
-    given = {key: params[name] for name, key in KEYS.items() if name in params}
-    _build(load_preset(dataset, variant).with_changes(settings(given, params["set_"])))
-
-
-@pytest.mark.parametrize("command", _named("python"))
-def test_modules_have_the_options(command):
-    """``python -m MODULE``: the module is there and names each option."""
-    module = command.words[2]
-    if module.split(".")[0] not in ("benchmarks", "studies", "animations", "bsnn_tha"):
-        return
-    spec = importlib.util.find_spec(module)
-    assert spec and spec.origin, module
-    path = Path(spec.origin)
-    sources = path.parent.glob("*.py") if path.name == "__init__.py" else [path]
-    names = {
-        node.value if isinstance(node, ast.Constant) else f"--{node.arg.replace('_', '-')}"
-        for source in sources
-        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
-        if isinstance(node, ast.arg)
-        or (isinstance(node, ast.Constant) and isinstance(node.value, str))
-    }
-    for word in command.words[3:]:
-        if word.startswith("--"):
-            assert word in names, f"{module} has no {word}"
-
-
-@pytest.mark.parametrize("command", _named("make"))
-def test_make_has_the_targets(command):
-    files, words = [ROOT / "Makefile"], command.words[1:]
-    if command.page.parent.name == "deploy":  # of an exported folder
-        files.append(ROOT / "bsnn_tha" / "deploy" / "c" / "templates" / "Makefile.jinja")
-    if words[0] == "-C":
-        words, files = words[2:], files[1:]
-    targets = [
-        target
-        for file in files
-        for target in re.findall(r"^([\w-]+):", file.read_text("utf-8"), re.MULTILINE)
-    ]
-    for word in words:
-        assert word in targets or "=" in word, word
-
-
-def test_the_shortest_command_runs():
-    result = CliRunner().invoke(app, ["presets"])
-    assert result.exit_code == 0, result.output
-    assert "Table" in result.output
-
-
-def test_there_are_commands_and_code():
-    assert len(COMMANDS) > 50
-    assert len(_of("python")) >= 8
-    assert len(_of("toml")) >= 1
+def test_the_citation_is_the_papers():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    (block,) = (b for b in BLOCKS if b.language == "bibtex")
+    for field in ("title", "year"):
+        assert re.search(rf"{field} *= \{{(.*)\}}", block.text)[1] in citation
 
 
 # --- links
@@ -278,14 +129,13 @@ def test_there_are_commands_and_code():
 
 def _anchors(page: Path) -> set[str]:
     """Of a page's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r"`[^`\n]*`", "", text)
+    text = re.sub(r"`[^`\n]*`", "", prose(page))
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"https?://|mailto:", target):
             continue
@@ -313,7 +163,7 @@ def figures():
 def test_figures_are_those_of_the_files(figures):
     known, seen = figures.all_figures(), 0
     for page in PAGES:
-        for name, written in figures.MARKED.findall(page.read_text(encoding="utf-8")):
+        for name, written in figures.MARKED.findall(text_of(page)):
             seen += 1
             assert name in known, f"{page}: no figure is called {name}; see docs/figures.py"
             assert written == known[name], (

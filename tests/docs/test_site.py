@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import doctest
 import importlib.util
+import inspect
 import re
+import sys
 
 import pytest
 from places import ROOT
@@ -21,16 +23,44 @@ def _module(name):
     return module
 
 
+PUBLIC = _module("public")
+
+
 def test_docstrings_become_markdown():
     pytest.importorskip("griffe")
     tested = doctest.testmod(_module("docstrings"))
     assert tested.attempted >= 2 and not tested.failed
 
 
+REFERENCE = "".join(path.read_text("utf-8") for path in (ROOT / "docs/reference").glob("*.md"))
+DESCRIBED = set(re.findall(r"^::: ([\w.]+)$", REFERENCE, re.MULTILINE))
+
+
 def test_the_reference_has_every_public_name():
-    text = "".join(path.read_text("utf-8") for path in (ROOT / "docs/reference").glob("*.md"))
-    listed = set(re.findall(r"^::: bsnn_tha\.(\w+)$", text, re.MULTILINE))
-    assert set(bsnn_tha.__all__) <= listed
+    assert {f"bsnn_tha.{name}" for name in bsnn_tha.__all__} <= DESCRIBED
+    names = PUBLIC.public_names()
+    assert len(names) > 120
+    places = {"bsnn_tha.nn.thresholds": "bsnn_tha.thresholds"}  # by its short name
+    for home, offered in names.items():
+        modules = [name.rpartition(".")[0] for name in (home, offered)]
+        described = {home, offered, *modules, *(places.get(module, "") for module in modules)}
+        assert described & DESCRIBED, f"the reference lacks {offered}, of {home}"
+
+
+def test_what_is_described_states_its_equation():
+    """Of everything that computes: the choices of each axis that has mathematics."""
+    axes = ("neurons", "thresholds", "surrogate", "quantizers", "norms", "losses")
+    found = 0
+    for module, name in PUBLIC._choices():
+        if any(part in axes for part in module.split(".")):
+            thing = getattr(importlib.import_module(module), name)
+            told = [inspect.getdoc(thing) or "", sys.modules[module].__doc__ or ""]
+            for other in re.findall(r":func:`(\w+)`", told[0]):  # beside it on the page
+                told.append(inspect.getdoc(getattr(sys.modules[module], other)) or "")
+            stated = re.search(r"Eq\. |[^=:]=[^=]|←|≥|Σ", "\n".join(told))
+            assert stated, f"{module}.{name} has no equation"
+            found += 1
+    assert found >= 20
 
 
 def test_what_is_described_is_there():
