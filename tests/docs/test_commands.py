@@ -28,6 +28,7 @@ PROGRAMS = {
     "pipx": "not run: uploads",
     "sudo": "not run: installs packages of the system",
     "ssh": "not run: another computer",
+    "optuna-dashboard": "not run: a server of another project",
     "export": "not run: places of a cluster",
     "git": "not run: signs a tag",
 }

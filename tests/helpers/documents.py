@@ -96,7 +96,7 @@ def commands() -> list[Command]:
         if "|" in words:  # into a shell
             words = words[: words.index("|")]
         if words and "COMMAND" not in words:  # which stands for any of them
-            command = Command(page, tuple(_without_dangling_set(words)), shown)
+            command = Command(page, tuple(_without_open_options(words)), shown)
             found.setdefault(command[:2], command)
     return list(found.values())
 
@@ -118,10 +118,10 @@ def _lines():
             yield page, re.split(r" {2,}", text)[0], False
 
 
-def _without_dangling_set(words: list[str]) -> list[str]:
-    """Without a ``--set`` whose value was left open."""
+def _without_open_options(words: list[str]) -> list[str]:
+    """Without a ``--set`` or ``--config`` whose value was left open."""
     return [
         word
         for word, after in zip(words, [*words[1:], "--end"], strict=True)
-        if word != "--set" or not after.startswith("--")
+        if word not in ("--set", "--config") or not after.startswith("--")
     ]
