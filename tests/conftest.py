@@ -47,6 +47,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _earlier_modules_are_not_collected_again() -> None:
+    """What other modules imported and keep (compiled loops, fonts) is no garbage either."""
+    gc.freeze()
+
+
 def pytest_sessionfinish() -> None:
     """Compiled libraries complain about objects that outlive them."""
     gc.unfreeze()

@@ -80,11 +80,12 @@ def refuse(*arguments, cwd):
 
 
 def contents(folder):
-    # Locks are files of their own, whatever becomes of the store.
+    # Locks are files of their own, whatever becomes of the store; a module that is imported may
+    # leave its bytecode.
     return {
         path: path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
-        if path.suffix != ".lock"
+        if path.suffix != ".lock" and "__pycache__" not in path.parts
     }
 
 

@@ -255,7 +255,7 @@ def memory_slope(folder, trials, settle):
 
 
 def test_memory_hardly_grows_from_trial_to_trial(tmp_path):
-    assert memory_slope(tmp_path, 60, settle=20) < 60
+    assert memory_slope(tmp_path, 40, settle=15) < 60
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -492,8 +493,9 @@ def test_processes_that_are_killed_at_any_moment_end_alike(tmp_path):
         command = Command("train", *arguments, "--threads=1", cwd=tmp_path)
         if kill:
             wait_for_training(folder, command)
-            time.sleep(moments.uniform(0.0, 1.0))
-            command.kill()
+            time.sleep(moments.uniform(0.0, 0.4))
+            with contextlib.suppress(ProcessLookupError):  # it was faster
+                command.kill()
         kills += command.wait() == -signal.SIGKILL
         assert command.code in (0, -signal.SIGKILL), command.complained
         arguments = ["--resume", folder.path]

@@ -155,6 +155,7 @@ class ProgressBar(ProgressLines):
                 completed=trainer.global_step,
                 description=_epoch(trainer),
                 figures=self._live(pl_module),
+                refresh=True,  # the bar's own thread may not have its turn in a short run
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
