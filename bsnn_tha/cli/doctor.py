@@ -28,7 +28,7 @@ Status = Literal["ok", "note", "wrong"]
 MARKS: dict[Status, str] = {"ok": " ", "note": "-", "wrong": "!"}
 
 EXTRAS = {
-    "tensorboard": ("tensorboard", "metrics for TensorBoard", "tensorboard"),
+    "tensorboard": ("tensorboard", "metrics in TensorBoard", "tensorboard"),
     "imageio_ffmpeg": ("imageio-ffmpeg", "films as MP4 and WebM", "bsnn-tha[video]"),
     "psycopg": ("psycopg", "studies in PostgreSQL", "bsnn-tha[postgresql]"),
     "grpc": ("grpcio", "studies through a proxy", "bsnn-tha[proxy]"),

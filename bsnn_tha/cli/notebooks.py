@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -36,4 +37,5 @@ def notebooks(
         except OSError as error:
             raise RunError(f"cannot write {path}: {error.strerror or error}") from None
         print(path)
-    print(f"now: jupyter lab {folder}")
+    missing = importlib.util.find_spec("jupyterlab") is None
+    print(f"now: {'pip install jupyter; ' if missing else ''}jupyter lab {folder}")
