@@ -18,8 +18,10 @@ import numba
 import numpy as np
 
 from bsnn_tha.deploy.infer import Runner
+from bsnn_tha.deploy.loop_tables import aligned_zeros
 from bsnn_tha.deploy.network import Array, DeployedNetwork, Layer, Term
-from bsnn_tha.kernels.cpu.packed import bits, lists
+from bsnn_tha.kernels.cpu.packed import bits, lists, neurons
+from bsnn_tha.kernels.cpu.packed import columns as c
 from bsnn_tha.kernels.cpu.packed.columns import UNIT
 
 OUTPUTS, ROWS, ROUNDS = 64, 256, 2000
@@ -98,8 +100,10 @@ def _rate(call: Callable[[], Any], operations: int) -> float:
 
 
 def _additions() -> float:
-    listed = np.arange(ROWS + lists.SPARE, dtype=np.int32) * OUTPUTS
-    arguments = np.ones((ROWS + 1) * OUTPUTS, np.int8), listed, np.zeros(OUTPUTS, np.int32)
+    listed = aligned_zeros((ROWS + lists.SPARE,), np.int32)
+    listed[:] = np.arange(len(listed)) * OUTPUTS
+    signs = aligned_zeros(((ROWS + lists.SPARE) * OUTPUTS,), np.int8)
+    arguments = signs, listed, aligned_zeros((OUTPUTS,), np.int32)
     return _rate(lambda: _add(*arguments), ROUNDS * ROWS * OUTPUTS)
 
 
@@ -112,8 +116,8 @@ def _add(signs: Any, listed: Any, sums: Any) -> None:
 def _words() -> float:
     units = ROWS * WORD // UNIT
     patch = np.full(units + 4, 0x5555, np.uint16)
-    arguments = np.ones(ROWS * OUTPUTS, np.int32), patch, units, np.zeros(OUTPUTS, np.int32)
-    return _rate(lambda: _count(*arguments), ROUNDS * ROWS * OUTPUTS)
+    weights, sums = aligned_zeros((ROWS * OUTPUTS,), np.int32), aligned_zeros((OUTPUTS,), np.int32)
+    return _rate(lambda: _count(weights, patch, units, sums), ROUNDS * ROWS * OUTPUTS)
 
 
 @numba.njit
@@ -123,18 +127,14 @@ def _count(weights: Any, patch: Any, units: int, sums: Any) -> None:
 
 
 def _updates() -> float:
-    size = ROWS * 4
-    arguments = np.zeros(size, np.int32), np.ones(size, np.int64), np.zeros(size, np.uint8)
-    return _rate(lambda: _update(*arguments), ROUNDS * size)
+    layer, terms = np.zeros(c.LAYER_COLUMNS, np.int64), np.zeros((1, c.TERM_COLUMNS), np.int64)
+    layer[c.TERMS], layer[c.PLACES], layer[c.LANES] = 1, ROWS, UNIT
+    numbers, sums, membranes = (aligned_zeros((ROWS * UNIT,), np.int32) for _ in range(3))
+    arguments = layer, terms, numbers + 1, sums, membranes, np.zeros(ROWS, np.uint16)
+    return _rate(lambda: _update(*arguments), ROUNDS * ROWS * UNIT)
 
 
-@numba.njit(error_model="numpy")
-def _update(membranes: Any, currents: Any, spikes: Any) -> None:
-    """A decay, a sum, a reset by subtraction and a comparison."""
+@numba.njit
+def _update(layer: Any, terms: Any, numbers: Any, sums: Any, membranes: Any, spikes: Any) -> None:
     for _ in range(ROUNDS):
-        for o in range(len(membranes)):
-            value = np.int64(membranes[o])
-            reset = np.int64(1000) if value >= 1000 else np.int64(0)
-            value = ((value * 524288 + 524288) >> 20) + currents[o] - reset
-            membranes[o] = value
-            spikes[o] = value >= 1000
+        neurons.step(layer, terms, numbers, 20, membranes, membranes, spikes, sums)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bsnn_tha.deploy.loop_tables import loop_tables, padded, units_of
+from bsnn_tha.deploy.loop_tables import aligned_zeros, loop_tables, padded, units_of
 from bsnn_tha.deploy.network import Array, DeployedNetwork, Layer
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.kernels.cpu.packed.columns import UNIT
@@ -56,8 +56,8 @@ class Runner:
             )
         self.network = network
         tables, need = loop_tables(network)
-        self._states = np.zeros((2, need.neurons), np.int32)
-        self._spikes = np.zeros(need.spikes, np.uint16)
+        self._states = aligned_zeros((2, need.neurons), np.int32)
+        self._spikes = aligned_zeros((need.spikes,), np.uint16)
         self._units = need.units
         self._arguments = (
             *tables,
@@ -65,9 +65,9 @@ class Runner:
             network.readout == "spike_count",
             self._states,
             self._spikes,
-            np.zeros(need.room, np.int32),
-            np.zeros((3, need.lists), np.int32),
-            np.zeros(need.patch, np.uint16),
+            aligned_zeros((need.room,), np.int32),
+            aligned_zeros((3, need.lists), np.int32),
+            aligned_zeros((need.patch,), np.uint16),
         )
         self._values = math.prod(network.input.shape)
         self._outputs = network.layers[-1].neurons

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +16,8 @@ from bsnn_tha.kernels.cpu.packed.lists import SPARE
 _RESETS = {"subtract": c.SUBTRACT, "zero": c.ZERO, "none": c.NONE}
 _NEVER = 2**31 - 1
 """A threshold that no state reaches."""
-_ROW = 512
-"""Neurons whose numbers are repeated, place by place, to be updated in one run of vector
-instructions: long enough to pay, and they stay in the nearest cache."""
+_LINE = 64
+"""Bytes of a line of the cache: a vector that lies across two of them costs twice."""
 _SUMS_OF_8_BITS = 127
 _FOUR = 4
 """Rows of signs are added four at a time."""
@@ -83,15 +83,14 @@ class _Layout:
         self.layers: list[list[int]] = []
         self.terms: list[list[int]] = []
         self.reads: list[int] = []
-        self._flat: dict[str, list[Array]] = {"reach": [], "bits": [], "signs": [], "numbers": []}
+        kinds = ("reach", "bits", "signs", "numbers")
+        self._flat: dict[str, list[tuple[int, Array]]] = {kind: [] for kind in kinds}
         self._ends = dict.fromkeys(self._flat, 0)
         self._network = network
         self._neurons = 0
         self._units = sum(map(units_of, network.layers))
         self._spikes = self._units
-        lanes = [_row_of(layer) for layer in network.layers]
-        self._sums = max(lanes)  # after the currents
-        self._maps = self._lists = self._patch = 1
+        self._sums = self._maps = self._lists = self._patch = 0
         for layer in network.layers:
             self._layer(layer)
         for row in self.terms:  # maps that are pooled later lie behind all sums
@@ -111,8 +110,10 @@ class _Layout:
 
     def joined(self, kind: str, dtype: type[np.generic]) -> Array:
         """One of the flat arrays."""
-        parts = [part.astype(dtype) for part in self._flat[kind]]
-        return np.concatenate([*parts, np.zeros(c.REACH_COLUMNS, dtype)])
+        flat = aligned_zeros((max(self._ends[kind], c.REACH_COLUMNS),), dtype)
+        for at, part in self._flat[kind]:
+            flat[at : at + len(part)] = part
+        return flat
 
     def _layer(self, layer: Layer) -> None:
         widths, row = layer.widths, [0] * c.LAYER_COLUMNS
@@ -122,7 +123,6 @@ class _Layout:
         row[c.PLACES] = layer.neurons // layer.channels
         row[c.STATE_AT], row[c.BITS_FROM] = self._neurons, self._neurons // c.UNIT
         self._neurons += row[c.PLACES] * row[c.LANES]
-        row[c.ROW] = _row_of(layer)
         self.layers.append(row)
         for term in layer.terms:
             self._term(term, layer)
@@ -139,9 +139,12 @@ class _Layout:
         row[c.LOW], row[c.HIGH] = widths.membrane.low, widths.membrane.high
 
     def _numbers(self, layer: Layer, values: Array, spare: int = 0) -> tuple[int, int]:
-        """Numbers of a layer, ``spare`` in lanes left over; and whether each neuron has its own."""
+        """Numbers of a layer, ``spare`` in lanes left over.
+
+        Returns:
+            Where they begin, and what to go on by at each place: 0 where places share them.
+        """
         each = values.ndim > 0 and values.shape != (layer.channels,)
-        places = _row_of(layer) // padded(layer.channels)
         if each:
             values = np.broadcast_to(values, layer.output_shape)
             rows = np.moveaxis(values, 0, -1).reshape(-1, layer.channels)
@@ -149,7 +152,7 @@ class _Layout:
             rows = np.broadcast_to(values, (1, layer.channels))
         filled = np.full((len(rows), padded(layer.channels)), spare, np.int64)
         filled[:, : layer.channels] = rows
-        return self._add("numbers", filled if each else np.tile(filled, places)), int(each)
+        return self._add("numbers", filled), filled.shape[1] if each else 0
 
     def _term(self, term: Term, layer: Layer) -> None:
         row, read = [0] * c.TERM_COLUMNS, [self._network.layers[index] for index in term.reads]
@@ -246,23 +249,24 @@ class _Layout:
 
     def _add(self, kind: str, values: Array) -> int:
         """Append to one of the flat arrays; returns where it begins."""
-        at = self._ends[kind]
         flat = np.ascontiguousarray(values).ravel()
-        self._flat[kind].append(flat)
+        at = -(-self._ends[kind] // _LINE) * _LINE if kind != "reach" else self._ends[kind]
+        self._flat[kind].append((at, flat))
         self._ends[kind] = at + len(flat)
         return at
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
+    """Zeros that begin with a line of the cache."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.zeros(size + _LINE, np.uint8)
+    skip = -room.ctypes.data % _LINE
+    return room[skip : skip + size].view(dtype).reshape(shape)
 
 
 def units_of(layer: Layer) -> int:
     """Units of a layer's spikes at one time step."""
     return layer.neurons // layer.channels * padded(layer.channels) // c.UNIT
-
-
-def _row_of(layer: Layer) -> int:
-    """How many lanes are updated in one run: those of so many places as divide all of them."""
-    lanes, places = padded(layer.channels), layer.neurons // layer.channels
-    together = (n for n in range(1, places + 1) if places % n == 0 and n * lanes <= _ROW)
-    return lanes * max(together, default=1)
 
 
 def _at_units(taps: Array, read: list[Layer]) -> Array:

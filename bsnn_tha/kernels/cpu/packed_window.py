@@ -62,7 +62,7 @@ def _windows(
         counts_spikes: whether scores are counts of spikes; else they are sums of membranes.
         states: ``[2, neurons]``, membranes and synaptic currents, changed in place.
         spikes: of the step, units of all layers, then of terms that read copies; likewise.
-        room: to compute in: sums of all terms, then currents, then a map before it is pooled.
+        room: to compute in: sums of all terms, then a map before it is pooled.
         listed: ``[3, numbers]``, likewise.
         patch: of units, likewise.
         scores: ``[batch, outputs]``, filled, with channels innermost.

@@ -14,7 +14,7 @@ from bsnn_tha.kernels.cpu.packed import columns as c
 from bsnn_tha.kernels.cpu.packed.vectors import add_counted, ones_of, store_word, word_of
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(error_model="numpy", forceinline=True)
 def count_up(
     bits: Any, at: int, lanes: int, patch: Any, count: int, sums: Any, to: int
 ) -> None:  # fmt: skip

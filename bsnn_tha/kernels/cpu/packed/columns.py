@@ -15,13 +15,13 @@ REACH_AT, ROWS_OF_TAP, OUTPUTS, SUMS_MAPS = range(24, 28)
 TERM_COLUMNS = 28
 DENSE, CONV, GROUPS, SPIKES = range(4)
 
-# Of a layer. LANES are outputs of a place, filled up; EACH is 1 where every neuron has its own
-# number and 0 where the places of a ROW share them.
+# Of a layer. LANES are outputs of a place, filled up; EACH are the numbers of a place, 0 where
+# all places share them.
 TERM_AT, TERMS, PLACES, LANES, CHANNELS, STATE_AT, BITS_FROM = range(7)
 OFFSET_AT, THRESHOLD_AT, THRESHOLD_EACH, DECAY_AT, DECAY_EACH = range(7, 12)
 SYNAPTIC, SYNAPSE_AT, SYNAPSE_EACH, SYNAPSE_LOW, SYNAPSE_HIGH = range(12, 17)
-RESET, SATURATES, LOW, HIGH, ROW = range(17, 22)
-LAYER_COLUMNS = 22
+RESET, SATURATES, LOW, HIGH = range(17, 21)
+LAYER_COLUMNS = 21
 SUBTRACT, ZERO, NONE = range(3)
 
 # Of an input that goes to its places: the first, how many rows and columns of them, which row

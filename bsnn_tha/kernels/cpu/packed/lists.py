@@ -12,6 +12,7 @@ import numba
 import numpy as np
 
 from bsnn_tha.kernels.cpu.packed import columns as c
+from bsnn_tha.kernels.cpu.packed.lanes import COUNT
 from bsnn_tha.kernels.cpu.packed.vectors import add_listed, copy_moved, list_ones, ones_of
 
 POSITIONS = np.zeros(256 * 8, np.uint8)
@@ -20,7 +21,7 @@ for _byte in range(256):
     _ones = [bit for bit in range(8) if _byte >> bit & 1]
     POSITIONS[8 * _byte : 8 * _byte + len(_ones)] = _ones
 
-SPARE = 16
+SPARE = 40
 """Numbers of a list beyond its end that may be written to."""
 
 
@@ -36,7 +37,17 @@ def listed_word(word: int, scale: int, base: int, listed: Any, count: int) -> in
     return count
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(error_model="numpy", forceinline=True)
+def listed_unit(word: Any, scale: int, base: int, listed: Any, count: int) -> int:
+    """Append the ones of a unit, without a branch."""
+    low, high = word & 255, word >> 8
+    list_ones(listed, count, POSITIONS, low, scale, base)
+    count += ones_of(low)
+    list_ones(listed, count, POSITIONS, high, scale, base + 8 * scale)
+    return count + ones_of(high)
+
+
+@numba.njit(error_model="numpy", forceinline=True)
 def listed_units(
     spikes: Any, at: int, units: int, scale: int, base: int, listed: Any, count: int
 ) -> int:
@@ -44,15 +55,11 @@ def listed_units(
     for unit in range(units):
         word = np.int64(spikes[at + unit])
         if word:
-            first = base + unit * c.UNIT * scale
-            list_ones(listed, count, POSITIONS, word & 255, scale, first)
-            count += ones_of(word & 255)
-            list_ones(listed, count, POSITIONS, word >> 8, scale, first + 8 * scale)
-            count += ones_of(word >> 8)
+            count = listed_unit(word, scale, base + unit * c.UNIT * scale, listed, count)
     return count
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(error_model="numpy", forceinline=True)
 def add_up(
     signs: Any, at: int, lanes: int, nothing: int, most: int, listed: Any, count: int, sums: Any,
     to: int,
@@ -106,26 +113,37 @@ def convolution(
 ) -> None:  # fmt: skip
     """A convolution, summed over pooling windows as it goes."""
     width, units, kernel, step = term[c.WIDTH], term[c.UNITS], term[c.KERNEL], term[c.STEP]
+    map_rows, map_columns = term[c.MAP_ROWS], term[c.MAP_COLUMNS]
+    spikes_at, signs_at, most = term[c.SPIKES_AT], term[c.SIGNS_AT], term[c.MOST]
     column = units * c.UNIT * lanes
-    count = 0
-    for y in range(term[c.HEIGHT]):
-        for x in range(width):
-            starts[y * (width + 1) + x] = count
-            at = term[c.SPIKES_AT] + (y * width + x) * units
-            count = listed_units(spikes, at, units, lanes, x * column, rows, count)
-        starts[y * (width + 1) + width] = count
+    _list_rows(spikes, spikes_at, term[c.HEIGHT], width, units, lanes, rows, starts)
     nothing = kernel * kernel * column
-    for y in range(term[c.MAP_ROWS]):
-        for x in range(term[c.MAP_COLUMNS]):
+    for y in range(map_rows):
+        for x in range(map_columns):
             found = 0
             for dy in range(kernel):
                 row = (y * step + dy) * (width + 1) + x * step
                 first, last = starts[row], starts[row + kernel]
                 moved = (dy * kernel - x * step) * column
-                for i in range(0, last - first, 16):
+                # Mostly once: a branch that is always the same costs nothing.
+                for i in range(0, last - first, 2 * COUNT):
                     copy_moved(listed, found + i, rows, first + i, moved)
+                    copy_moved(listed, found + i + COUNT, rows, first + i + COUNT, moved)
                 found += last - first
-            add_up(
-                signs, term[c.SIGNS_AT], lanes, nothing, term[c.MOST], listed, found, sums,
-                to + (y * term[c.MAP_COLUMNS] + x) * lanes,
-            )  # fmt: skip
+            place = to + (y * map_columns + x) * lanes
+            add_up(signs, signs_at, lanes, nothing, most, listed, found, sums, place)
+
+
+@numba.njit(error_model="numpy", forceinline=True)
+def _list_rows(
+    spikes: Any, at: int, height: int, width: int, units: int, lanes: int, rows: Any, starts: Any
+) -> None:
+    """Lists of a map's rows, one after the other; ``starts`` has where each column's begin."""
+    count = 0
+    for y in range(height):
+        for x in range(width):
+            starts[y * (width + 1) + x] = count
+            for unit in range(units):
+                word = np.int64(spikes[at + (y * width + x) * units + unit])
+                count = listed_unit(word, lanes, (x * units + unit) * c.UNIT * lanes, rows, count)
+        starts[y * (width + 1) + width] = count

@@ -5,84 +5,72 @@ from __future__ import annotations
 from typing import Any
 
 import numba
-import numpy as np
 
 from bsnn_tha.kernels.cpu.packed import columns as c
-from bsnn_tha.kernels.cpu.packed.vectors import ones_of, reached
+from bsnn_tha.kernels.cpu.packed.lanes import (
+    at_least,
+    held,
+    leaked,
+    load,
+    only_where,
+    store,
+    widened,
+)
+from bsnn_tha.kernels.cpu.packed.vectors import ones_of
 
 
 @numba.njit(error_model="numpy")
 def step(
-    layer: Any, terms: Any, numbers: Any, decay_bits: int, membranes: Any, synapses: Any,
-    spikes: Any, room: Any,
+    layer: Any, terms: Any, numbers: Any, bits: int, membranes: Any, synapses: Any, spikes: Any,
+    sums: Any,
 ) -> int:  # fmt: skip
     """Bring the states and the spikes of a layer to the next step; returns how many spike.
 
-    Numbers of channels are repeated for the places of a row, so that rows are long. Currents and
-    what becomes of membranes are proven to fit 32 bits; only the product with a decay does not.
-    Room begins with what currents need.
+    Currents and what becomes of membranes are proven to fit 32 bits; only the product with a
+    decay does not, and states that are held within bounds because nothing is proven of them.
     """
-    row = layer[c.ROW]
-    first, second = layer[c.TERM_AT], layer[c.TERM_AT] + layer[c.TERMS] - 1
-    offset = numbers[layer[c.OFFSET_AT] : layer[c.OFFSET_AT] + row]
-    current = room[:row]
-    active = 0
-    for here in range(0, layer[c.PLACES] * layer[c.LANES], row):
-        at = layer[c.STATE_AT] + here
-        membrane = membranes[at : at + row]
-        _current(terms[first], here, numbers, room, offset, current)
-        if second != first:
-            _current(terms[second], here, numbers, room, current, current)
-        if layer[c.SYNAPTIC]:
-            _synapse(layer, here, numbers, decay_bits, synapses[at : at + row], current)
-        begin = layer[c.THRESHOLD_AT] + here * layer[c.THRESHOLD_EACH]
-        threshold = numbers[begin : begin + row]
-        begin = layer[c.DECAY_AT] + here * layer[c.DECAY_EACH]
-        decay = numbers[begin : begin + row]
-        _membrane(layer, decay_bits, decay, threshold, current, membrane)
-        to = layer[c.BITS_FROM] + here // c.UNIT
-        for o in range(0, row, c.UNIT):
-            unit = reached(membrane, o, threshold, o)
-            spikes[to + o // c.UNIT] = unit
+    # What the table says is read once: for all that a compiler knows, each store might change it.
+    lanes, places, active = layer[c.LANES], layer[c.PLACES], 0
+    state_at, unit_at = layer[c.STATE_AT], layer[c.BITS_FROM]
+    threshold_at, threshold_each = layer[c.THRESHOLD_AT], layer[c.THRESHOLD_EACH]
+    decay_at, decay_each = layer[c.DECAY_AT], layer[c.DECAY_EACH]
+    first, second = terms[layer[c.TERM_AT]], terms[layer[c.TERM_AT] + layer[c.TERMS] - 1]
+    sums_at, other_sums_at = first[c.SUMS_AT], second[c.SUMS_AT]
+    two, synaptic, saturates = layer[c.TERMS] > 1, layer[c.SYNAPTIC], layer[c.SATURATES]
+    subtract, zero = layer[c.RESET] == c.SUBTRACT, layer[c.RESET] == c.ZERO
+    for o in range(0, lanes, c.UNIT):
+        offset = load(numbers, layer[c.OFFSET_AT] + o)
+        gain, other_gain = load(numbers, first[c.GAIN_AT] + o), load(numbers, second[c.GAIN_AT] + o)
+        for place in range(places):
+            here = place * lanes + o
+            at = state_at + here
+            current = offset + gain * load(sums, sums_at + here)
+            if two:
+                current = current + other_gain * load(sums, other_sums_at + here)
+            if synaptic:
+                kept = load(numbers, layer[c.SYNAPSE_AT] + o + place * layer[c.SYNAPSE_EACH])
+                synapse = leaked(load(synapses, at), kept, bits)
+                if saturates:
+                    low, high = layer[c.SYNAPSE_LOW], layer[c.SYNAPSE_HIGH]
+                    current = held(widened(synapse) + widened(current), low, high)
+                else:
+                    current = synapse + current
+                store(synapses, at, current)
+            threshold = load(numbers, threshold_at + o + place * threshold_each)
+            decay = load(numbers, decay_at + o + place * decay_each)
+            membrane = load(membranes, at)
+            over = at_least(membrane, threshold)
+            if zero:
+                membrane = only_where(~over, membrane)
+            membrane = leaked(membrane, decay, bits)
+            taken = only_where(over if subtract else 0, threshold)
+            if saturates:
+                wide = widened(membrane) + widened(current) - widened(taken)
+                membrane = held(wide, layer[c.LOW], layer[c.HIGH])
+            else:
+                membrane = membrane + current - taken
+            store(membranes, at, membrane)
+            unit = at_least(membrane, threshold)
+            spikes[unit_at + here // c.UNIT] = unit
             active += ones_of(unit)
     return active
-
-
-@numba.njit(error_model="numpy")
-def _current(term: Any, here: int, numbers: Any, sums: Any, offset: Any, out: Any) -> None:
-    gain = numbers[term[c.GAIN_AT] : term[c.GAIN_AT] + len(out)]
-    counts = sums[term[c.SUMS_AT] + here : term[c.SUMS_AT] + here + len(out)]
-    for o in range(len(out)):
-        out[o] = offset[o] + gain[o] * counts[o]
-
-
-@numba.njit(error_model="numpy")
-def _synapse(
-    layer: Any, here: int, numbers: Any, decay_bits: int, synapse: Any, current: Any
-) -> None:
-    half = np.int64(1) << (decay_bits - 1)
-    begin = layer[c.SYNAPSE_AT] + here * layer[c.SYNAPSE_EACH]
-    for o in range(len(synapse)):
-        kept = np.int64(numbers[begin + o])
-        value = ((np.int64(synapse[o]) * kept + half) >> decay_bits) + current[o]
-        if layer[c.SATURATES]:
-            value = min(max(value, layer[c.SYNAPSE_LOW]), layer[c.SYNAPSE_HIGH])
-        synapse[o] = current[o] = value
-
-
-@numba.njit(error_model="numpy")
-def _membrane(
-    layer: Any, decay_bits: int, decay: Any, threshold: Any, current: Any, membrane: Any
-) -> None:
-    half = np.int64(1) << (decay_bits - 1)
-    subtract, zero = layer[c.RESET] == c.SUBTRACT, layer[c.RESET] == c.ZERO
-    saturates, low, high = layer[c.SATURATES], layer[c.LOW], layer[c.HIGH]
-    for o in range(len(membrane)):
-        value, limit = np.int64(membrane[o]), np.int64(threshold[o])
-        over = value >= limit
-        value = np.int64(0) if zero and over else value
-        value = ((value * np.int64(decay[o]) + half) >> decay_bits) + current[o]
-        value -= limit if subtract and over else np.int64(0)
-        if saturates:
-            value = min(max(value, low), high)
-        membrane[o] = value

@@ -74,19 +74,23 @@ def groups(
         _send(term, lanes, reach[term[c.REACH_AT] + listed[i]], 1, signs, sums, to)
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(error_model="numpy", forceinline=True)
 def _send(term: Any, lanes: int, reach: Any, value: int, signs: Any, sums: Any, to: int) -> None:
     """An input to the outputs of its group at its places."""
-    kernel, step, rows = term[c.KERNEL], term[c.STEP], term[c.ROWS_OF_TAP]
-    first, outputs = reach[c.OUTPUT], term[c.OUTPUTS]
-    for down in range(reach[c.DOWN]):
-        for right in range(reach[c.RIGHT]):
-            place = to + (reach[c.FIRST] + down * term[c.MAP_COLUMNS] + right) * lanes + first
-            tap = reach[c.ROW_OF] - (down * kernel + right) * step * rows
-            row = term[c.SIGNS_AT] + tap * lanes + first
+    first, outputs, right = reach[c.OUTPUT], term[c.OUTPUTS], reach[c.RIGHT]
+    across, kernel = term[c.MAP_COLUMNS] * lanes, term[c.KERNEL]
+    # From a place to the next one of its row the tap moves back.
+    back = term[c.STEP] * term[c.ROWS_OF_TAP] * lanes
+    place = to + reach[c.FIRST] * lanes + first
+    row = term[c.SIGNS_AT] + reach[c.ROW_OF] * lanes + first
+    for _ in range(reach[c.DOWN]):
+        for i in range(right):
             if outputs == lanes:
-                for o in range(0, lanes, 16):
-                    add_scaled(sums, place + o, signs, row + o, value)
+                for o in range(0, lanes, c.UNIT):
+                    add_scaled(sums, place + i * lanes + o, signs, row - i * back + o, value)
             else:
                 for o in range(outputs):
-                    sums[place + o] += np.int32(value) * np.int32(signs[row + o])
+                    sign = np.int32(signs[row - i * back + o])
+                    sums[place + i * lanes + o] += np.int32(value) * sign
+        place += across
+        row -= kernel * back

@@ -17,27 +17,30 @@ from numba.extending import intrinsic as _intrinsic
 # Typed by numba without the compiler's own first argument, which callers do not give.
 intrinsic: Any = _intrinsic
 
-_INT8, _INT16, _INT32 = (ir.IntType(bits) for bits in (8, 16, 32))
+_INT8, _INT32 = ir.IntType(8), ir.IntType(32)
 
 
-def _pointer(context: Any, builder: Any, signature: Any, values: Any, which: int) -> Any:
+def pointer_to(context: Any, builder: Any, signature: Any, values: Any, which: int) -> Any:
     """To the element of array ``which`` at the position in the argument after it."""
     array = context.make_array(signature.args[which])(context, builder, values[which])
     return builder.gep(array.data, [values[which + 1]])
 
 
-def _load(builder: Any, pointer: Any, element: Any, lanes: int) -> Any:
+def load_vector(builder: Any, pointer: Any, element: Any, lanes: int) -> Any:
+    """What is at a pointer, wherever it is."""
     vector = ir.VectorType(element, lanes)
     loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()))
     loaded.align = 1
     return loaded
 
 
-def _store(builder: Any, vector: Any, pointer: Any) -> None:
+def store_vector(builder: Any, vector: Any, pointer: Any) -> None:
+    """The reverse of :func:`load_vector`."""
     builder.store(vector, builder.bitcast(pointer, vector.type.as_pointer())).align = 1
 
 
-def _everywhere(builder: Any, value: Any, lanes: int) -> Any:
+def everywhere(builder: Any, value: Any, lanes: int) -> Any:
+    """A number in all lanes of a vector."""
     vector = ir.VectorType(value.type, lanes)
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.IntType(32)(0))
@@ -60,7 +63,7 @@ def word_of(context, units, at):  # type: ignore[no-untyped-def]
     """Four units of 16 bits from ``at`` on, as one word."""
 
     def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        pointer = _pointer(context, builder, signature, values, 0)
+        pointer = pointer_to(context, builder, signature, values, 0)
         loaded = builder.load(builder.bitcast(pointer, ir.IntType(64).as_pointer()))
         loaded.align = 1
         return loaded
@@ -73,7 +76,7 @@ def store_word(context, units, at, word):  # type: ignore[no-untyped-def]
     """The reverse of :func:`word_of`."""
 
     def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        pointer = _pointer(context, builder, signature, values, 0)
+        pointer = pointer_to(context, builder, signature, values, 0)
         builder.store(values[2], builder.bitcast(pointer, values[2].type.as_pointer())).align = 1
         return context.get_dummy_value()
 
@@ -87,8 +90,8 @@ def others_than(context, array, at, value):  # type: ignore[no-untyped-def]
 
     def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
         element = context.get_data_type(signature.args[0].dtype)
-        pointer = _pointer(context, builder, signature, values, 0)
-        numbers = _load(builder, pointer, element, 64)
+        pointer = pointer_to(context, builder, signature, values, 0)
+        numbers = load_vector(builder, pointer, element, 64)
         same = ir.Constant(numbers.type, [constant] * 64)
         return builder.bitcast(builder.icmp_unsigned("!=", numbers, same), ir.IntType(64))
 
@@ -103,17 +106,15 @@ def list_ones(context, listed, to, positions, byte, scale, base):  # type: ignor
     def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
         eight = builder.mul(values[3], values[3].type(8))
         rows = [values[2], eight]
-        source = _pointer(
+        source = pointer_to(
             context, builder, signature.replace(args=(signature.args[2], types.intp)), rows, 0
         )
-        wide = builder.zext(_load(builder, source, _INT8, 8), ir.VectorType(_INT32, 8))
-        scale, base = (
-            _everywhere(builder, builder.trunc(value, _INT32), 8) for value in values[4:]
-        )
-        _store(
+        wide = builder.zext(load_vector(builder, source, _INT8, 8), ir.VectorType(_INT32, 8))
+        scale, base = (everywhere(builder, builder.trunc(value, _INT32), 8) for value in values[4:])
+        store_vector(
             builder,
             builder.add(builder.mul(wide, scale), base),
-            _pointer(context, builder, signature, values, 0),
+            pointer_to(context, builder, signature, values, 0),
         )
         return context.get_dummy_value()
 
@@ -127,10 +128,12 @@ def copy_moved(context, target, to, source, at, shift):  # type: ignore[no-untyp
     """``target[to : to + 16] = source[at : at + 16] + shift``, 32 bits each."""
 
     def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        numbers = _load(builder, _pointer(context, builder, signature, values, 2), _INT32, 16)
-        shift = _everywhere(builder, builder.trunc(values[4], _INT32), 16)
+        numbers = load_vector(
+            builder, pointer_to(context, builder, signature, values, 2), _INT32, 16
+        )
+        shift = everywhere(builder, builder.trunc(values[4], _INT32), 16)
         moved = builder.add(numbers, shift)
-        _store(builder, moved, _pointer(context, builder, signature, values, 0))
+        store_vector(builder, moved, pointer_to(context, builder, signature, values, 0))
         return context.get_dummy_value()
 
     return types.void(target, types.intp, source, types.intp, types.intp), build
@@ -147,7 +150,7 @@ def add_listed(context, sums, to, signs, at, listed, first, fours, vectors, lane
 
     def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
         target, signs, listed = (
-            _pointer(context, builder, signature, values, which) for which in (0, 2, 4)
+            pointer_to(context, builder, signature, values, which) for which in (0, 2, 4)
         )
         intp = values[1].type
         narrow, wide = (ir.VectorType(of, lanes_of) for of in (_INT8, _INT32))
@@ -160,13 +163,13 @@ def add_listed(context, sums, to, signs, at, listed, first, fours, vectors, lane
                 row = builder.gep(signs, [offset])
                 for v, total in enumerate(totals):
                     part = builder.gep(row, [intp(v * lanes_of)])
-                    more = _load(builder, part, _INT8, lanes_of)
+                    more = load_vector(builder, part, _INT8, lanes_of)
                     builder.store(builder.add(builder.load(total), more), total)
         for v, total in enumerate(totals):
             part = builder.gep(target, [intp(v * lanes_of)])
             found = builder.sext(builder.load(total), wide)
-            before = _load(builder, part, _INT32, lanes_of)
-            _store(builder, builder.add(before, found), part)
+            before = load_vector(builder, part, _INT32, lanes_of)
+            store_vector(builder, builder.add(before, found), part)
         return context.get_dummy_value()
 
     signature = types.void(
@@ -180,11 +183,11 @@ def add_scaled(context, sums, to, signs, at, value):  # type: ignore[no-untyped-
     """``sums[to + o] += value · signs[at + o]`` for 16 outputs o, in 32 bits."""
 
     def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        target, source = (_pointer(context, builder, signature, values, i) for i in (0, 2))
-        weights = builder.sext(_load(builder, source, _INT8, 16), ir.VectorType(_INT32, 16))
-        scale = _everywhere(builder, builder.trunc(values[4], _INT32), 16)
-        before = _load(builder, target, _INT32, 16)
-        _store(builder, builder.add(before, builder.mul(weights, scale)), target)
+        target, source = (pointer_to(context, builder, signature, values, i) for i in (0, 2))
+        weights = builder.sext(load_vector(builder, source, _INT8, 16), ir.VectorType(_INT32, 16))
+        scale = everywhere(builder, builder.trunc(values[4], _INT32), 16)
+        before = load_vector(builder, target, _INT32, 16)
+        store_vector(builder, builder.add(before, builder.mul(weights, scale)), target)
         return context.get_dummy_value()
 
     return types.void(sums, types.intp, signs, types.intp, types.intp), build
@@ -201,7 +204,7 @@ def add_counted(context, sums, to, bits, at, units, first, words, stride, ones, 
 
     def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
         target, bits, units = (
-            _pointer(context, builder, signature, values, which) for which in (0, 2, 4)
+            pointer_to(context, builder, signature, values, which) for which in (0, 2, 4)
         )
         intp = values[1].type
         vector = ir.VectorType(_INT32, 16)
@@ -214,17 +217,17 @@ def add_counted(context, sums, to, bits, at, units, first, words, stride, ones, 
         with cgutils.for_range(builder, values[6]) as loop:
             word = builder.load(builder.gep(spikes, [loop.index]))
             word.align = 1
-            word = _everywhere(builder, word, 16)
+            word = everywhere(builder, word, 16)
             row = builder.gep(bits, [builder.mul(loop.index, values[7])])
             for v, total in enumerate(totals):
-                weights = _load(builder, builder.gep(row, [intp(16 * v)]), _INT32, 16)
+                weights = load_vector(builder, builder.gep(row, [intp(16 * v)]), _INT32, 16)
                 common = builder.call(count, [builder.and_(word, weights)])
                 builder.store(builder.add(builder.load(total), common), total)
-        ones = _everywhere(builder, builder.trunc(values[8], _INT32), 16)
+        ones = everywhere(builder, builder.trunc(values[8], _INT32), 16)
         for v, total in enumerate(totals):
             part, found = builder.gep(target, [intp(16 * v)]), builder.load(total)
             twice = builder.sub(builder.add(found, found), ones)
-            _store(builder, builder.add(_load(builder, part, _INT32, 16), twice), part)
+            store_vector(builder, builder.add(load_vector(builder, part, _INT32, 16), twice), part)
         return context.get_dummy_value()
 
     signature = types.void(
@@ -232,18 +235,3 @@ def add_counted(context, sums, to, bits, at, units, first, words, stride, ones, 
         vectors,
     )  # fmt: skip
     return signature, build
-
-
-@intrinsic
-def reached(context, membranes, at, thresholds, of):  # type: ignore[no-untyped-def]
-    """Which of 16 membranes are at their thresholds or above, as a unit."""
-
-    def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        left, right = (
-            _load(builder, _pointer(context, builder, signature, values, i), _INT32, 16)
-            for i in (0, 2)
-        )
-        fired = builder.bitcast(builder.icmp_signed(">=", left, right), _INT16)
-        return builder.zext(fired, ir.IntType(64))
-
-    return types.int64(membranes, types.intp, thresholds, types.intp), build
