@@ -110,7 +110,7 @@ def _additions() -> float:
 @numba.njit
 def _add(signs: Any, listed: Any, sums: Any) -> None:
     for _ in range(ROUNDS):
-        lists.add_up(signs, 0, OUTPUTS, ROWS * OUTPUTS, 124, listed, ROWS, sums, 0)
+        lists.add_up(signs, 0, OUTPUTS, ROWS * OUTPUTS, 124, listed, 0, ROWS, sums, 0)
 
 
 def _words() -> float:

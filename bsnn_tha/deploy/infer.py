@@ -66,7 +66,7 @@ class Runner:
             self._states,
             self._spikes,
             aligned_zeros((need.room,), np.int32),
-            aligned_zeros((3, need.lists), np.int32),
+            aligned_zeros((2, need.lists), np.int32),
             aligned_zeros((need.patch,), np.uint16),
         )
         self._values = math.prod(network.input.shape)

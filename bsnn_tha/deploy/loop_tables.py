@@ -48,13 +48,14 @@ class Room(NamedTuple):
 
 
 def padded(channels: int) -> int:
-    """Outputs filled up to whole units.
+    """Outputs filled up to whole units, many of them to whole lines of the cache.
 
     Example:
-        >>> padded(10), padded(64)
-        (16, 64)
+        >>> padded(10), padded(64), padded(1000)
+        (16, 64, 1024)
     """
-    return -(-channels // c.UNIT) * c.UNIT
+    whole = _LINE if channels > 4 * _LINE else c.UNIT
+    return -(-channels // whole) * whole
 
 
 def loop_tables(network: DeployedNetwork) -> tuple[LoopTables, Room]:

@@ -17,10 +17,11 @@ from bsnn_tha.kernels.cpu.packed import bits as counted
 from bsnn_tha.kernels.cpu.packed import columns as c
 from bsnn_tha.kernels.cpu.packed import lists, maps, neurons, values
 
-# What ways of a sum cost, measured; only their ratios matter: a spike's row of signs (its place
-# in a list, then a vector of 64 outputs), what a place takes besides, and a word of 32 spikes
-# with 16 outputs.
-SPIKE, SIGNS, PLACE, WORD = 1.0, 0.35, 8.0, 0.3
+# What ways of a sum cost, in nanoseconds on the machine that they were measured on; only their
+# ratios matter. Lists: a unit that is listed, a piece of a list, a row of signs and what it takes
+# for 16 outputs. Counting: a row of a filter, a word of 32 spikes and what it takes likewise.
+UNIT, PIECE, SPIKE, SPIKE_LANES = 1.2, 10.0, 0.1, 0.06
+RUN, WORD, WORD_LANES = 1.2, 0.3, 0.25
 
 
 def _windows(
@@ -63,7 +64,7 @@ def _windows(
         states: ``[2, neurons]``, membranes and synaptic currents, changed in place.
         spikes: of the step, units of all layers, then of terms that read copies; likewise.
         room: to compute in: sums of all terms, then a map before it is pooled.
-        listed: ``[3, numbers]``, likewise.
+        listed: ``[2, numbers]``, likewise.
         patch: of units, likewise.
         scores: ``[batch, outputs]``, filled, with channels innermost.
         fired: ``[batch, T, units of all layers]``, filled with spikes; or empty, and left alone.
@@ -123,7 +124,8 @@ def _term(
         elif kind == c.DENSE:
             lists.dense(term, lanes, spikes, signs, listed[0], room)
         else:
-            lists.convolution(term, lanes, spikes, signs, listed[0], listed[1], listed[2], room, to)
+            lists.convolution(term, lanes, spikes, signs, listed[0], listed[1], room, to)
+
     if term[c.POOL] > 1:
         maps.pool(term, lanes, room)
 
@@ -136,15 +138,20 @@ def _counting_is_faster(term: Any, lanes: int, reads: Any, active: Any) -> bool:
     spikes = 0
     for r in range(term[c.READS_AT], term[c.READS_AT] + term[c.READS]):
         spikes += active[reads[r]]
-    places = term[c.MAP_ROWS] * term[c.MAP_COLUMNS]
-    inputs = term[c.HEIGHT] * term[c.WIDTH]
-    taps, reached = term[c.PLAIN_KERNEL] ** 2, term[c.KERNEL] ** 2
+    rows, places = term[c.MAP_ROWS], term[c.MAP_ROWS] * term[c.MAP_COLUMNS]
+    inputs, vectors = term[c.HEIGHT] * term[c.WIDTH], lanes / c.UNIT
     if term[c.KIND] == c.DENSE:
-        taps = reached = inputs
-    rows = spikes * places * reached / inputs
-    by_lists = spikes * SPIKE + places * PLACE + rows * (SPIKE + SIGNS * lanes / 64)
-    words = places * term[c.SIDE] ** 2 * taps * term[c.UNITS] / 2
-    return words * WORD * lanes / 16 < by_lists
+        listed, reached, runs, taps = inputs, spikes, 1, inputs
+    else:
+        kernel, plain = term[c.KERNEL], term[c.PLAIN_KERNEL]
+        listed = rows * kernel * term[c.WIDTH]
+        reached = spikes * places * kernel**2 / inputs
+        runs, taps = plain, plain**2
+    by_lists = listed * term[c.UNITS] * UNIT + places * PIECE
+    by_lists += reached * (SPIKE + SPIKE_LANES * vectors)
+    words = taps * term[c.UNITS] / 2
+    by_bits = places * term[c.SIDE] ** 2 * (runs * RUN + words * (WORD + WORD_LANES * vectors))
+    return by_bits < by_lists
 
 
 @numba.njit(error_model="numpy")

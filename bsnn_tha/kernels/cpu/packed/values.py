@@ -46,7 +46,7 @@ def dense(term: Any, lanes: int, frame: Any, signs: Any, ones: Any, more: Any, s
     for i in range(count):
         ones[i] = ones[i] // places * lanes
     rows = len(frame) // places
-    add_up(signs, at, lanes, rows * lanes, term[c.MOST], ones, count, sums, to)
+    add_up(signs, at, lanes, rows * lanes, term[c.MOST], ones, 0, count, sums, to)
 
 
 @numba.njit(error_model="numpy")
@@ -84,13 +84,16 @@ def _send(term: Any, lanes: int, reach: Any, value: int, signs: Any, sums: Any, 
     place = to + reach[c.FIRST] * lanes + first
     row = term[c.SIGNS_AT] + reach[c.ROW_OF] * lanes + first
     for _ in range(reach[c.DOWN]):
-        for i in range(right):
+        out, tap = place, row
+        for _ in range(right):
             if outputs == lanes:
-                for o in range(0, lanes, c.UNIT):
-                    add_scaled(sums, place + i * lanes + o, signs, row - i * back + o, value)
+                add_scaled(sums, out, signs, tap, value)
+                for o in range(c.UNIT, lanes, c.UNIT):
+                    add_scaled(sums, out + o, signs, tap + o, value)
             else:
                 for o in range(outputs):
-                    sign = np.int32(signs[row - i * back + o])
-                    sums[place + i * lanes + o] += np.int32(value) * sign
+                    sums[out + o] += np.int32(value) * np.int32(signs[tap + o])
+            out += lanes
+            tap -= back
         place += across
         row -= kernel * back

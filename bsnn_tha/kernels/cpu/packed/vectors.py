@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic as _intrinsic
@@ -18,6 +19,10 @@ from numba.extending import intrinsic as _intrinsic
 intrinsic: Any = _intrinsic
 
 _INT8, _INT32 = ir.IntType(8), ir.IntType(32)
+_MASK = ir.VectorType(ir.IntType(1), 16)
+
+PUSHES = bool(get_host_cpu_features().get("avx512f"))
+"""Whether the processor pushes the lanes of a mask together, and has 32 vectors of 64 bytes."""
 
 
 def pointer_to(context: Any, builder: Any, signature: Any, values: Any, which: int) -> Any:
@@ -99,44 +104,51 @@ def others_than(context, array, at, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def list_ones(context, listed, to, positions, byte, scale, base):  # type: ignore[no-untyped-def]
-    """``listed[to : to + 8] = base + scale · positions[byte]``: 8 numbers, of which the first
-    as many count as the byte has ones."""
+def list_unit(context, listed, to, positions, unit, scale, base):  # type: ignore[no-untyped-def]
+    """``listed[to + i] = base + scale · p_i`` for the positions p of a unit's ones.
+
+    Writes 16 numbers, of which as many count as there are ones. Processors that can push lanes
+    together do so; for others ``positions`` has those of each byte, eight numbers for each.
+    """
+
+    def pushed(builder: Any, unit: Any, scale: Any, base: Any, to: Any) -> None:
+        vector = ir.VectorType(_INT32, 16)
+        where = ir.Constant(vector, list(range(16)))
+        numbers = builder.mul(where, everywhere(builder, scale, 16))
+        numbers = builder.add(numbers, everywhere(builder, base, 16))
+        bits = builder.bitcast(builder.trunc(unit, ir.IntType(16)), _MASK)
+        compress = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(vector, [vector, _MASK, vector]),
+            "llvm.experimental.vector.compress.v16i32",
+        )
+        undefined = ir.Constant(vector, ir.Undefined)
+        store_vector(builder, builder.call(compress, [numbers, bits, undefined]), to)
+
+    def looked_up(builder: Any, positions: Any, byte: Any, scale: Any, base: Any, to: Any) -> None:
+        row = builder.gep(positions, [builder.mul(byte, byte.type(8))])
+        numbers = builder.zext(load_vector(builder, row, _INT8, 8), ir.VectorType(_INT32, 8))
+        numbers = builder.mul(numbers, everywhere(builder, scale, 8))
+        store_vector(builder, builder.add(numbers, everywhere(builder, base, 8)), to)
 
     def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        eight = builder.mul(values[3], values[3].type(8))
-        rows = [values[2], eight]
-        source = pointer_to(
-            context, builder, signature.replace(args=(signature.args[2], types.intp)), rows, 0
-        )
-        wide = builder.zext(load_vector(builder, source, _INT8, 8), ir.VectorType(_INT32, 8))
-        scale, base = (everywhere(builder, builder.trunc(value, _INT32), 8) for value in values[4:])
-        store_vector(
-            builder,
-            builder.add(builder.mul(wide, scale), base),
-            pointer_to(context, builder, signature, values, 0),
-        )
+        to = pointer_to(context, builder, signature, values, 0)
+        unit, intp = values[3], values[1].type
+        scale, base = (builder.trunc(value, _INT32) for value in values[4:])
+        if PUSHES:
+            pushed(builder, unit, scale, base, to)
+            return context.get_dummy_value()
+        positions = context.make_array(signature.args[2])(context, builder, values[2]).data
+        low = builder.and_(unit, intp(255))
+        looked_up(builder, positions, low, scale, base, to)
+        to = builder.gep(to, [builder.ctpop(low)])
+        base = builder.add(base, builder.mul(scale, _INT32(8)))
+        looked_up(builder, positions, builder.lshr(unit, intp(8)), scale, base, to)
         return context.get_dummy_value()
 
     return types.void(
-        listed, types.intp, positions, types.intp, types.intp, types.intp
+        listed, types.intp, positions, types.int64, types.intp, types.intp
     ), build  # fmt: skip
-
-
-@intrinsic
-def copy_moved(context, target, to, source, at, shift):  # type: ignore[no-untyped-def]
-    """``target[to : to + 16] = source[at : at + 16] + shift``, 32 bits each."""
-
-    def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        numbers = load_vector(
-            builder, pointer_to(context, builder, signature, values, 2), _INT32, 16
-        )
-        shift = everywhere(builder, builder.trunc(values[4], _INT32), 16)
-        moved = builder.add(numbers, shift)
-        store_vector(builder, moved, pointer_to(context, builder, signature, values, 0))
-        return context.get_dummy_value()
-
-    return types.void(target, types.intp, source, types.intp, types.intp), build
 
 
 @intrinsic(prefer_literal=True)
