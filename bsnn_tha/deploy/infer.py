@@ -56,18 +56,23 @@ class Runner:
             )
         self.network = network
         tables, need = loop_tables(network)
-        self._states = aligned_zeros((2, need.neurons), np.int32)
+        self._membranes, self._synapses = (
+            aligned_zeros((need.neurons,), np.int32) for _ in range(2)
+        )
         self._spikes = aligned_zeros((need.spikes,), np.uint16)
         self._units = need.units
         self._arguments = (
             *tables,
             network.decay_bits,
             network.readout == "spike_count",
-            self._states,
+            self._membranes,
+            self._synapses,
             self._spikes,
             aligned_zeros((need.room,), np.int32),
-            aligned_zeros((2, need.lists), np.int32),
+            aligned_zeros((need.lists,), np.int32),
+            aligned_zeros((need.lists,), np.int32),
             aligned_zeros((need.patch,), np.uint16),
+            np.zeros(len(network.layers), np.int64),
         )
         self._values = math.prod(network.input.shape)
         self._outputs = network.layers[-1].neurons
@@ -75,7 +80,8 @@ class Runner:
 
     def reset(self) -> None:
         """Start a window anew: all states are 0."""
-        self._states[:] = 0
+        self._membranes[:] = 0
+        self._synapses[:] = 0
 
     def step(self, frame: Array) -> NDArray[np.uint8]:
         """One time step of one sample; the state is kept.
@@ -95,7 +101,7 @@ class Runner:
         """Of the output, after the last step."""
         last = self.network.layers[-1]
         lanes = units_of(last) * UNIT
-        return _channels_first(last, self._states[0, len(self._states[0]) - lanes :]).copy()
+        return _channels_first(last, self._membranes[len(self._membranes) - lanes :]).copy()
 
     def run(self, inputs: Array, num_steps: int | None = None, record: bool = False) -> Answers:
         """Windows of several samples, each from a state of 0.

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import numba
-import numpy as np
 
 from bsnn_tha.kernels.cpu import kept
 from bsnn_tha.kernels.cpu.packed import bits as counted
 from bsnn_tha.kernels.cpu.packed import columns as c
 from bsnn_tha.kernels.cpu.packed import lists, maps, neurons, values
+from bsnn_tha.kernels.cpu.packed.compiled import OPTIONS, piece
+from bsnn_tha.kernels.cpu.packed.lanes import clear
 
 # What ways of a sum cost, in nanoseconds on the machine that they were measured on; only their
 # ratios matter. Lists: a unit that is listed, a piece of a list, a row of signs and what it takes
@@ -38,11 +39,14 @@ def _windows(
     numbers: Any,
     decay_bits: int,
     counts_spikes: bool,
-    states: Any,
+    membranes: Any,
+    synapses: Any,
     spikes: Any,
     room: Any,
     listed: Any,
+    other_list: Any,
     patch: Any,
+    active: Any,
     scores: Any,
     fired: Any,
 ) -> None:
@@ -61,19 +65,20 @@ def _windows(
         numbers: gains, offsets, thresholds and decays.
         decay_bits: of decays' fractions.
         counts_spikes: whether scores are counts of spikes; else they are sums of membranes.
-        states: ``[2, neurons]``, membranes and synaptic currents, changed in place.
+        membranes, synapses: states, changed in place.
         spikes: of the step, units of all layers, then of terms that read copies; likewise.
         room: to compute in: sums of all terms, then a map before it is pooled.
-        listed: ``[2, numbers]``, likewise.
+        listed, other_list: of spikes, likewise.
         patch: of units, likewise.
+        active: how many neurons of each layer spiked last, likewise.
         scores: ``[batch, outputs]``, filled, with channels innermost.
         fired: ``[batch, T, units of all layers]``, filled with spikes; or empty, and left alone.
     """
     last = layers[len(layers) - 1]
-    active = np.zeros(len(layers), np.int64)
     for sample in range(inputs.shape[1]):
         if afresh:
-            states[:] = 0
+            membranes[:] = 0
+            synapses[:] = 0
         for step in range(num_steps):
             frame = inputs[0 if constant else step, sample]
             for index in range(len(layers)):
@@ -83,54 +88,57 @@ def _windows(
                     if terms[t, c.READS] or not constant or step == 0:
                         _term(
                             terms[t], layer, frame, layers, reads, active, reach, bits, signs,
-                            spikes, room, listed, patch,
+                            spikes, room, listed, other_list, patch,
                         )  # fmt: skip
                 active[index] = neurons.step(
-                    layer, terms, numbers, decay_bits, states[0], states[1], spikes, room
+                    layer, terms, numbers, decay_bits, membranes, synapses, spikes, room
                 )
             if len(fired):
-                fired[sample, step] = spikes[: fired.shape[2]]
-            _score(last, counts_spikes, states[0], spikes, scores[sample])
+                for unit in range(fired.shape[2]):
+                    fired[sample, step, unit] = spikes[unit]
+            _score(last, counts_spikes, membranes, spikes, scores[sample])
 
 
-window: Any = numba.njit(nogil=True, error_model="numpy")(_windows)
+window: Any = numba.njit(nogil=True, **OPTIONS)(_windows)
 kept.keep(window, _windows)
 """The compiled function."""
 
 
-@numba.njit(error_model="numpy")
+@piece
 def _term(
     term: Any, layer: Any, frame: Any, layers: Any, reads: Any, active: Any, reach: Any, bits: Any,
-    signs: Any, spikes: Any, room: Any, listed: Any, patch: Any,
+    signs: Any, spikes: Any, room: Any, listed: Any, other_list: Any,
+    patch: Any,
 ) -> None:  # fmt: skip
     """Pooled sums of a term, into its part of ``room``."""
     lanes, kind, to = layer[c.LANES], term[c.KIND], term[c.MADE_AT]
     if kind == c.SPIKES:
         maps.spikes_as_sums(term, lanes, layers, reads, frame, spikes, room)
         return
-    room[to : to + term[c.MAP_ROWS] * term[c.MAP_COLUMNS] * lanes] = 0
+    for at in range(to, to + term[c.MAP_ROWS] * term[c.MAP_COLUMNS] * lanes, c.UNIT):
+        clear(room, at)
     if term[c.READS] == 0:
         if kind == c.DENSE:
-            values.dense(term, lanes, frame, signs, listed[0], listed[1], room)
+            values.dense(term, lanes, frame, signs, listed, other_list, room)
         else:
-            values.convolution(term, lanes, frame, reach, signs, listed[0], listed[1], room, to)
+            values.convolution(term, lanes, frame, reach, signs, listed, other_list, room, to)
     else:
         if term[c.COPIED]:
             maps.copy_spikes(term, layers, reads, spikes)
         if kind == c.GROUPS:
-            values.groups(term, lanes, spikes, reach, signs, listed[0], room, to)
+            values.groups(term, lanes, spikes, reach, signs, listed, room, to)
         elif _counting_is_faster(term, lanes, reads, active):
             counted.sums_of_bits(term, lanes, spikes, bits, patch, room, to)
         elif kind == c.DENSE:
-            lists.dense(term, lanes, spikes, signs, listed[0], room)
+            lists.dense(term, lanes, spikes, signs, listed, room)
         else:
-            lists.convolution(term, lanes, spikes, signs, listed[0], listed[1], room, to)
+            lists.convolution(term, lanes, spikes, signs, listed, other_list, room, to)
 
     if term[c.POOL] > 1:
         maps.pool(term, lanes, room)
 
 
-@numba.njit(error_model="numpy")
+@piece
 def _counting_is_faster(term: Any, lanes: int, reads: Any, active: Any) -> bool:
     """Whether to count ones, by what the spikes of this step would cost as lists."""
     if term[c.BITS_AT] < 0:
@@ -154,7 +162,7 @@ def _counting_is_faster(term: Any, lanes: int, reads: Any, active: Any) -> bool:
     return by_bits < by_lists
 
 
-@numba.njit(error_model="numpy")
+@piece
 def _score(layer: Any, counts_spikes: bool, membranes: Any, spikes: Any, scores: Any) -> None:
     """Add a step of the output to its scores."""
     lanes, channels = layer[c.LANES], layer[c.CHANNELS]

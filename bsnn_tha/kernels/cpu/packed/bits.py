@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
-
 from bsnn_tha.kernels.cpu.packed import columns as c
+from bsnn_tha.kernels.cpu.packed.compiled import piece
 from bsnn_tha.kernels.cpu.packed.vectors import add_counted, ones_of, store_word, word_of
 
 
-@numba.njit(error_model="numpy", forceinline=True)
+@piece
 def count_up(
     bits: Any, at: int, lanes: int, patch: Any, count: int, sums: Any, to: int
 ) -> None:  # fmt: skip
@@ -34,7 +33,7 @@ def count_up(
         o += 16
 
 
-@numba.njit(error_model="numpy")
+@piece
 def sums_of_bits(
     term: Any, lanes: int, spikes: Any, bits: Any, patch: Any, sums: Any, to: int
 ) -> None:

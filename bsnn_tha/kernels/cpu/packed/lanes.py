@@ -117,6 +117,18 @@ def store(context, array, at, lanes):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def clear(context, array, at):  # type: ignore[no-untyped-def]
+    """Zeros, where :func:`store` would put numbers."""
+
+    def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        zeros = ir.Constant(_NARROW, [0] * COUNT)
+        store_vector(builder, zeros, pointer_to(context, builder, signature, values, 0))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), build
+
+
+@intrinsic
 def at_least(context, left, right):  # type: ignore[no-untyped-def]
     """Which numbers are at others or above, as the bits of a unit."""
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from bsnn_tha.kernels.cpu.packed import columns as c
+from bsnn_tha.kernels.cpu.packed.compiled import piece
 from bsnn_tha.kernels.cpu.packed.vectors import PUSHES, add_listed, list_unit, ones_of
 
 POSITIONS = np.zeros(256 * 8, np.uint8)
@@ -26,7 +26,7 @@ MOST_VECTORS = 16 if PUSHES else 4
 """Of 64 outputs, that registers hold beside each other."""
 
 
-@numba.njit(error_model="numpy", forceinline=True)
+@piece
 def listed_word(word: int, scale: int, base: int, listed: Any, count: int) -> int:
     """Append the ones of four units to a list; returns its length."""
     while word:
@@ -38,7 +38,7 @@ def listed_word(word: int, scale: int, base: int, listed: Any, count: int) -> in
     return count
 
 
-@numba.njit(error_model="numpy", forceinline=True)
+@piece
 def listed_units(
     spikes: Any, at: int, units: int, scale: int, base: int, listed: Any, count: int
 ) -> int:
@@ -51,7 +51,7 @@ def listed_units(
     return count
 
 
-@numba.njit(error_model="numpy", forceinline=True)
+@piece
 def add_up(
     signs: Any, at: int, lanes: int, nothing: int, most: int, listed: Any, first: int, last: int,
     sums: Any, to: int,
@@ -80,7 +80,7 @@ def add_up(
     listed[last], listed[last + 1], listed[last + 2] = a, b, d
 
 
-@numba.njit(error_model="numpy")
+@piece
 def dense(term: Any, lanes: int, spikes: Any, signs: Any, listed: Any, sums: Any) -> None:
     """A fully connected layer: one place that reaches all spikes."""
     units, places = term[c.UNITS], term[c.HEIGHT] * term[c.WIDTH]
@@ -96,7 +96,7 @@ def dense(term: Any, lanes: int, spikes: Any, signs: Any, listed: Any, sums: Any
     add_up(signs, signs_at, lanes, nothing, most, listed, 0, count, sums, to)
 
 
-@numba.njit(error_model="numpy")
+@piece
 def convolution(
     term: Any, lanes: int, spikes: Any, signs: Any, listed: Any, starts: Any, sums: Any, to: int
 ) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
-
 from bsnn_tha.kernels.cpu.packed import columns as c
+from bsnn_tha.kernels.cpu.packed.compiled import piece
 
 
-@numba.njit(error_model="numpy")
+@piece
 def copy_spikes(term: Any, layers: Any, reads: Any, spikes: Any) -> None:
     """Units of the layers that a term reads, side by side, within its border of zeros."""
     width, units, padding = term[c.WIDTH], term[c.UNITS], term[c.PADDING]
@@ -25,7 +24,7 @@ def copy_spikes(term: Any, layers: Any, reads: Any, spikes: Any) -> None:
         first += each
 
 
-@numba.njit(error_model="numpy")
+@piece
 def spikes_as_sums(
     term: Any, lanes: int, layers: Any, reads: Any, frame: Any, spikes: Any, sums: Any
 ) -> None:
@@ -44,7 +43,7 @@ def spikes_as_sums(
         first += channels
 
 
-@numba.njit(error_model="numpy")
+@piece
 def pool(term: Any, lanes: int, sums: Any) -> None:
     """Sums or maxima of windows of the map that a term made, to where its sums are."""
     side, columns = term[c.POOL], term[c.MAP_COLUMNS]
@@ -57,7 +56,8 @@ def pool(term: Any, lanes: int, sums: Any) -> None:
             at = term[c.MADE_AT] + (y * columns + place % across * side + cell % side) * lanes
             here = sums[at : at + lanes]
             if cell == 0:
-                out[:] = here
+                for o in range(lanes):
+                    out[o] = here[o]
             elif term[c.MAXIMUM]:
                 for o in range(lanes):
                     out[o] = max(out[o], here[o])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
-
 from bsnn_tha.kernels.cpu.packed import columns as c
+from bsnn_tha.kernels.cpu.packed.compiled import piece
 from bsnn_tha.kernels.cpu.packed.lanes import (
     at_least,
     held,
@@ -19,7 +18,7 @@ from bsnn_tha.kernels.cpu.packed.lanes import (
 from bsnn_tha.kernels.cpu.packed.vectors import ones_of
 
 
-@numba.njit(error_model="numpy")
+@piece
 def step(
     layer: Any, terms: Any, numbers: Any, bits: int, membranes: Any, synapses: Any, spikes: Any,
     sums: Any,

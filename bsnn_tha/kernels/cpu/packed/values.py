@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from bsnn_tha.kernels.cpu.packed import columns as c
+from bsnn_tha.kernels.cpu.packed.compiled import piece
 from bsnn_tha.kernels.cpu.packed.lists import add_up, listed_units, listed_word
 from bsnn_tha.kernels.cpu.packed.vectors import add_scaled, others_than
 
 
-@numba.njit(error_model="numpy")
+@piece
 def others_than_zero(frame: Any, scale: int, ones: Any, more: Any) -> Any:
     """List the inputs that are 1, and those that are something else; how many there are of each."""
     size, count, others = len(frame), 0, 0
@@ -33,7 +33,7 @@ def others_than_zero(frame: Any, scale: int, ones: Any, more: Any) -> Any:
     return count, others
 
 
-@numba.njit(error_model="numpy")
+@piece
 def dense(term: Any, lanes: int, frame: Any, signs: Any, ones: Any, more: Any, sums: Any) -> None:
     """A fully connected layer of the input; its rows of signs are in the input's order."""
     count, others = others_than_zero(frame, 1, ones, more)
@@ -49,7 +49,7 @@ def dense(term: Any, lanes: int, frame: Any, signs: Any, ones: Any, more: Any, s
     add_up(signs, at, lanes, rows * lanes, term[c.MOST], ones, 0, count, sums, to)
 
 
-@numba.njit(error_model="numpy")
+@piece
 def convolution(
     term: Any, lanes: int, frame: Any, reach: Any, signs: Any, ones: Any, more: Any, sums: Any,
     to: int,
@@ -63,7 +63,7 @@ def convolution(
         _send(term, lanes, reach[term[c.REACH_AT] + more[i]], value, signs, sums, to)
 
 
-@numba.njit(error_model="numpy")
+@piece
 def groups(
     term: Any, lanes: int, spikes: Any, reach: Any, signs: Any, listed: Any, sums: Any, to: int
 ) -> None:
@@ -74,7 +74,7 @@ def groups(
         _send(term, lanes, reach[term[c.REACH_AT] + listed[i]], 1, signs, sums, to)
 
 
-@numba.njit(error_model="numpy", forceinline=True)
+@piece
 def _send(term: Any, lanes: int, reach: Any, value: int, signs: Any, sums: Any, to: int) -> None:
     """An input to the outputs of its group at its places."""
     first, outputs, right = reach[c.OUTPUT], term[c.OUTPUTS], reach[c.RIGHT]
