@@ -44,6 +44,12 @@ class Trained:
     summary: dict[str, Any]
     source: str
 
+    def __repr__(self) -> str:
+        # The network's own text, the configuration and the summary are pages.
+        what = f"{self.config.data.label}, variant {self.config.variant}"
+        notation, weights = self.config.network.notation, self.config.network.weights
+        return f"<Trained {self.source}: {what}, {notation}, {weights} weights>"
+
     @property
     def accuracy(self) -> float | None:
         """Measured on the test set when training ended; None if it was not."""

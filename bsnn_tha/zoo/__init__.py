@@ -80,6 +80,8 @@ def load(name: str) -> Trained:
 
     Example:
         >>> trained = load("digits")
+        >>> trained
+        <Trained zoo:digits: digits, variant best, 32C3-64C3-AP2-10, binary weights>
         >>> trained.network.notation, round(100 * trained.accuracy) > 95
         ('32C3-64C3-AP2-10', True)
     """
