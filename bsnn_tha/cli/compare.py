@@ -13,6 +13,7 @@ from bsnn_tha.cli.options import (
     Device,
     Sets,
     Threads,
+    listed,
     machine,
     one_line_at_ctrl_c,
     settings,
@@ -96,9 +97,9 @@ def compare(
     if output is not None and (output / "comparison.toml").exists():
         comparison, folder = Comparison.load(output), output
     else:
-        bases = bases_of(dataset, _list(weights), settings({"training.epochs": epochs}, set_))
+        bases = bases_of(dataset, listed(weights), settings({"training.epochs": epochs}, set_))
         factors = tuple(_numbers(theta_0))
-        comparison = Comparison(bases, tuple(_list(rules)), seeds, factors, only_thresholds)
+        comparison = Comparison(bases, tuple(listed(rules)), seeds, factors, only_thresholds)
         folder = _new_folder(output, dataset)
     _run(comparison, folder, machine(data_root, cache_root, device, threads), jobs)
     _report(comparison, folder, reach)
@@ -137,13 +138,9 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _list(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def _numbers(text: str) -> list[float]:
     try:
-        return [float(part) for part in _list(text)]
+        return [float(part) for part in listed(text)]
     except ValueError:
         raise InvalidValueError(
             f"--theta-0 takes numbers separated by commas, but got {text!r}"

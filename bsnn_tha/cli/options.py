@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -56,6 +58,48 @@ Sets = Annotated[
         "--set threshold.theta_0=[5,8]; repeatable. KEY=none removes one.",
     ),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan and what it is likely to cost.")
+]
+
+DEFAULT_STORAGE, _STORAGE = "runs/studies", "BSNN_THA_STORAGE"
+Storage = Annotated[
+    str,
+    typer.Option(
+        envvar=_STORAGE,
+        help="A folder, postgresql+psycopg://user:password@host/database or grpc://host:port.",
+    ),
+]
+
+
+def with_storage(command: str, storage: str) -> str:
+    """A command to type next, with the storage of studies where it would not find it.
+
+    Example:
+        >>> with_storage("bsnn-tha study report mine", "elsewhere")
+        'bsnn-tha study report mine --storage elsewhere'
+    """
+    from studies.storage import shown
+
+    if storage == os.environ.get(_STORAGE, DEFAULT_STORAGE):
+        return command
+    return f"{command} --storage {shlex.quote(shown(storage))}"
+
+
+def listed(text: str | None) -> list[str]:
+    """The parts of an option that takes several, separated by commas.
+
+    Example:
+        >>> listed("mnist-tha, mnist-bsnn"), listed(None)
+        (['mnist-tha', 'mnist-bsnn'], [])
+    """
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def check_seeds(option: str, seeds: int | None) -> None:
+    """Refuse a number of seeds below 1, before anything is written."""
+    if seeds is not None and seeds < 1:
+        raise InvalidValueError(f"{option} must be at least 1, but got {seeds}")
 
 
 def settings(options: dict[str, Any], assignments: list[str] | None) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from bsnn_tha.cli.options import (
     CacheRoot,
     DataRoot,
     Device,
+    DryRun,
     Threads,
+    listed,
     machine,
     one_line_at_ctrl_c,
 )
@@ -29,9 +31,7 @@ def reproduce(
         int | None, typer.Option(help="Train so many seeds of a row at most. Default: the plan's.")
     ] = None,
     jobs: Annotated[int, typer.Option(help="Runs at a time, each in one process.")] = 1,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and what it is likely to cost.")
-    ] = False,
+    dry_run: DryRun = False,
     folder: Annotated[
         Path, typer.Option(help="Of the runs: FOLDER/TABLE/ROW/seed-N. They go on from there.")
     ] = Path("runs/reproduction"),
@@ -71,9 +71,8 @@ def reproduce(
     if table is None:
         print("\n".join(f"{name:15} {load_plan(name).title}" for name in plan_names()))
         return
-    names = [name.strip() for name in (only or "").split(",") if name.strip()]
     campaign = Campaign(
-        load_plan(table), folder, records or folder, tuple(also or ()), names, seeds
+        load_plan(table), folder, records or folder, tuple(also or ()), listed(only), seeds
     )
     if dry_run:
         entries = campaign.entries()

@@ -8,13 +8,19 @@ from typing import Annotated
 import typer
 
 from bsnn_tha.cli.options import (
+    DEFAULT_STORAGE,
     AllowCode,
     CacheRoot,
     DataRoot,
     Device,
+    DryRun,
+    Storage,
     Threads,
+    check_seeds,
+    listed,
     machine,
     one_line_at_ctrl_c,
+    with_storage,
 )
 
 
@@ -30,9 +36,7 @@ def series(
         int | None,
         typer.Option(help="Go on to this many finished trials each. Default: the plan's."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and what it is likely to cost.")
-    ] = False,
+    dry_run: DryRun = False,
     report: Annotated[
         bool, typer.Option("--report", help="Train nothing; write the page and all reports.")
     ] = False,
@@ -46,13 +50,7 @@ def series(
         int | None,
         typer.Option(help="With --report: train each best setting from that many fresh seeds."),
     ] = None,
-    storage: Annotated[
-        str,
-        typer.Option(
-            envvar="BSNN_THA_STORAGE",
-            help="A folder, postgresql+psycopg://user:password@host/database or grpc://host:port.",
-        ),
-    ] = "runs/studies",
+    storage: Storage = DEFAULT_STORAGE,
     workers: Annotated[int, typer.Option(help="Local worker processes.")] = 1,
     pruner: Annotated[
         str | None, typer.Option(help="As of bsnn-tha study. Default: the plan's.")
@@ -94,7 +92,8 @@ def series(
         print("\n".join(f"{each:20} {load_series(each).title}" for each in series_names()))
         return
     plan = load_series(name)
-    chosen = plan.only([each.strip() for each in (only or "").split(",") if each.strip()])
+    check_seeds("--retrain", retrain)
+    chosen = plan.only(listed(only))
     studies = [
         plan.options(
             search,
@@ -123,4 +122,5 @@ def series(
         print(show.series(plan.title, outlooks), flush=True)
         if not dry_run:
             run_series(outlooks, SeriesProgress)
-            print(f"page and reports: bsnn-tha study series {name} --report")
+            command = with_storage(f"bsnn-tha study series {name} --report", storage)
+            print(f"page and reports: {command}")

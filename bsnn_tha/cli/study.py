@@ -12,29 +12,22 @@ from typer.core import TyperGroup
 
 from bsnn_tha.cli import series
 from bsnn_tha.cli.options import (
+    DEFAULT_STORAGE,
     AllowCode,
     CacheRoot,
     DataRoot,
     Device,
     Sets,
+    Storage,
     Threads,
+    check_seeds,
     machine,
     one_line_at_ctrl_c,
     settings,
+    with_storage,
 )
 from studies.pruners import PRUNERS
 from studies.samplers import SAMPLERS
-
-DEFAULT_STORAGE = "runs/studies"
-
-Storage = Annotated[
-    str,
-    typer.Option(
-        envvar="BSNN_THA_STORAGE",
-        help="A folder, postgresql+psycopg://user:password@host/database or grpc://host:port.",
-    ),
-]
-
 
 Dataset = Annotated[str, typer.Argument(help="As for bsnn-tha train.")]
 Variant = Annotated[str, typer.Option(help="tha, bsnn, bsnn-unit, flt32.")]
@@ -231,7 +224,7 @@ def run(
     with one_line_at_ctrl_c():
         opened = run_study(options, StudyProgress, print)
     print(report.text(opened))
-    print(f"report: bsnn-tha study report {options.study_name}")
+    print(f"report: {with_storage(f'bsnn-tha study report {options.study_name}', storage)}")
 
 
 def _usual_objective(dataset: str, variant: str, changes: dict[str, Any]) -> list[str]:
@@ -278,6 +271,7 @@ def report_(
 
     if every is not None and not every > 0:
         raise InvalidValueError(f"--every must be above 0 seconds, but got {every:g}")
+    check_seeds("--retrain", retrain)
     opened = load_existing(open_storage(storage, name, create=False), storage, name)
     folder = output or report_folder(storage, name)
     kept = artifacts or artifact_folder(storage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 from pathlib import Path
 
@@ -302,16 +303,20 @@ def test_published_settings_outside_of_a_users_space_are_refused(folder):
     [
         (["report", "digits-th"], "known are digits-tha"),
         (["report", "digits-tha", "--output", "runs/studies/digits-tha.journal"], "cannot write"),
-        (["report", "digits-tha", "--retrain", "0"], "at least 1"),
+        (["report", "digits-tha", "--retrain", "0"], "--retrain must be at least 1, but got 0"),
         (["list", "--storage", "grpc://host"], "grpc://host:port"),
     ],
 )
 def test_a_report_that_cannot_be_given_is_refused(finished, arguments, said):
-    if "--retrain" in arguments:
-        command = run("study", *arguments, cwd=finished)
-        assert command.code == 2 and said in command.complained
-    else:
-        assert said in refuse("study", *arguments, cwd=finished)
+    assert said in refuse("study", *arguments, cwd=finished)
+
+
+def test_the_last_line_of_a_study_gives_its_report(folder):
+    succeed(*TINY, "--trials", 1, "--storage", "else where", cwd=folder)
+    again = succeed(*TINY, "--trials", 1, "--storage", "else where", cwd=folder)
+    line = again.said.splitlines()[-1].removeprefix("report: bsnn-tha ")
+    assert "written to" in succeed(*shlex.split(line), cwd=folder).said
+    assert (folder / "else where" / "digits-tha" / "report.html").is_file()
 
 
 # Several processes, and Ctrl-C
