@@ -7,10 +7,8 @@ storage alone. Three rules make them exact:
 than N living trials (finished, pruned or running) have smaller numbers; one
 that comes too late is marked as failed, "not needed", and never counted.
 
-**Signs of life.** While a trial runs, a thread of its worker renews a
-heartbeat in the trial's attributes. A trial whose heartbeat has not changed
-for :data:`GRACE` seconds of the watcher's own clock, or whose process is gone
-from this computer, is marked as failed by whoever notices first.
+**Signs of life.** A trial whose worker shows none (:mod:`studies.heartbeat`) is
+marked as failed by whoever notices first.
 
 **Second chances.** A trial that died with its worker is put back in the queue
 with the same parameters, up to :data:`RETRIES` times; it goes on from its checkpoint.
@@ -22,20 +20,17 @@ with all that it has, and whoever is free goes on with it. It counts among the N
 from __future__ import annotations
 
 import math
-import os
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from studies import heartbeat
 from studies.checkpoints import Checkpoints
 from studies.errors import StudyError, TrialFailedError, TrialPausedError
 from studies.finals import SEED, Finals, tries
@@ -53,10 +48,6 @@ from studies.rungs import (
     root_of,
 )
 
-HEARTBEAT = 20.0
-"""Seconds between two signs of life."""
-GRACE = 90.0
-"""Seconds without one after which a trial counts as dead."""
 RETRIES = 3
 """How often a trial is tried again after its worker died."""
 FAILURES_IN_A_ROW = 10
@@ -107,7 +98,7 @@ class Worker:
     finals: Finals | None = None
     lingers: bool = True
     stopping: threading.Event = field(default_factory=threading.Event)
-    _seen: dict[int, tuple[Any, float]] = field(default_factory=dict)
+    _watch: heartbeat.Watch = field(default_factory=heartbeat.Watch)
     _owed: dict[int, float] = field(default_factory=dict)
 
     def work(self) -> None:
@@ -214,10 +205,10 @@ class Worker:
         now = time.monotonic()
         self._owed = {number: self._owed.get(number, now) for number in owed(trials)}
         # Unless they died between the two.
-        return any(now - since < GRACE for since in self._owed.values())
+        return any(now - since < heartbeat.GRACE for since in self._owed.values())
 
     def _run(self, trial: optuna.Trial) -> FrozenTrial:
-        with self._signs_of_life(trial):
+        with heartbeat.shown(trial):
             try:
                 values = self.objective(trial)
             except TrialPausedError as pause:
@@ -247,7 +238,7 @@ class Worker:
             self.stopping.set()
         try:
             trial.set_user_attr(EPOCHS, pause.epochs)
-            trial.set_user_attr("worker", None)  # whoever goes on must not seem dead
+            trial.set_user_attr(heartbeat.WORKER, None)  # whoever goes on must not seem dead
             put_back(self.study, trial)
         except UpdateFinishedTrialError:
             pass  # as in _tell
@@ -304,40 +295,10 @@ class Worker:
     def _late(self) -> bool:
         return self.deadline is not None and time.monotonic() >= self.deadline
 
-    @contextmanager
-    def _signs_of_life(self, trial: optuna.Trial) -> Iterator[None]:
-        trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-        ended = threading.Event()
-
-        def beat() -> None:
-            count = 0
-            while not ended.wait(HEARTBEAT):
-                count += 1
-                try:
-                    trial.set_user_attr("heartbeat", count)
-                except Exception:  # the storage is away, or the trial was given up
-                    continue
-
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-
     def _bury_the_dead(self) -> None:
         """Fail running trials whose worker is gone, and queue them again."""
-        now = time.monotonic()
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            # One that paused and was gone on with counts its beats from where they were.
-            sign = trial.datetime_start, trial.user_attrs.get("heartbeat", 0)
-            last, since = self._seen.get(trial.number, (None, now))
-            if sign != last:
-                since = now
-            self._seen[trial.number] = (sign, since)
-            if now - since > GRACE or _process_is_gone(trial.user_attrs.get("worker")):
-                self._fail_and_retry(trial_id(trial))
+        for trial in self._watch.dead(self.study):
+            self._fail_and_retry(trial_id(trial))
 
     def _fail_and_retry(self, dead: int, reason: str = "its worker died") -> None:
         storage = storage_of(self.study)
@@ -382,28 +343,3 @@ def outcome(trial: FrozenTrial) -> str:
 
 def _sequence(values: float | Sequence[float]) -> Sequence[float]:
     return values if isinstance(values, Sequence) else (values,)
-
-
-def _process_is_gone(worker: str | None) -> bool:
-    """True if a worker of this computer no longer exists; False if that cannot be known."""
-    if worker is None:
-        return False
-    host, _, pid = worker.rpartition(":")
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return _is_zombie(pid)
-
-
-def _is_zombie(pid: str) -> bool:
-    """True for a process that was killed and whose parent has not noticed (Linux)."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] == "Z"

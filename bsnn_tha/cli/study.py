@@ -266,6 +266,7 @@ def report_(
     from bsnn_tha.cli import show
     from bsnn_tha.errors import InvalidValueError
     from studies import report
+    from studies.heartbeat import Watch
     from studies.storage import artifact_folder, dashboard_command, open_storage, report_folder
     from studies.study import load_existing
 
@@ -287,11 +288,12 @@ def report_(
     with one_line_at_ctrl_c():
         if film:
             report.train_to_film(opened, folder, here, allow_code)
-        state = report.state_of(opened)
+        watch = Watch()
+        state = report.state_of(opened, watch)
         write()
         while every is not None:
             time.sleep(every)
-            before, state = state, report.state_of(opened)
+            before, state = state, report.state_of(opened, watch)
             if state == before and not state.running:
                 break
             write()

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from bsnn_tha.config import RunConfig
 from bsnn_tha.words import counted
 from studies.errors import StudyError
+from studies.heartbeat import Watch
 from studies.ranking import Estimate, best_trials, estimates, score
 from studies.rungs import is_paused
 from studies.study import OpenStudy
@@ -71,7 +72,7 @@ class State(NamedTuple):
     """How far a study has come: two that are equal have nothing new between them.
 
     Args:
-        running: trials that run.
+        running: trials that run; not those that only stand so, their worker being gone.
         reports: what each trial has reported and how it ended.
     """
 
@@ -79,11 +80,12 @@ class State(NamedTuple):
     reports: tuple[tuple[TrialState, int], ...]
 
 
-def state_of(opened: OpenStudy) -> State:
-    """How far a study has come by now."""
+def state_of(opened: OpenStudy, watch: Watch) -> State:
+    """How far a study has come by now; the watch has looked on since it is followed."""
+    dead = {trial.number for trial in watch.dead(opened.study)}
     trials = opened.study.get_trials(deepcopy=False)
     return State(
-        sum(trial.state == TrialState.RUNNING for trial in trials),
+        sum(t.state == TrialState.RUNNING and t.number not in dead for t in trials),
         tuple((trial.state, len(trial.intermediate_values)) for trial in trials),
     )
 

@@ -11,7 +11,7 @@ import warnings
 import pytest
 from study_workers import until
 
-from studies.worker import _is_zombie
+from studies.heartbeat import is_zombie
 
 _numbers = itertools.count(1)
 
@@ -45,7 +45,7 @@ def _gone(process):
         os.kill(process, 0)
     except ProcessLookupError:
         return True
-    return _is_zombie(str(process))
+    return is_zombie(str(process))
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 from made_studies import BETA, CLIP, NORM, made
 from optuna.trial import TrialState
+from study_workers import Process
 from typer.testing import CliRunner
 
 from bsnn_tha.cli import app, study
@@ -161,6 +163,27 @@ def test_the_page_is_written_anew_until_the_study_is_at_rest(tmp_path, monkeypat
     # It runs, runs, has ended, and has nothing new.
     assert seen == [(7.0, True), (7.0, True), (7.0, False)]
     assert result.output.splitlines()[0] == "study made: 2 complete"
+
+
+def test_nobody_waits_for_a_trial_whose_worker_was_killed(tmp_path, monkeypatch):
+    killed = Process(lambda: None)
+    assert killed.wait() == 0
+    storage = open_storage(str(tmp_path), "made", create=True)
+    opened = made(lambda trial, _: 0.5 if trial.number < 1 else None, 2, storage=storage)
+    opened.study.set_user_attr("plan", opened.plan.to_json())
+    running = opened.study.trials[1]._trial_id
+    storage.set_trial_user_attr(running, "worker", f"{socket.gethostname()}:{killed.pid}")
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        assert len(slept) < 3
+
+    monkeypatch.setattr(study.time, "sleep", sleep)
+    command = ["study", "report", "made", "--storage", str(tmp_path), "--every", "7"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert slept == [7.0] and opened.study.trials[1].state == TrialState.RUNNING
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1"])

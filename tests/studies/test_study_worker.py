@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -12,6 +13,7 @@ import pytest
 from optuna.trial import TrialState
 from study_workers import NAME, PATIENCE, Process, numbers, opened, square, until, work
 
+from studies import heartbeat
 from studies import worker as module
 from studies.errors import StudyError, TrialFailedError
 from studies.worker import RETRIES, Worker, finished
@@ -108,8 +110,8 @@ def test_workers_that_race_for_the_last_trials_complete_no_more_than_n(where):
 
 
 def test_a_worker_whose_trial_was_given_up_while_it_slept_goes_on(where, monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "GRACE", 0.5)
-    monkeypatch.setattr(module, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(heartbeat, "GRACE", 0.5)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT", 0.1)
     begun = tmp_path / "begun"
     opened(where)
 
@@ -281,7 +283,7 @@ def test_a_trial_that_others_gave_up_does_not_end_its_worker(study):
 def test_a_trial_of_a_process_that_is_gone_is_tried_again_at_once(study):
     process = Process(lambda: None)
     process.wait()
-    trial = add_running(study, f"{module.socket.gethostname()}:{process.pid}", x=0.25)
+    trial = add_running(study, f"{socket.gethostname()}:{process.pid}", x=0.25)
     Worker(study, square, 2).work()
     assert study.trials[trial.number].state == FAIL
     assert [t.params["x"] for t in study.trials[:2]] == [0.25, 0.25]
@@ -291,16 +293,16 @@ def test_a_trial_of_a_process_that_is_gone_is_tried_again_at_once(study):
 
 def test_a_killed_process_whose_parent_has_not_noticed_counts_as_gone():
     process = Process(time.sleep, PATIENCE)
-    name = f"{module.socket.gethostname()}:{process.pid}"
-    assert not module._process_is_gone(name)
+    name = f"{socket.gethostname()}:{process.pid}"
+    assert not heartbeat.process_is_gone(name)
     process.kill()
-    until(lambda: module._is_zombie(str(process.pid)))
-    assert module._process_is_gone(name)
+    until(lambda: heartbeat.is_zombie(str(process.pid)))
+    assert heartbeat.process_is_gone(name)
     process.wait()
 
 
 def test_a_trial_of_another_computer_is_given_up_when_its_heartbeat_stops(study, monkeypatch):
-    monkeypatch.setattr(module, "GRACE", 0.4)
+    monkeypatch.setattr(heartbeat, "GRACE", 0.4)
     trial = add_running(study, f"elsewhere:{os.getpid()}", x=0.75)
 
     def beat():
@@ -319,7 +321,7 @@ def test_a_trial_of_another_computer_is_given_up_when_its_heartbeat_stops(study,
 
 
 def test_a_trial_of_another_computer_that_is_alive_is_waited_for(study, monkeypatch):
-    monkeypatch.setattr(module, "GRACE", 0.4)
+    monkeypatch.setattr(heartbeat, "GRACE", 0.4)
     trial = add_running(study, "elsewhere:1", x=0.75)
 
     def beat():
@@ -336,7 +338,7 @@ def test_a_trial_of_another_computer_that_is_alive_is_waited_for(study, monkeypa
 
 
 def test_a_running_trial_shows_signs_of_life(study, monkeypatch):
-    monkeypatch.setattr(module, "HEARTBEAT", 0.02)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT", 0.02)
     seen = []
 
     def objective(trial):
