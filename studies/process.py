@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from studies.interrupts import AT_ONCE, two_interrupts
+from studies.options import Options
+
+RESTARTS = 3
+"""How often a worker process that dies is started again."""
 
 
 @dataclass(frozen=True)
@@ -73,3 +82,114 @@ def read_events(process: subprocess.Popen[str], worker: int, show: Callable[[Eve
         except (ValueError, TypeError):
             continue  # something else that was printed
         show(replace(event, worker=worker))
+
+
+def work_in_processes(
+    studies: Sequence[Options], deadline: float | None, show: Callable[[Event], None]
+) -> int:
+    """Start workers, start those again that die, and wait for all.
+
+    Args:
+        studies: that each of them works on (:mod:`studies.series.work`), with one machine and
+            one number of workers.
+        deadline: ``time.monotonic()`` at which they end.
+        show: is told what they do.
+
+    Returns:
+        How many ended with an error.
+    """
+    team = _Team(studies, deadline, show)
+    try:
+        with two_interrupts(team.finish):
+            return team.work()
+    except KeyboardInterrupt:
+        team.stop()
+        raise
+
+
+class _Team:
+    """The worker processes of one command."""
+
+    def __init__(
+        self, studies: Sequence[Options], deadline: float | None, show: Callable[[Event], None]
+    ) -> None:
+        self._studies = studies
+        self._deadline = deadline
+        self._show = show
+        self._processes: dict[int, subprocess.Popen[str]] = {}
+        self._readers: list[threading.Thread] = []
+        self._asked: set[int] = set()
+        self._finishing = False
+
+    def work(self) -> int:
+        """See to it that there is a worker for each place until none has work."""
+        restarts = 0
+        for index in range(self._studies[0].workers):
+            self._start(index)
+        while any(process.poll() is None for process in self._processes.values()):
+            for index, process in list(self._processes.items()):
+                code = process.poll()
+                dead = code is not None and code < 0
+                if dead and restarts < RESTARTS and not self._finishing:
+                    restarts += 1
+                    self._show(Event("died", worker=index))
+                    self._start(index)
+            time.sleep(0.2)
+        for reader in self._readers:
+            reader.join(timeout=5)
+        return sum(process.returncode != 0 for process in self._processes.values())
+
+    def finish(self) -> None:
+        """Ask all to finish the trials that they run."""
+        self._finishing = True
+        self._show(Event("stopping"))
+        for process in list(self._processes.values()):
+            self._ask(process)
+
+    def stop(self) -> None:
+        """Stop all at once."""
+        for process in self._processes.values():
+            process.send_signal(AT_ONCE)
+        for process in self._processes.values():
+            process.wait()
+
+    def _start(self, index: int) -> None:
+        left = None if self._deadline is None else max(0.001, self._deadline - time.monotonic())
+        first = self._studies[0]
+        shares = [
+            replace(
+                study,
+                workers=1,
+                timeout=left,
+                threads=first.threads_each,
+                published=False,  # that trial is queued already, as are those of other studies
+                worker=index,
+            )
+            for study in self._studies
+        ]
+        process = start_worker([asdict(share) for share in shares], _environment(first, index))
+        self._processes[index] = process
+        if self._finishing:  # Ctrl-C came while it was started
+            self._ask(process)
+        reader = threading.Thread(
+            target=read_events, args=(process, index, self._show), daemon=True
+        )
+        reader.start()
+        self._readers.append(reader)
+
+    def _ask(self, process: subprocess.Popen[str]) -> None:
+        if process.pid not in self._asked:  # a second time would stop it at once
+            self._asked.add(process.pid)
+            process.send_signal(signal.SIGINT)
+
+
+def _environment(options: Options, index: int) -> dict[str, str]:
+    """CPU threads and GPUs, divided between workers."""
+    import torch
+
+    environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads_each))
+    if options.device in ("auto", "cuda") and torch.cuda.is_available():
+        given = environment.get("CUDA_VISIBLE_DEVICES")
+        gpus = given.split(",") if given else [str(n) for n in range(torch.cuda.device_count())]
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
+    return environment

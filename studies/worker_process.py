@@ -15,8 +15,8 @@ import optuna
 
 from bsnn_tha.errors import BsnnThaError
 from bsnn_tha.freed_memory import keep_freed_memory
+from studies.options import Options
 from studies.process import Event
-from studies.runner import Options
 from studies.series.work import take_turns
 
 

@@ -191,7 +191,8 @@ def run(
     from bsnn_tha.cli.study_progress import StudyProgress
     from bsnn_tha.freed_memory import keep_freed_memory
     from studies import report
-    from studies.runner import Options, run_study
+    from studies.options import Options
+    from studies.runner import run_study
 
     keep_freed_memory()
     budget = {"training.epochs": epochs, "data.subset": subset, "data.num_steps": steps}

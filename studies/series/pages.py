@@ -28,8 +28,8 @@ from bsnn_tha.run_folder import replace_atomically
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.words import duration, percent
 from studies import report
+from studies.options import Options
 from studies.ranking import best_trials
-from studies.runner import Options
 from studies.series.plan import Search, Series
 from studies.series.work import existing
 from studies.study import OpenStudy

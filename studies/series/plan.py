@@ -26,8 +26,8 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.presets import load_preset
 from bsnn_tha.suggest import did_you_mean
 from studies import plan_files
+from studies.options import Options
 from studies.plan_files import Printed, Table
-from studies.runner import Options
 
 _ROOM = "studies.series"
 

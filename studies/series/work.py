@@ -22,16 +22,10 @@ from optuna.trial import TrialState
 from bsnn_tha.errors import BsnnThaError
 from studies.errors import StudyError
 from studies.forecast import Forecast
-from studies.process import Event
-from studies.runner import (
-    Options,
-    interruptible,
-    open_for_work,
-    predict,
-    prepare,
-    work_here,
-    work_in_processes,
-)
+from studies.options import Options
+from studies.preparation import prepare
+from studies.process import Event, work_in_processes
+from studies.runner import interruptible, open_for_work, predict, work_here
 from studies.storage import open_storage, study_names
 from studies.study import OpenStudy, load_existing
 from studies.worker import finished

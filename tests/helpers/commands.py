@@ -24,7 +24,7 @@ from study_workers import Process
 
 from bsnn_tha.cli import main
 from studies import pool, process, worker_process
-from studies.runner import AT_ONCE
+from studies.interrupts import AT_ONCE
 
 
 class Command(Process):

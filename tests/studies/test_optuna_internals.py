@@ -15,6 +15,7 @@ from bsnn_tha.nn.network import SpikingNetwork
 from bsnn_tha.training import evaluation
 from bsnn_tha.training.machine import Machine
 from studies import objective, runner
+from studies.options import Options
 from studies.optuna_internals import storage_of, suggest, trial_id
 
 
@@ -69,7 +70,7 @@ def test_a_study_loads_its_data_and_builds_its_network_once_before_its_trials(
     monkeypatch.setattr(evaluation, "load_dataset", loaded)
     monkeypatch.setattr(SpikingNetwork, "__init__", counted)
     monkeypatch.setattr(objective.TrainingObjective, "__call__", trial)
-    options = runner.Options("digits", "tha", 1, storage=str(tmp_path), published=False, threads=1)
+    options = Options("digits", "tha", 1, storage=str(tmp_path), published=False, threads=1)
     opened = runner.run_study(options)
     assert opened.study.best_value == 1.1
 

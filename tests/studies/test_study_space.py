@@ -11,7 +11,7 @@ from input_shapes import INPUT_SHAPES
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.presets import load_preset, preset_names
 from studies.errors import StudyError
-from studies.runner import _fitting
+from studies.preparation import _fitting
 from studies.space import Choice, Depth, Number, Rise, Space, config_value
 from studies.spaces import load_space, space_for
 

@@ -21,7 +21,8 @@ from bsnn_tha.cli import app
 from studies import runner, worker
 from studies import storage as module
 from studies.errors import StudyError
-from studies.runner import Options
+from studies.options import Options
+from studies.preparation import prepare
 from studies.storage import open_storage, shown, study_names
 from studies.worker import Worker
 
@@ -218,7 +219,7 @@ def test_workers_that_start_together_begin_with_one_published_trial(kind, tmp_pa
     options = Options(
         "digits", "tha", 5, name=NAME, storage=where, changes={"data.subset": 64}, threads=1
     )
-    plan_and_space = runner.prepare(options)
+    plan_and_space = prepare(options)
     get_trials = optuna.Study.get_trials
 
     def slowly(*args, **kwargs):

@@ -9,8 +9,9 @@ from training_runs import tiny
 
 from studies import objective
 from studies.errors import StudyError
+from studies.options import Options
 from studies.race import INSTANCES
-from studies.runner import Options, run_study
+from studies.runner import run_study
 from studies.space import Choice, Depth, Number, Rise, Space
 from studies.storage import open_storage
 from studies.study import Method, Plan, open_study
