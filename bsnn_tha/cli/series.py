@@ -118,7 +118,7 @@ def series(
             pages.write(plan, chosen, studies, folder, here, retrain, allow_code)
             print(f"written to {folder}")
             return
-        outlooks = [outlook(options) for options in studies]
+        outlooks = [outlook(options, downloads=not dry_run) for options in studies]
         print(show.series(plan.title, outlooks), flush=True)
         if not dry_run:
             run_series(outlooks, SeriesProgress)

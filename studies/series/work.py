@@ -19,7 +19,10 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+from bsnn_tha.data.inventory import inventory
+from bsnn_tha.data.root import data_root
 from bsnn_tha.errors import BsnnThaError
+from bsnn_tha.presets import load_preset
 from studies.errors import StudyError
 from studies.forecast import Forecast
 from studies.options import Options
@@ -90,10 +93,15 @@ class Outlook:
         return max(0, self.options.trials - self.done)
 
 
-def outlook(options: Options) -> Outlook:
-    """What one study still has to do; nothing is written.
+def outlook(options: Options, *, downloads: bool = True) -> Outlook:
+    """What one study still has to do; nothing is written but data that are downloaded.
 
     A few iterations of its own network are trained to tell (:mod:`studies.forecast`).
+
+    Args:
+        options: of the study.
+        downloads: whether data that are missing are got; else that is the reason why its cost
+            cannot be told.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     opened = existing(options)
@@ -101,10 +109,22 @@ def outlook(options: Options) -> Outlook:
     if done >= options.trials:
         return Outlook(options, done)
     try:
+        if not downloads and (missing := _missing_data(options)):
+            return Outlook(options, done, reason=missing)
         prepared = prepare(options)
         return Outlook(options, done, predict(options, prepared, options.trials - done))
     except BsnnThaError as error:
         return Outlook(options, done, reason=str(error))
+
+
+def _missing_data(options: Options) -> str:
+    """What a known data set lacks on this machine, and how to get it; else nothing."""
+    config = load_preset(options.dataset, options.variant).with_changes(options.changes or {})
+    name, root = config.data.name, data_root(options.data_root)
+    for entry in inventory(root):
+        if entry.name == name and entry.obtain:
+            return f"{name} is not in {root}; {entry.obtain}"
+    return ""
 
 
 Watcher = Callable[

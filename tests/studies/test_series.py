@@ -130,6 +130,14 @@ def test_the_cost_is_told_before_and_a_dry_run_writes_nothing(plan_file, tmp_pat
     assert not (tmp_path / "store").exists()
 
 
+def test_a_dry_run_downloads_nothing(plan_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("studies.series.work.prepare", lambda _: pytest.fail("would download"))
+    first, _ = options(plan_file, tmp_path)
+    first = replace(first, changes={**first.changes, "data.name": "mnist"}, data_root=str(tmp_path))
+    told = outlook(first, downloads=False)
+    assert told.reason == f"mnist is not in {tmp_path}; bsnn-tha data check mnist downloads it"
+
+
 def test_what_cannot_be_trained_is_told_before_any_trial(plan_file, tmp_path):
     first, second = options(plan_file, tmp_path)
     second = replace(second, changes={**second.changes, "data.name": "dvs-gesture"})
