@@ -18,16 +18,21 @@ def pages(results: Results, folder: Path) -> dict[str, str]:
 
     Args:
         results: of all parts.
-        folder: of the pages, two of which have text of their own around their table.
+        folder: of the pages, of which all but one have text of their own around their table.
     """
     made = {"results.md": _results_page(results)}
-    for name, table in (("c.md", c_table), ("nir.md", nir_table)):
+    tables = {
+        "c.md": c_table(results["c"]),
+        "nir.md": nir_table(results["nir"]),
+        "README.md": latency.beside_the_limit(results["latency"]),
+    }
+    for name, table in tables.items():
         text = (folder / name).read_text(encoding="utf-8")
         before, start, rest = text.partition(START)
         _, end, after = rest.partition(END)
         if not (start and end):
             raise SystemExit(f"{folder / name} has no place for its table: {START} ... {END}")
-        made[name] = f"{before}{start}\n{table(results[name.removesuffix('.md')])}\n{end}{after}"
+        made[name] = f"{before}{start}\n{table}\n{end}{after}"
     return made
 
 

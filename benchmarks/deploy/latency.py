@@ -126,10 +126,43 @@ def table(networks: dict[str, Rows]) -> str:
             found = {r["batch"]: r for r in rows if r["way"] == way}
             if found:
                 cells = [
-                    f"{1000 * found[b]['seconds']:.3g} | {found[b]['seconds'] / mine[b]:.1f}"
+                    f"{_ms(found[b]['seconds'])} | {found[b]['seconds'] / mine[b]:.1f}"
                     for b in BATCHES
                 ]
                 same = found[BATCHES[-1]]["same_answers"]
                 lines.append(f"| {title} | {' | '.join(cells)} | {same:.1%} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def beside_the_limit(networks: dict[str, Rows]) -> str:
+    """Markdown: milliseconds of a call with one sample, beside ONNX Runtime and the limit.
+
+    The first ratio says how much longer ONNX Runtime takes, the second how much the limit is below.
+
+    Example:
+        >>> rows = [{"batch": 1, "way": "packed", "seconds": 2e-5},
+        ...         {"batch": 1, "way": "limit", "seconds": 5e-6}]
+        >>> print(beside_the_limit({"mnist": rows}).splitlines()[-1])
+        | MNIST | 0.02 | – | – | 0.005 | 4.0 × |
+    """
+    lines = [
+        "| batch 1 | packed | ONNX Runtime | | limit | |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, rows in networks.items():
+        found = {row["way"]: row["seconds"] for row in rows if row["batch"] == 1}
+        mine = found["packed"]
+        cells = [TITLES[name].partition(",")[0], _ms(mine)]
+        for way in ("onnxruntime", "limit"):
+            if way in found:
+                ratio = mine / found[way] if way == "limit" else found[way] / mine
+                cells += [_ms(found[way]), f"{ratio:.1f} ×"]
+            else:  # was not measured
+                cells += ["–", "–"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.3g}"

@@ -33,7 +33,7 @@ def test_a_part_alone_is_printed_alone(results):
 
 
 def test_a_page_without_a_place_for_its_table_is_refused(results, tmp_path):
-    for name in ("c.md", "nir.md"):
+    for name in ("c.md", "nir.md", "README.md"):
         (tmp_path / name).write_text("# no marks\n")
     with pytest.raises(SystemExit, match=r"c\.md has no place for its table"):
         pages(results, tmp_path)
