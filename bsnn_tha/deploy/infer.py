@@ -136,7 +136,8 @@ class Runner:
         last = self.network.layers[-1]
         if len(last.output_shape) == 1:
             return scores
-        return np.moveaxis(scores.reshape(batch, -1, last.channels), -1, 1).reshape(batch, -1)
+        places = scores.reshape(batch, self._outputs // last.channels, last.channels)
+        return np.moveaxis(places, -1, 1).reshape(scores.shape)
 
     def _by_layer(self, fired: NDArray[np.uint16]) -> tuple[NDArray[np.uint8], ...]:
         layers, at = [], 0

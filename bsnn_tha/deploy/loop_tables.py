@@ -271,12 +271,13 @@ def units_of(layer: Layer) -> int:
 
 
 def _at_units(taps: Array, read: list[Layer]) -> Array:
-    """Weights ``[y, x, in, out]`` with their inputs where the units of layers have them."""
+    """Weights ``[y, x, in, out]`` with their inputs where the units of layers have them; zeros
+    for those that the units have beside."""
     begins = np.cumsum([0, *(padded(layer.channels) for layer in read)])
     where = np.concatenate(
         [begin + np.arange(its.channels) for begin, its in zip(begins, read, strict=False)]
     )
-    made = np.zeros((*taps.shape[:2], begins[-1], taps.shape[3]), np.int8)
+    made = np.zeros((*taps.shape[:2], begins[-1], taps.shape[3]), taps.dtype)
     made[:, :, where] = taps
     return made
 
@@ -310,7 +311,7 @@ def _reach(row: list[int], term: Term, read: list[Layer]) -> NDArray[np.int64]:
     found[..., c.OUTPUT] = np.arange(channels) // each * outputs
     if not read:
         return found.transpose(2, 0, 1, 3)
-    return np.moveaxis(_at_units(np.moveaxis(found, 3, -1).astype(np.int64), read), -1, 3)
+    return _at_units(found, read)
 
 
 def _along(side: int, padding: int, kernel: int, step: int, places: int) -> NDArray[np.int64]:

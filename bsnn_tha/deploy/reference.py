@@ -6,6 +6,7 @@ whole window at once, only neurons walk through time.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,7 +99,8 @@ def sums(term: Term, inputs: Array) -> NDArray[np.int64]:
     dtype = np.float32 if most * term.fan_in * cells < 2**24 else np.float64
     values = inputs.astype(dtype)
     if term.kind == "dense":
-        values = values.sum((2, 3)) if term.sums_maps else values.reshape(len(values), -1)
+        flat = len(values), math.prod(values.shape[1:])
+        values = values.sum((2, 3)) if term.sums_maps else values.reshape(flat)
         return (values @ term.weights.T.astype(dtype)).astype(np.int64)
     maps = _filtered(term, values)
     if term.pool > 1:

@@ -23,6 +23,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "residual, maximum": ("6C3P-MP2-8R-8RS2-10", {"norm": "tdbn"}),
     "dense block, means, reset to zero": ("6C3-2DB3-T-GAP-10", {"reset_mechanism": "zero"}),
     "depthwise": ("6C3P-8DWS2-AP2-10", {"reset_mechanism": "none", "beta": 0.9}),
+    "depthwise, more places and channels than 7 bits": ("130C3P-9DW-10", {}),
     "strides, rows left over": ("9C3PS2-7C3P-AP2-70-10", {}),
     "words cut in two": ("33C3P-AP2-40C3P-12C3P-MP2-10", {}),
     "synaptic, thresholds of neurons": (
@@ -77,6 +78,17 @@ def test_steps_of_a_stream_are_a_window(name: str) -> None:
     for step, frame in enumerate(inputs[:, 0]):
         np.testing.assert_array_equal(runner.step(frame), expected.spikes[step, 0])
         np.testing.assert_array_equal(runner.membranes, expected.membranes[step, 0])
+
+
+@pytest.mark.parametrize("name", ["depthwise", "decays of neurons"])
+def test_no_samples_have_no_answers(name: str) -> None:
+    network = _whole(name)
+    inputs = random_input(network.input, 8, 0)
+    expected, found = run(network, inputs), Runner(network).run(inputs, record=True)
+    assert found.scores.shape == expected.scores.shape == (0, network.layers[-1].neurons)
+    assert found.layers is not None
+    for layer, wanted in zip(found.layers, expected.layers, strict=True):
+        assert layer.shape == wanted.shape
 
 
 def test_a_state_is_held_at_its_ends() -> None:
