@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from bsnn_tha.deploy.fold import fold
 from bsnn_tha.deploy.infer import Runner
 from bsnn_tha.deploy.integer import Precision, integer_network
 from bsnn_tha.deploy.network import DeployedNetwork
+from bsnn_tha.deploy.packed import Packed, write
 from bsnn_tha.deploy.reference import run
 from bsnn_tha.errors import InvalidValueError
 
@@ -120,6 +123,32 @@ def test_neither_torch_nor_snntorch_is_loaded() -> None:
         "assert not {'torch', 'snntorch', 'lightning'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_processor_without_vectors_of_64_bytes(tmp_path: Path) -> None:
+    # Wide layers, and every way of listing spikes; kept on disk beside this processor's own loops.
+    cases = [(_whole(name), f"{number}.safetensors") for number, name in enumerate(NETWORKS)]
+    for network, file in cases:
+        write(Packed(network), tmp_path / file)
+        inputs = random_input(network.input, 6, 2)
+        np.save(tmp_path / f"{file}.npy", inputs)
+        np.save(tmp_path / f"{file}.scores.npy", run(network, inputs).scores)
+    program = (
+        "import sys, numpy as np; from pathlib import Path; from bsnn_tha import zoo;"
+        "from bsnn_tha.deploy.infer import Runner; from bsnn_tha.deploy.packed import read;"
+        "from bsnn_tha.deploy.reference import run;"
+        "from bsnn_tha.kernels.cpu.packed.vectors import PUSHES; assert not PUSHES\n"
+        "for path in Path(sys.argv[1]).glob('*.safetensors'):\n"
+        "    scores = Runner(read(path).network).run(np.load(f'{path}.npy')).scores\n"
+        "    np.testing.assert_array_equal(scores, np.load(f'{path}.scores.npy'), path.name)\n"
+        "network = zoo.packed('spoken-digits').network\n"
+        "inputs = (np.random.default_rng(0).random((5, 2, *network.input.shape)) < 0.05) * 1\n"
+        "found = Runner(network).run(inputs, record=True)\n"
+        "for layer, wanted in zip(found.layers, run(network, inputs).layers, strict=True):\n"
+        "    np.testing.assert_array_equal(layer, wanted)\n"
+    )
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic"}
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, env=environment)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -10,9 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import numba
+from numba.core.cpu import CPUTargetOptions
 
-OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
+OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 """Of the entry and of all pieces."""
+if hasattr(CPUTargetOptions, "_nrt"):  # numba's own, and no promise: slower without, not wrong
+    OPTIONS["_nrt"] = False
 
 
 def piece(function: Any) -> Any:

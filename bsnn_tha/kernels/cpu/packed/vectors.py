@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic as _intrinsic
 
 # Typed by numba without the compiler's own first argument, which callers do not give.
@@ -21,7 +21,11 @@ intrinsic: Any = _intrinsic
 _INT8, _INT32 = ir.IntType(8), ir.IntType(32)
 _MASK = ir.VectorType(ir.IntType(1), 16)
 
-PUSHES = bool(get_host_cpu_features().get("avx512f"))
+# What numba compiles for, by which it also keeps what it has compiled: its settings may say
+# another processor than this one (NUMBA_CPU_NAME, NUMBA_ENABLE_AVX).
+_, _, _features = cpu_target.target_context.codegen().magic_tuple()
+
+PUSHES = "+avx512f" in _features.split(",")
 """Whether the processor pushes the lanes of a mask together, and has 32 vectors of 64 bytes."""
 
 
