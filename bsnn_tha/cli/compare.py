@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bsnn_tha.campaigns.comparison.recipes import RECIPES
 from bsnn_tha.cli.options import (
     CacheRoot,
     DataRoot,
@@ -19,11 +20,10 @@ from bsnn_tha.cli.options import (
     settings,
 )
 from bsnn_tha.errors import InvalidValueError
-from studies.comparison.recipes import RECIPES
 
 if TYPE_CHECKING:
+    from bsnn_tha.campaigns.comparison.plan import Comparison
     from bsnn_tha.training.machine import Machine
-    from studies.comparison.plan import Comparison
 
 _RULES = "fixed,annealed,rouser,ltmd,lt-snn"
 
@@ -90,8 +90,8 @@ def compare(
     bsnn-tha compare --rules fixed,ltmd --theta-0 0.25,0.5,1,2,4
     bsnn-tha compare --output runs/compare-digits-1   go on, or report again
     """
-    from studies.comparison.plan import Comparison, bases_of
-    from studies.comparison.results import check_reach
+    from bsnn_tha.campaigns.comparison.plan import Comparison, bases_of
+    from bsnn_tha.campaigns.comparison.results import check_reach
 
     check_reach(reach)
     if output is not None and (output / "comparison.toml").exists():
@@ -114,7 +114,7 @@ def _new_folder(output: Path | None, dataset: str) -> Path:
 
 
 def _run(comparison: Comparison, folder: Path, machine: Machine, jobs: int) -> None:
-    from studies.comparison.runner import run_all
+    from bsnn_tha.campaigns.comparison.runner import run_all
 
     with one_line_at_ctrl_c():
         try:
@@ -126,7 +126,7 @@ def _run(comparison: Comparison, folder: Path, machine: Machine, jobs: int) -> N
 
 
 def _report(comparison: Comparison, folder: Path, reach: float | None) -> None:
-    from studies.comparison import results, tables
+    from bsnn_tha.campaigns.comparison import results, tables
 
     rows = results.read(comparison, folder, reach)
     tables.write(rows, folder)

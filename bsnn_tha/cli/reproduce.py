@@ -64,9 +64,9 @@ def reproduce(
     bsnn-tha reproduce best --also /mnt/other/runs/reproduction
     bsnn-tha reproduce best --records docs/reproduction   go on with this project's
     """
+    from bsnn_tha.campaigns.reproduction.campaign import Campaign, seconds
+    from bsnn_tha.campaigns.reproduction.plan import load_plan, plan_names
     from bsnn_tha.cli import show
-    from studies.reproduction.campaign import Campaign, seconds
-    from studies.reproduction.plan import load_plan, plan_names
 
     if table is None:
         print("\n".join(f"{name:15} {load_plan(name).title}" for name in plan_names()))

@@ -14,8 +14,8 @@ from bsnn_tha.nn.per_layer import in_words
 from bsnn_tha.words import counted, duration, percent
 
 if TYPE_CHECKING:
-    from studies.reproduction.plan import Plan, Row
-    from studies.reproduction.record import Entry
+    from bsnn_tha.campaigns.reproduction.plan import Plan, Row
+    from bsnn_tha.campaigns.reproduction.record import Entry
     from studies.series.work import Outlook
 
 WIDTH = 100

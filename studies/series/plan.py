@@ -22,12 +22,12 @@ from typing import Any
 
 from pydantic import Field
 
+from bsnn_tha.campaigns import plan_files
+from bsnn_tha.campaigns.plan_files import Printed, Table
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.presets import load_preset
 from bsnn_tha.suggest import did_you_mean
-from studies import plan_files
 from studies.options import Options
-from studies.plan_files import Printed, Table
 
 _ROOM = "studies.series"
 

@@ -14,15 +14,15 @@ from places import ROOT
 from training_runs import assert_same_run, at_call, killed, table, weights
 from typer.testing import CliRunner
 
+from bsnn_tha.campaigns.merit import ACCURACY, PRECISION
+from bsnn_tha.campaigns.reproduction.campaign import Campaign
+from bsnn_tha.campaigns.reproduction.plan import load_plan
 from bsnn_tha.cli import app
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import resume, train
-from studies.merit import ACCURACY, PRECISION
-from studies.reproduction.campaign import Campaign
-from studies.reproduction.plan import load_plan
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning")
 

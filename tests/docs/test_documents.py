@@ -23,9 +23,9 @@ from exported_c import CASES, exported
 from input_shapes import INPUT_SHAPES
 from places import ROOT
 
+from bsnn_tha.campaigns.comparison.plan import Comparison
 from bsnn_tha.config import RunConfig
 from bsnn_tha.presets import load_preset
-from studies.comparison.plan import Comparison
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 

@@ -22,8 +22,8 @@ import pytest
 from places import ROOT
 from study_workers import Process
 
+from bsnn_tha.campaigns import pool, process, worker_process
 from bsnn_tha.cli import main
-from studies import pool, process, worker_process
 from studies.interrupts import AT_ONCE
 
 
@@ -78,7 +78,7 @@ def command_line(arguments: list[str]) -> NoReturn:
 
 @contextmanager
 def forked_pool() -> Iterator[None]:
-    """Processes that train runs (:mod:`studies.pool`) are forks of this one."""
+    """Processes that train runs (:mod:`bsnn_tha.campaigns.pool`) are forks of this one."""
     contexts = SimpleNamespace(**vars(multiprocessing))
     contexts.get_context = lambda method: multiprocessing.get_context("fork")
     with pytest.MonkeyPatch.context() as patch:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from bsnn_tha.campaigns.reproduction import record
+from bsnn_tha.campaigns.reproduction.plan import load_plan
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.run import train
-from studies.reproduction import record
-from studies.reproduction.plan import load_plan
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from animations.style import RC, colour
-from studies.comparison.results import Row
-from studies.merit import MERITS, Merit
+from bsnn_tha.campaigns.comparison.results import Row
+from bsnn_tha.campaigns.merit import MERITS, Merit
 
 
 def overview(rows: Sequence[Row]) -> Figure:

@@ -16,12 +16,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bsnn_tha.campaigns.pool import ORIGIN
+from bsnn_tha.campaigns.reproduction.plan import Plan
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import DataError
 from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.summary import read_summary
-from studies.pool import ORIGIN
-from studies.reproduction.plan import Plan
 
 Entry = dict[str, Any]
 """Keys ``row``, ``seed``, ``origin``, ``config``, ``summary`` and ``epochs``."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bsnn_tha.campaigns.merit import merit_in
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import BsnnThaError, InvalidValueError
 from bsnn_tha.freed_memory import keep_freed_memory
@@ -24,7 +25,6 @@ from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.run import resume, train
 from bsnn_tha.training.summary import read_summary
-from studies.merit import merit_in
 
 _FAILED = "failed.txt"
 ORIGIN = "origin.json"

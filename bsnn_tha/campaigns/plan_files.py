@@ -36,7 +36,7 @@ def plan_names(room: str) -> list[str]:
     """Plans that come with a room, in its folder ``plans``.
 
     Example:
-        >>> "best" in plan_names("studies.reproduction")
+        >>> "best" in plan_names("bsnn_tha.campaigns.reproduction")
         True
     """
     files = (resources.files(room) / "plans").iterdir()

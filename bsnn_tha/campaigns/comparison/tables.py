@@ -23,10 +23,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bsnn_tha.campaigns.comparison import figures
+from bsnn_tha.campaigns.comparison.results import Row
+from bsnn_tha.campaigns.merit import MERITS
 from bsnn_tha.run_folder import replace_atomically
-from studies.comparison import figures
-from studies.comparison.results import Row
-from studies.merit import MERITS
 
 _COLUMNS = (
     "rule", "weights", "θ0", "best", "mean", "σ", "epochs", "dead", "firing rate",
@@ -38,7 +38,7 @@ def write(rows: Sequence[Row], folder: Path) -> list[Path]:
     """Write ``results.json``, ``table.md`` and the figures.
 
     Args:
-        rows: of :func:`studies.comparison.results.read`.
+        rows: of :func:`bsnn_tha.campaigns.comparison.results.read`.
         folder: of the comparison.
 
     Returns:
@@ -63,7 +63,7 @@ def table(rows: Sequence[Row], markdown: bool = False) -> str:
     rates and thresholds are those of each layer after training; spikes are per sample.
 
     Args:
-        rows: of :func:`studies.comparison.results.read`.
+        rows: of :func:`bsnn_tha.campaigns.comparison.results.read`.
         markdown: for a file rather than for a terminal.
     """
     swept = len({row["factor"] for row in rows}) > 1

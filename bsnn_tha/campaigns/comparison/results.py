@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from bsnn_tha.campaigns.comparison.plan import Cell, Comparison
+from bsnn_tha.campaigns.comparison.runner import run_folder
+from bsnn_tha.campaigns.pool import failure
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.summary import read_summary
-from studies.comparison.plan import Cell, Comparison
-from studies.comparison.runner import run_folder
-from studies.pool import failure
 
 Row = dict[str, Any]
 

@@ -9,13 +9,13 @@ import pytest
 from commands import forked_pool
 from typer.testing import CliRunner
 
+from bsnn_tha.campaigns.reproduction import record
+from bsnn_tha.campaigns.reproduction.campaign import Campaign, seconds
+from bsnn_tha.campaigns.reproduction.pages import page
+from bsnn_tha.campaigns.reproduction.plan import load_plan, plan_names
 from bsnn_tha.cli import app
 from bsnn_tha.errors import DataError, InvalidValueError, RunError
 from bsnn_tha.training.machine import Machine
-from studies.reproduction import record
-from studies.reproduction.campaign import Campaign, seconds
-from studies.reproduction.pages import page
-from studies.reproduction.plan import load_plan, plan_names
 
 RECORDS = Path(__file__).parents[2] / "docs/reproduction"
 

@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from animations.style import RC, colour
+from bsnn_tha.campaigns.merit import Merit, merit_in
+from bsnn_tha.campaigns.plan_files import Printed
+from bsnn_tha.campaigns.reproduction.plan import Plan, Row
+from bsnn_tha.campaigns.reproduction.record import NAME, Entry
 from bsnn_tha.run_folder import replace_atomically
-from studies.merit import Merit, merit_in
-from studies.plan_files import Printed
-from studies.reproduction.plan import Plan, Row
-from studies.reproduction.record import NAME, Entry
 
 PAGE, CURVES = "README.md", "curves.png"
 _DASH = "–"

@@ -12,6 +12,8 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ConfigDict
 
+from bsnn_tha.campaigns.comparison.recipes import find_recipe
+from bsnn_tha.campaigns.merit import Merit, one_merit
 from bsnn_tha.config import RunConfig
 from bsnn_tha.config.validation import validated
 from bsnn_tha.errors import InvalidValueError, RunError
@@ -19,8 +21,6 @@ from bsnn_tha.nn.per_layer import PerLayer, each_layer, values_of
 from bsnn_tha.presets import load_preset
 from bsnn_tha.run_folder import replace_atomically
 from bsnn_tha.suggest import quoted
-from studies.comparison.recipes import find_recipe
-from studies.merit import Merit, one_merit
 
 WEIGHTS = {"binary": "tha", "float": "flt32"}
 """The variants whose presets are tuned for these weights."""
@@ -61,7 +61,7 @@ class Comparison:
 
     Args:
         bases: a configuration for each kind of weights.
-        rules: names of :data:`~studies.comparison.recipes.RECIPES`.
+        rules: names of :data:`~bsnn_tha.campaigns.comparison.recipes.RECIPES`.
         seeds: from ``training.seed`` of the configurations upwards.
         factors: of the initial thresholds.
         only_thresholds: rules leave surrogates and resets of the configurations as they are.

@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bsnn_tha.campaigns.pool import Job, check_processes, failure, train_all
+from bsnn_tha.campaigns.reproduction import record
+from bsnn_tha.campaigns.reproduction.pages import write_pages
+from bsnn_tha.campaigns.reproduction.plan import Plan, Row
+from bsnn_tha.campaigns.reproduction.record import Entry
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.run_folder import RunFolder, make_writable
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.session import Session
-from studies.pool import Job, check_processes, failure, train_all
-from studies.reproduction import record
-from studies.reproduction.pages import write_pages
-from studies.reproduction.plan import Plan, Row
-from studies.reproduction.record import Entry
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from bsnn_tha.campaigns.comparison.plan import Cell, Comparison
+from bsnn_tha.campaigns.pool import Job, check_processes, train_all
 from bsnn_tha.run_folder import make_writable
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.session import Session
-from studies.comparison.plan import Cell, Comparison
-from studies.pool import Job, check_processes, train_all
 
 
 def run_folder(folder: Path, cell: Cell, seed: int) -> Path:
@@ -25,7 +25,7 @@ def run_all(
     jobs: int = 1,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Train what is not yet trained, as :func:`studies.pool.train_all` does.
+    """Train what is not yet trained, as :func:`bsnn_tha.campaigns.pool.train_all` does.
 
     Seeds come first, so that a comparison that is stopped has some of every rule.
 

@@ -21,15 +21,15 @@ from typing import Any
 
 from pydantic import Field
 
+from bsnn_tha.campaigns import plan_files
+from bsnn_tha.campaigns.merit import Merit, merit_of, one_merit
+from bsnn_tha.campaigns.plan_files import Printed, Table
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.presets import load_preset
 from bsnn_tha.suggest import did_you_mean
-from studies import plan_files
-from studies.merit import Merit, merit_of, one_merit
-from studies.plan_files import Printed, Table
 
-_ROOM = "studies.reproduction"
+_ROOM = "bsnn_tha.campaigns.reproduction"
 
 
 class Row(Table):

@@ -18,14 +18,14 @@ import torch
 from commands import Command, forked_pool
 from typer.testing import CliRunner
 
+from bsnn_tha.campaigns.comparison import results, tables
+from bsnn_tha.campaigns.comparison.plan import Cell, Comparison, bases_of
+from bsnn_tha.campaigns.comparison.recipes import RECIPES, find_recipe
+from bsnn_tha.campaigns.comparison.runner import run_all, run_folder
 from bsnn_tha.cli import app
 from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.presets import load_preset, preset_names
 from bsnn_tha.training.machine import Machine
-from studies.comparison import results, tables
-from studies.comparison.plan import Cell, Comparison, bases_of
-from studies.comparison.recipes import RECIPES, find_recipe
-from studies.comparison.runner import run_all, run_folder
 
 QUICK = {
     "training.epochs": 2,
