@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import NamedTuple
 
 import optuna
 import pytest
@@ -20,10 +22,11 @@ from bsnn_tha.cli import app
 from studies import report
 from studies.errors import StudyError
 from studies.report.dashboard import HEADING
-from studies.storage import artifact_folder, open_storage
+from studies.storage import artifact_folder, open_storage, shown
 from studies.study import load_existing
 
 pytest.importorskip("optuna_dashboard")
+pytest_plugins = ["study_database"]
 
 
 def score(trial, settings):
@@ -35,18 +38,38 @@ def score(trial, settings):
     return settings["neuron.beta"]
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder of studies with one of seven trials, published by the command."""
-    place = tmp_path_factory.mktemp("studies")
-    storage = open_storage(str(place), "made", create=True)
+class Place(NamedTuple):
+    """Where a study is, and what was made of it."""
+
+    storage: str
+    report: Path
+    artifacts: Path
+    given: str
+    """To the dashboard."""
+
+
+@pytest.fixture(scope="module", params=["journal", "postgresql"])
+def place(request, tmp_path_factory):
+    """One of seven trials, published by the command."""
+    folder = tmp_path_factory.mktemp("studies")
+    if request.param == "journal":
+        place = Place(str(folder), folder / "made", folder / ".artifacts", f"{folder}/made.journal")
+        options = []
+    else:
+        from study_database import address
+
+        server = request.getfixturevalue("postgresql")
+        server.psql("CREATE DATABASE published TEMPLATE prepared")
+        url = address(server, "published")
+        place = Place(url, folder / "report", folder / "artifacts", url)
+        options = ["-o", place.report, "--artifacts", place.artifacts]
+    storage = open_storage(place.storage, "made", create=True)
     opened = made(score, 7, rows=(BETA, SLOPE), storage=storage)
     opened.study.set_user_attr("plan", opened.plan.to_json())
-    result = CliRunner().invoke(
-        app, ["study", "report", "made", "--storage", str(place), "--dashboard"]
-    )
+    command = ["study", "report", "made", "--storage", place.storage, "--dashboard", *options]
+    result = CliRunner().invoke(app, list(map(str, command)))
     assert result.exit_code == 0, result.output
-    command = f"optuna-dashboard {place}/made.journal --artifact-dir {place}/.artifacts"
+    command = f"optuna-dashboard {shlex.quote(shown(place.given))} --artifact-dir {place.artifacts}"
     assert result.output.splitlines()[-1] == f"to look at it: {command}"
     return place
 
@@ -57,17 +80,17 @@ def dashboard(place):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = ["--artifact-dir", str(place / ".artifacts"), "--port", str(port), "--quiet"]
+    options = ["--artifact-dir", str(place.artifacts), "--port", str(port), "--quiet"]
     code = "import sys; from optuna_dashboard._cli import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(place / "made.journal"), *options],
+        [sys.executable, "-c", code, place.given, *options],
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
-    address = f"http://127.0.0.1:{port}"
+    at = f"http://127.0.0.1:{port}"
     try:
-        until(lambda: process.poll() is not None or _answers(address))
-        yield address
+        until(lambda: process.poll() is not None or _answers(at))
+        yield at
     finally:
         process.kill()
         process.wait()
@@ -92,7 +115,8 @@ def study_of(address):
 
 
 def reopened(place):
-    return load_existing(open_storage(str(place), "made", create=False), str(place), "made")
+    storage = open_storage(place.storage, "made", create=False)
+    return load_existing(storage, place.storage, "made")
 
 
 def test_the_study_has_its_note_and_its_objective_by_name(place, dashboard):
@@ -118,13 +142,12 @@ def test_trials_that_have_ended_have_notes(place, dashboard):
 def test_the_reports_files_come_out_as_they_are(place, dashboard):
     number, study = study_of(dashboard)
     names = {artifact["filename"]: artifact for artifact in study["artifacts"]}
-    assert names.keys() == {
-        path.name for path in (place / "made").iterdir() if path.name != "study.json"
-    }
+    made = {path.name for path in place.report.iterdir() if path.name != "study.json"}
+    assert names.keys() == made
     assert names["importances.png"]["mimetype"] == "image/png"
     for name, artifact in names.items():
         served = fetch(f"{dashboard}/artifacts/{number}/{artifact['artifact_id']}")
-        assert served == (place / "made" / name).read_bytes(), name
+        assert served == (place.report / name).read_bytes(), name
 
 
 # What a second report does
