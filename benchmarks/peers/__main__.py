@@ -24,6 +24,7 @@ from benchmarks.peers.environments import interpreter
 from benchmarks.peers.rounds import BASE, VARIANTS, interleave, summary
 from benchmarks.peers.tables import Results, comparable, markdown, regressions
 from benchmarks.peers.workload import SOURCES, Arrays, Workload, draw, from_preset
+from bsnn_tha.training.machine import processor
 
 PEERS = ("ours", "ours-bf16", "published", "snntorch-compiled", "spikingjelly", "norse", "sinabs")
 MEMORY_STEPS = 2
@@ -130,7 +131,7 @@ class Bench:
         networks = {name: self.network(name) for name in options.networks}
         return {
             "machine": {
-                "cpu": cpu_model(),
+                "cpu": processor(),
                 "cores": os.cpu_count(),
                 "load_before": before,
                 "load_after": os.getloadavg()[0],
@@ -152,19 +153,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError):
         return "its environment could not be made"
     return str(error)
-
-
-def cpu_model() -> str:
-    """The model name that ``lscpu`` gives."""
-    environment = {**os.environ, "LC_ALL": "C"}
-    try:
-        text = subprocess.run(
-            ["lscpu"], check=True, capture_output=True, text=True, env=environment
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown CPU"
-    names = [line for line in text.splitlines() if line.startswith("Model name:")]
-    return names[0].partition(":")[2].strip() if names else "unknown CPU"
 
 
 def committed() -> Results | None:

@@ -94,6 +94,15 @@ THIS_MACHINE = Machine()
 """The defaults: the usual data root, the best device there is, torch's threads."""
 
 
+def processor() -> str:
+    """The processor's model, as Linux calls it; elsewhere what Python knows of it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
 def machine_facts(device: torch.device) -> dict[str, Any]:
     """What a result should be read with: device, threads and versions."""
     return {

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import platform
 import subprocess
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -21,6 +20,7 @@ from bsnn_tha.campaigns.reproduction.plan import Plan
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import DataError
 from bsnn_tha.run_folder import RunFolder, replace_atomically
+from bsnn_tha.training.machine import processor
 from bsnn_tha.training.summary import read_summary
 
 Entry = dict[str, Any]
@@ -105,7 +105,7 @@ def fitting(plan: Plan, entries: Iterable[Entry]) -> list[Entry]:
 
 def here() -> dict[str, Any]:
     """Where runs of this process are made: commit of the checkout, processor."""
-    return {"commit": _commit(), "processor": _processor()}
+    return {"commit": _commit(), "processor": processor()}
 
 
 def same_result(one: RunConfig, other: RunConfig) -> bool:
@@ -139,15 +139,7 @@ def _commit() -> str:
         return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "../..")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "../../..")
         return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        return platform.processor()
