@@ -172,6 +172,13 @@ def test_figures_are_those_of_the_files(figures):
     assert seen > 150
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_figure_begins_a_line(page):
+    """There its comment begins a block of HTML, which ends paragraphs, lists and emphasis."""
+    lines = text_of(page).splitlines()
+    assert [line for line in lines if line.lstrip("> -*").startswith("<!--=")] == []
+
+
 def test_a_figure_that_differs_is_put_right(figures):
     page = "a loss of <!--=a.loss-->0.41<!--/--> in <!--=a.first-->3<!--/--> steps"
     mended = figures.rewritten(page, {"a.loss": "0.405", "a.first": "3"})
