@@ -8,7 +8,9 @@ WIDTHS = (400, 1400)
 SCHEMES = ("light", "dark")
 
 FAULTS = """
-const faults = [];
+const faults = [], still = document.createElement("style");
+still.textContent = "*, *::before, *::after { transition: none !important }";
+document.head.append(still);  // colours are those that a reader ends up with
 const root = document.documentElement, width = root.clientWidth;
 if (root.scrollWidth > width + 1) faults.push(`the page is ${root.scrollWidth} pixels wide`);
 for (const image of document.images)
@@ -36,6 +38,8 @@ const behind = element => {
   const below = behind(element.parentElement);
   return own && own[3] !== 0 ? over(own, below) : below;
 };
+if (matchMedia("(prefers-color-scheme: dark)").matches && luminance(behind(document.body)) > 0.4)
+  faults.push("bright in the dark");
 const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 const seen = new Set();
 while (texts.nextNode()) {
@@ -58,7 +62,7 @@ return faults;
 
 
 def faults(browser: Any, address: str, schemes=SCHEMES, widths=WIDTHS) -> list[str]:
-    """What is wrong with a page: wider than the screen, no picture, unreadable text."""
+    """What is wrong with a page: too wide, no picture, unreadable text, light in dark mode."""
     found = []
     for scheme in schemes:
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
