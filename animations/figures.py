@@ -71,14 +71,19 @@ def _temporal_coding(runs: Sequence[Path]) -> Figure:
     return temporal_coding_figure(output_recordings(runs))
 
 
-def _activity(runs: Sequence[Path]) -> Figure:
+def activity_of(runs: Sequence[Path]) -> dict[str, dict[str, np.ndarray]]:
+    """Spikes per test sample of every neuron, by layer and by the run's label."""
     layers: dict[str, dict[str, np.ndarray]] = {}
     for label, run in zip(labels_of(runs), runs, strict=True):
         for number, layer in enumerate(read_activity(run), start=1):
             if not layer.fires:
                 continue
             layers.setdefault(f"layer {number}", {})[label] = layer.mean_counts.ravel()
-    return activity_figure(layers, "spikes per test sample")
+    return layers
+
+
+def _activity(runs: Sequence[Path]) -> Figure:
+    return activity_figure(activity_of(runs), "spikes per test sample")
 
 
 def _activity_at_start(runs: Sequence[Path]) -> Figure:

@@ -24,6 +24,10 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2 { line-height: 1.2; overflow-wrap: anywhere; }
 h2 { margin-top: 2.5rem; }
+@media (max-width: 30rem) {
+  table { font-size: .85rem; }
+  th, td { padding-right: .5rem; }
+}
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #8884; }
@@ -38,6 +42,18 @@ pre { overflow-x: auto; padding: 1rem; border: 1px solid #8884; border-radius: .
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 23rem), 1fr)); }
 .pair, .many { gap: 1rem; }
 .many { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(13rem, 46%), 1fr)); }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(10rem, 30%), 1fr)); }
+.tiles { gap: 1rem; }
+.tiles img { width: 100%; }
+figure { margin: 0; }
+figcaption { text-align: center; overflow-wrap: anywhere; }
+.matrix { width: auto; font-size: .8rem; }
+.matrix td, .matrix tr > * + th { text-align: center; padding: 0; }
+.matrix td { min-width: 2rem; height: 2rem; border: 1px solid #8882; }
+.matrix td { background: color-mix(in srgb, var(--blue) calc(.6 * var(--share, 0%)), transparent); }
+.matrix th { border: none; }
+.matrix tr:first-child th { vertical-align: bottom; }
+.turned tr:first-child span { writing-mode: vertical-rl; transform: rotate(180deg); }
 .drawing { display: block; width: 100%; max-width: 40rem; height: auto; }
 .drawing text { font-family: inherit !important; }
 .points circle { fill: transparent; }
@@ -115,7 +131,7 @@ def side_by_side(parts: Iterable[str], kind: str = "small") -> str:
     Args:
         parts: of the page.
         kind: ``"pair"`` for two in a row and one on a phone, ``"small"`` for three and one,
-            ``"many"`` for four and two.
+            ``"many"`` for four and two, ``"tiles"`` for five pictures and three.
     """
     return f'<div class="{kind}">{"".join(parts)}</div>'
 

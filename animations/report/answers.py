@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -10,17 +12,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from animations.samples import draw_sample
-from animations.style import BLUE, RC
+from animations.style import RC
 from bsnn_tha.data.dataset import Dataset, Split
 from bsnn_tha.data.inspect import samples_of
+from bsnn_tha.html_page import picture
 from bsnn_tha.training.trained import Trained
 
 MOST = 2000
 """Samples that are looked at: the first, of larger splits."""
 WORST = 10
-COLUMNS = 5
-_LABELLED = 20
-"""Classes up to which each cell of the matrix says its number."""
+"""Wrong answers that are shown."""
 
 
 @dataclass(frozen=True)
@@ -89,43 +90,33 @@ class Answers:
         return wrong[margins[wrong].argsort(stable=True)][:most].tolist()
 
 
-def confusion_figure(answers: Answers, names: list[str]) -> Figure:
-    """The confusion matrix: rows are true classes, shares of each row coloured."""
+def confusion_table(answers: Answers, names: list[str]) -> str:
+    """The confusion matrix as part of a page: rows are true classes, coloured by their shares."""
     matrix = answers.matrix()
     shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
-    size = min(10.0, 2.5 + 0.4 * len(names))
-    with plt.rc_context(RC):
-        figure = Figure(figsize=(size, size), layout="constrained")
-        axes = figure.subplots()
-        axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-        if len(names) <= _LABELLED:
-            places = range(len(names))
-            axes.set_xticks(places, names, rotation=90)
-            axes.set_yticks(places, names)
-            for row in places:
-                for column in places:
-                    if count := int(matrix[row, column]):
-                        light = shares[row, column] > 0.5
-                        axes.text(
-                            column, row, f"{count}", ha="center", va="center", size=8,
-                            color="white" if light else BLUE,
-                        )  # fmt: skip
-        axes.set(xlabel="answer", ylabel="class")
-        axes.spines[:].set_visible(False)
-    return figure
+    written = [html.escape(name) for name in names]
+    head = "".join(f"<th><span>{name}</span></th>" for name in written)
+    rows = "\n".join(
+        f"<tr><th>{name}</th>{''.join(map(_cell, counts, of_class))}</tr>"
+        for name, counts, of_class in zip(written, matrix.tolist(), shares.tolist(), strict=True)
+    )
+    turned = " turned" if max(map(len, names)) > 3 else ""
+    table = f'<table class="matrix{turned}"><tr><th></th>{head}</tr>\n{rows}</table>'
+    return f'<p class="note">Rows: class. Columns: answer.</p><div class="wide">{table}</div>'
 
 
-def worst_figure(answers: Answers, dataset: Dataset, split: Split, names: list[str]) -> Figure:
-    """The surest wrong answers, each as ``class → answer``."""
-    indices = answers.worst()
-    rows = -(-len(indices) // COLUMNS)
-    with plt.rc_context(RC):
-        figure = Figure(figsize=(1.7 * COLUMNS, 1.95 * rows), layout="constrained")
-        grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-        for axes, index in zip(grid, indices, strict=False):
-            draw_sample(axes, dataset, split, index)
-            true, said = answers.targets[index], answers.predicted[index]
-            axes.set_title(f"{names[true]} → {names[said]}")
-        for axes in grid[len(indices) :]:
-            axes.set_axis_off()
-    return figure
+def _cell(count: int, share: float) -> str:
+    return f'<td style="--share: {share:.0%}">{count}</td>' if count else "<td></td>"
+
+
+def worst_samples(
+    answers: Answers, dataset: Dataset, split: Split, names: list[str]
+) -> Iterator[str]:
+    """The surest wrong answers, each a picture with ``class → answer`` below it."""
+    for index in answers.worst():
+        with plt.rc_context(RC):
+            figure = Figure(figsize=(1.6, 1.6), layout="constrained")
+            draw_sample(figure.subplots(), dataset, split, index)
+        said = f"{names[answers.targets[index]]} → {names[answers.predicted[index]]}"
+        image = picture(figure, f"sample {index} of the split, {said}")
+        yield f"<figure>{image}<figcaption>{html.escape(said)}</figcaption></figure>"

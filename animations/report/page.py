@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from animations.drawing import drawing
-from animations.figures import draw_figure
-from animations.report.answers import MOST, Answers, confusion_figure, worst_figure
+from animations.report import layers
+from animations.report.answers import MOST, Answers, confusion_table, worst_samples
 from animations.report.curves import curves
 from animations.run_arrays import read_epochs
 from animations.runs import training_film
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import BsnnThaError, FilmError
-from bsnn_tha.html_page import data, page, picture, side_by_side, table
+from bsnn_tha.html_page import data, page, side_by_side, table
 from bsnn_tha.observe.recording import Recording
 from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.allowed import run_config
@@ -163,8 +163,8 @@ class _Report:
     def _activity(self) -> str:
         if not self.folder.finished:
             return _WHEN_ENDED
-        figure = draw_figure("activity", [self.folder.path])
-        return picture(figure, "how many neurons send how many spikes")
+        drawn = layers.activity(self.folder.path)
+        return side_by_side(drawing(figure, f"spikes of {layer}") for layer, figure in drawn)
 
     def _mistakes(self, allow_code: bool) -> str:
         finished = self.folder.finished
@@ -182,16 +182,19 @@ class _Report:
         wrong = int((answers.predicted != answers.targets).sum())
         parts = [
             f"<p>On {name}{some}: {wrong:,} of {len(answers.targets):,} wrong.</p>",
-            picture(confusion_figure(answers, names), "confusion matrix"),
+            confusion_table(answers, names),
         ]
         if wrong:
-            figure = worst_figure(answers, dataset, split, names)
-            parts += ["<p>The surest of them:</p>", picture(figure, "samples answered wrongly")]
+            worst = worst_samples(answers, dataset, split, names)
+            parts += ["<p>The surest of them:</p>", side_by_side(worst, "tiles")]
         return "\n".join(parts)
 
     def _surrogate(self) -> str:
-        figure = draw_figure("surrogate", [self.folder.path])
-        return picture(figure, "membrane potentials under the surrogate gradient", dpi=90)
+        drawn = layers.gradients(self.folder.path)
+        return side_by_side(
+            (drawing(figure, f"membranes and gradient of {layer}") for layer, figure in drawn),
+            "pair",
+        )
 
     def _film(self) -> str:
         recording = Recording.open(self.folder.path)

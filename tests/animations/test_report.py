@@ -68,7 +68,12 @@ def test_mistakes_are_those_of_the_network(run, tmp_path, text):
     assert f"{len(wrong)} of {len(labels)} wrong" in text
     matrix = answers.matrix()
     assert matrix.sum() == len(labels) and matrix.diagonal().sum() == len(labels) - len(wrong)
+    rows = re.findall(r"<tr><th>\d</th>(.*?)</tr>", text)
+    shown = [[int(n or 0) for n in re.findall(r"<td[^>]*>(\d*)</td>", row)] for row in rows]
+    assert shown == matrix.tolist()
     worst = answers.worst()
+    pairs = [f"{answers.targets[i]} → {answers.predicted[i]}" for i in worst]
+    assert re.findall("<figcaption>(.*?)</figcaption>", text) == pairs
     assert set(worst) <= set(wrong.tolist())
     margins = answers.margins()
     assert margins[worst].tolist() == sorted(margins[wrong].tolist())[: len(worst)]
