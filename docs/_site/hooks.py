@@ -4,6 +4,8 @@
 * Links out of ``docs`` lead to those. Where the site has no such page, as for code and for folders,
   they are left as text.
 * ``FOLDER/*`` in the navigation stands for all pages of a folder that are not named elsewhere.
+* A link to a folder with a study's report leads to that.
+* Tables, options and pictures fit a phone: ``fit``.
 * Every public name must be in the reference: one that is not is a warning, and fails the build.
 """
 
@@ -21,6 +23,7 @@ from typing import Any
 from mkdocs.structure.files import File
 
 sys.path.insert(0, str(Path(__file__).parent))
+import fit
 import public
 
 logger = logging.getLogger("mkdocs.hooks")
@@ -70,12 +73,19 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         if outside.startswith("docs/") and not (ROOT / outside).is_dir():
             return found[0]
         inside = FROM_ROOT.get(outside)
+        if (ROOT / outside / "report.html").is_file():
+            inside = posixpath.relpath(f"{outside}/report.html", "docs")
         if inside is None:
             return f"{text} (`{outside}`)" if outside not in text else text
         return f"[{text}]({posixpath.relpath(inside, folder or '.')}{anchor and '#' + anchor})"
 
     parts = re.split(r"(^```.*?^```$)", markdown, flags=re.DOTALL | re.MULTILINE)
     return "".join(p if p.startswith("```") else LINK.sub(lead, p) for p in parts)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Make it fit for a phone."""
+    return fit.fit(html)
 
 
 def on_post_build(config: Any) -> None:

@@ -26,9 +26,10 @@ def _module(name):
 PUBLIC = _module("public")
 
 
-def test_docstrings_become_markdown():
+@pytest.mark.parametrize("name", ["docstrings", "fit"])
+def test_what_makes_pages_does_what_it_says(name):
     pytest.importorskip("griffe")
-    tested = doctest.testmod(_module("docstrings"))
+    tested = doctest.testmod(_module(name))
     assert tested.attempted >= 2 and not tested.failed
 
 
