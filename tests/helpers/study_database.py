@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import signal
 import warnings
 
 import pytest
-from study_workers import until
+from study_workers import PATIENCE, until
 
 from studies.heartbeat import is_zombie
 
@@ -21,9 +22,10 @@ def postgresql(tmp_path_factory):
     """The server; it listens on a socket in its own folder."""
     pgserver = pytest.importorskip("pgserver")
     pytest.importorskip("psycopg")
-    with warnings.catch_warnings():
+    folder = tmp_path_factory.mktemp("pg") / "data"
+    with warnings.catch_warnings(), _patient_and_careless():
         warnings.simplefilter("ignore")  # platformdirs on a machine without XDG_RUNTIME_DIR
-        server = pgserver.get_server(tmp_path_factory.mktemp("pg") / "data", cleanup_mode="delete")
+        server = pgserver.get_server(folder, cleanup_mode=None)
     # Nothing here needs to survive a power failure.
     server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
     # So that tests need not wait for Optuna's tables to be made.
@@ -37,7 +39,23 @@ def postgresql(tmp_path_factory):
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGQUIT)
     until(lambda: _gone(process))
-    server.cleanup()
+    shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _patient_and_careless():
+    """A server may take its time to start, and its files need not be on the disk before."""
+    from pgserver import postgres_server
+
+    initdb, pg_ctl = postgres_server.initdb, postgres_server.pg_ctl
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGCTLTIMEOUT", str(PATIENCE))
+        for name, change in {
+            "initdb": lambda words, **more: initdb([*words, "--no-sync"], **more),
+            "pg_ctl": lambda words, **more: pg_ctl(words, **more | {"timeout": None}),
+        }.items():
+            patch.setattr(postgres_server, name, change)
+        yield
 
 
 def _gone(process):

@@ -175,22 +175,31 @@ def test_the_page_tells_what_fresh_seeds_give(plan_file, tmp_path):
     assert ", 2 seeds | 12.50 |" in (tmp_path / "page" / pages.PAGE).read_text(encoding="utf-8")
 
 
-def test_workers_on_a_database_spread_over_the_studies_and_may_die(plan_file, database):
+def test_workers_on_a_database_spread_over_the_studies_and_may_die(plan_file, database, tmp_path):
     studies = options(plan_file, database, trials=4)
     for each in studies:  # as run_series does before it starts processes
         take_turns([replace(each, trials=1)], None, lambda event: None)
-    first = Process(take_turns, studies, None, lambda event: None)
-    second = Process(take_turns, [replace(s, worker=1) for s in studies], None, lambda event: None)
-    until(lambda: all(len(existing(each).study.trials) > 1 for each in studies))
+
+    def held(event):  # each worker in its first trial
+        until((tmp_path / "released").exists)
+
+    def running():
+        return [len(study.get_trials(states=(TrialState.RUNNING,))) for study in opened]
+
+    first = Process(take_turns, studies, None, held)
+    second = Process(take_turns, [replace(s, worker=1) for s in studies], None, held)
+    opened = [existing(each).study for each in studies]
+    until(lambda: sum(running()) == 2)
+    assert running() == [1, 1]
     second.kill()
     second.wait()
+    (tmp_path / "released").touch()
     assert first.wait() == 0
+    died = []
     for each in studies:
         trials = existing(each).study.trials
         assert sum(trial.state.is_finished() for trial in trials) == len(trials)
         done = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         assert len(done) == 4
-        # On both at once: neither waited for the other to be finished.
-    begun = [existing(each).study.trials[1].datetime_start for each in studies]
-    ended = [existing(each).study.trials[-1].datetime_complete for each in studies]
-    assert max(begun) < min(ended)
+        died += [trial.user_attrs["reason"] for trial in trials if trial.state == TrialState.FAIL]
+    assert died == ["its worker died"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -16,6 +18,7 @@ from study_workers import NAME, PATIENCE, Process, numbers, opened, square, unti
 from studies import heartbeat
 from studies import worker as module
 from studies.errors import StudyError, TrialFailedError
+from studies.optuna_internals import storage_of
 from studies.worker import RETRIES, Worker, finished
 
 pytest_plugins = ["study_database"]
@@ -42,6 +45,12 @@ def where(request, tmp_path):
     return request.getfixturevalue("database")
 
 
+def write(path, text):
+    """A file that is there as a whole or not at all."""
+    path.with_suffix(".half").write_text(text)
+    path.with_suffix(".half").rename(path)
+
+
 def add_running(study, worker, **params):
     """A trial that some worker has begun."""
     study.enqueue_trial(params)
@@ -60,26 +69,30 @@ def test_four_processes_one_killed_and_one_late_complete_exactly_n_trials(where,
     trials, log, stuck = 12, tmp_path / "log", tmp_path / "stuck"
     opened(where)
 
-    def slow(trial):
+    def logged(trial):
         value = square(trial)
-        time.sleep(0.05)
         with log.open("a") as file:
             file.write(f"{trial.number} {value!r}\n")
         return value
 
+    def waits(trial):  # or nothing would be left for the one that is killed
+        until((tmp_path / "killed").exists)
+        return logged(trial)
+
     def hangs(trial):
+        if not log.exists():
+            return logged(trial)
         square(trial)
-        if trial.number >= 1:
-            stuck.write_text(str(trial.number))
-            time.sleep(PATIENCE)
-        return slow(trial)
+        write(stuck, str(trial.number))
+        time.sleep(PATIENCE)
 
     victim = Process(work, where, trials, hangs)
-    others = [Process(work, where, trials, slow) for _ in range(2)]
-    until(lambda: stuck.exists() and stuck.read_text())
+    others = [Process(work, where, trials, waits) for _ in range(2)]
+    until(stuck.exists)
     victim.kill()
-    others.append(Process(work, where, trials, slow))
     assert victim.wait() == -signal.SIGKILL
+    others.append(Process(work, where, trials, waits))
+    (tmp_path / "killed").touch()
     assert [process.wait() for process in others] == [0, 0, 0]
 
     study = opened(where)
@@ -110,24 +123,26 @@ def test_workers_that_race_for_the_last_trials_complete_no_more_than_n(where):
 
 
 def test_a_worker_whose_trial_was_given_up_while_it_slept_goes_on(where, monkeypatch, tmp_path):
-    monkeypatch.setattr(heartbeat, "GRACE", 0.5)
-    monkeypatch.setattr(heartbeat, "HEARTBEAT", 0.1)
-    begun = tmp_path / "begun"
+    monkeypatch.setattr(heartbeat, "GRACE", 0.1)
+    # No beat: who is stopped within one holds the journal's lock, or a row of the database.
+    monkeypatch.setattr(heartbeat, "HEARTBEAT", 2 * PATIENCE)
+    begun, awake = tmp_path / "begun", tmp_path / "awake"
     opened(where)
 
     def reports(trial):
         value = square(trial)
         if not begun.exists():
-            begun.write_text(str(trial.number))
-            time.sleep(1)
+            write(begun, str(trial.number))
+            until(awake.exists)
             trial.report(value, 0)
         return value
 
     sleeper = Process(work, where, 4, reports)
-    until(lambda: begun.exists() and begun.read_text())
+    until(begun.exists)
     sleeper.kill(signal.SIGSTOP)
     other = Process(work, where, 3, square)
     assert other.wait() == 0
+    awake.touch()
     sleeper.kill(signal.SIGCONT)
     assert sleeper.wait() == 0
     study = opened(where)
@@ -198,16 +213,19 @@ def test_a_trial_that_was_queued_while_another_began_comes_first(study, monkeypa
     assert study.trials[3].params == {"x": 0.5}
 
 
-def test_no_trial_is_begun_after_the_deadline(study):
-    Worker(study, square, 3, deadline=time.monotonic()).work()
+def test_no_trial_is_begun_after_the_deadline(study, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    Worker(study, square, 3, deadline=100.0).work()
     assert not study.trials
 
     def slow(trial):
-        time.sleep(0.2)
+        nonlocal now
+        now += 0.6
         return 0.0
 
-    Worker(study, slow, 3, deadline=time.monotonic() + 0.1).work()
-    assert numbers(study, COMPLETE) == [0]
+    Worker(study, slow, 3, deadline=101.0).work()
+    assert numbers(study, COMPLETE) == [0, 1]
 
 
 def test_stopping_ends_a_worker_after_its_trial(study):
@@ -301,58 +319,68 @@ def test_a_killed_process_whose_parent_has_not_noticed_counts_as_gone():
     process.wait()
 
 
+class Looks(threading.Event):
+    """A worker's ``stopping``: between its looks at others' trials, time passes at once.
+
+    Args:
+        monkeypatch: puts a clock into the place of the heartbeat's.
+        seconds: between two looks.
+        then: is told how often the worker has looked.
+    """
+
+    def __init__(self, monkeypatch, seconds, then):
+        super().__init__()
+        self.count, self._then = 0, then
+        clock = SimpleNamespace(monotonic=lambda: self.count * seconds)
+        monkeypatch.setattr(heartbeat, "time", clock)
+
+    def wait(self, timeout=None):
+        self.count += 1
+        self._then(self.count)
+        return self.is_set()
+
+
 def test_a_trial_of_another_computer_is_given_up_when_its_heartbeat_stops(study, monkeypatch):
-    monkeypatch.setattr(heartbeat, "GRACE", 0.4)
     trial = add_running(study, f"elsewhere:{os.getpid()}", x=0.75)
 
-    def beat():
-        for count in range(8):
-            time.sleep(0.1)
-            trial.set_user_attr("heartbeat", count + 1)
+    def beat(look):
+        if look <= 8:
+            trial.set_user_attr("heartbeat", look)
 
-    start = time.monotonic()
-    thread = threading.Thread(target=beat)
-    thread.start()
-    Worker(study, square, 1).work()
-    assert time.monotonic() - start > 0.1 * 8 + 0.4  # not while it was alive
+    looks = Looks(monkeypatch, 0.6 * heartbeat.GRACE, beat)
+    Worker(study, square, 1, stopping=looks).work()
+    assert looks.count == 8 + 2  # not while it was alive, and not after less than the grace
     assert [t.state for t in study.trials] == [FAIL, COMPLETE]
     assert study.trials[1].params == {"x": 0.75}
-    thread.join()
 
 
 def test_a_trial_of_another_computer_that_is_alive_is_waited_for(study, monkeypatch):
-    monkeypatch.setattr(heartbeat, "GRACE", 0.4)
     trial = add_running(study, "elsewhere:1", x=0.75)
 
-    def beat():
-        for count in range(10):
-            time.sleep(0.1)
-            trial.set_user_attr("heartbeat", count + 1)
-        study.tell(trial, 3.0)
+    def beat(look):
+        trial.set_user_attr("heartbeat", look)
+        if look == 10:
+            study.tell(trial, 3.0)
 
-    thread = threading.Thread(target=beat)
-    thread.start()
-    Worker(study, square, 1).work()
-    thread.join()
+    Worker(study, square, 1, stopping=Looks(monkeypatch, 0.9 * heartbeat.GRACE, beat)).work()
     assert [t.value for t in study.trials] == [3.0]
 
 
 def test_a_running_trial_shows_signs_of_life(study, monkeypatch):
     monkeypatch.setattr(heartbeat, "HEARTBEAT", 0.02)
-    seen = []
+
+    def beats():
+        return study.trials[0].user_attrs.get("heartbeat", 0)
 
     def objective(trial):
         for _ in range(2):
-            time.sleep(0.1)
-            seen.append(study.trials[0].user_attrs["heartbeat"])
+            before = beats()
+            until(lambda before=before: beats() > before)
         return 0.0
 
     Worker(study, objective, 1).work()
-    assert 0 < seen[0] < seen[1]
     assert study.trials[0].user_attrs["worker"].endswith(f":{os.getpid()}")
-    assert threading.active_count() == 1 or not any(
-        "beat" in thread.name for thread in threading.enumerate()
-    )
+    assert not any("beat" in thread.name for thread in threading.enumerate())
 
 
 def test_a_trial_is_tried_again_so_many_times_and_no_more(study):
@@ -371,14 +399,22 @@ def test_two_watchers_queue_a_dead_trial_once(where):
     study = opened(where)
     trial = add_running(study, None, x=0.5)
 
+    met = multiprocessing.get_context("fork").Barrier(3, timeout=PATIENCE)
+
     def bury():
-        mine = opened(where)
-        watcher = Worker(mine, square, 1)
-        while time.time() < start:
-            pass
+        watcher = Worker(opened(where), square, 1)
+        storage = storage_of(watcher.study)
+        get_trial = storage.get_trial
+
+        def seen_by_all(number):
+            found = get_trial(number)
+            storage.get_trial = get_trial
+            met.wait()
+            return found
+
+        storage.get_trial = seen_by_all
         watcher._fail_and_retry(trial._trial_id)
 
-    start = time.time() + 0.5
     watchers = [Process(bury) for _ in range(3)]
     assert [watcher.wait() for watcher in watchers] == [0, 0, 0]
     assert numbers(opened(where), WAITING) == [1]
