@@ -43,16 +43,30 @@ def lay_out(figure: Figure, *labelled: Axes) -> None:
     for axes in labelled:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    if handles:
-        figure.legend(
-            list(handles.values()),
-            list(handles),
-            loc="outside lower center",
-            ncols=min(len(handles), 5),
-            columnspacing=1.2,
-            handlelength=1.4,
-        )
     figure.set_layout_engine("constrained", h_pad=0.07, w_pad=0.07)
+    if handles:
+        _add_legend(figure, handles)
     figure.draw_without_rendering()
     # A layout that followed each title's length would make films tremble.
     figure.set_layout_engine("none")
+
+
+def _add_legend(figure: Figure, handles: dict[str, Artist]) -> None:
+    """In as many columns as fit, five at most."""
+    for columns in range(min(len(handles), 5), 0, -1):
+        legend = figure.legend(
+            list(handles.values()),
+            list(handles),
+            loc="outside lower center",
+            ncols=columns,
+            columnspacing=1.2,
+            handlelength=1.4,
+        )
+        figure.draw_without_rendering()
+        if columns == 1 or legend.get_window_extent().width < _WIDEST * figure.bbox.width:
+            return
+        legend.remove()
+
+
+_WIDEST = 0.93
+"""Share of a figure's width that a legend takes at most; letters of few pixels are wider."""

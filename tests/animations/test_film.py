@@ -19,6 +19,7 @@ from random_figures import RandomPanel
 
 from animations import formats
 from animations.film import Film
+from animations.layout import lay_out
 from animations.style import THEMES, theme
 from bsnn_tha.cli import animate
 from bsnn_tha.errors import BsnnThaError, FilmError, InvalidValueError
@@ -218,6 +219,19 @@ def test_a_layout_is_made_once():
     for frame in range(4):
         panel.update(frame)
         assert np.array_equal(images[frame], drawn(figure)), frame
+
+
+@pytest.mark.parametrize(("label", "columns"), [("θ", 5), ("layer 4, 64C3", 4), ("a" * 60, 1)])
+def test_a_legend_has_as_many_columns_as_fit(label, columns):
+    with theme("light"):
+        figure = Figure(figsize=(9.6, 5.4))
+        axes = figure.subplots()
+        for number in range(6):
+            axes.plot([0, 1], label=f"{label}{number}")
+        lay_out(figure, axes)
+    (legend,) = figure.legends
+    assert legend._ncols == columns
+    assert 0 < legend.get_window_extent().x0 < legend.get_window_extent().x1 < figure.bbox.width
 
 
 def test_a_see_through_figure_is_on_white():
