@@ -34,8 +34,12 @@ LAYERS: dict[str, Case] = {
     "SHD, dense, product": (
         "SPARSE_LINEAR_SHARE", "1000", (700,), (100, 16), {"learn_beta": True},
     ),
-    "DVS, second convolution": ("SPARSE_CONV_SHARE", "32C5-AP2", (16, 14, 14), (50, 16), {"norm": "none"}),
-    "MNIST, second convolution": ("SPARSE_CONV_SHARE", "64C5-AP2", (16, 12, 12), (6, 128), {"norm": "tdbn"}),
+    "DVS, second convolution": (
+        "SPARSE_CONV_SHARE", "32C5-AP2", (16, 14, 14), (50, 16), {"norm": "none"},
+    ),
+    "MNIST, second convolution": (
+        "SPARSE_CONV_SHARE", "64C5-AP2", (16, 12, 12), (6, 128), {"norm": "tdbn"},
+    ),
 }  # fmt: skip
 """By layer: the number of ``tuning``, the layer, its input, steps and batch, and its settings."""
 
