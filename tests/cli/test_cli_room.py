@@ -18,7 +18,7 @@ SPEAKS = {
     "bsnn_tha/training/callbacks/progress.py",  # a run's lines, and its bar
     "bsnn_tha/data/event_cache.py",  # a bar while a data set is binned for the first time
     "studies/trials_table.py",  # scripts: their last lines print
-    "studies/temporal_coding/__main__.py",
+    "bsnn_tha/campaigns/temporal_coding/__main__.py",
     "studies/worker_process.py",  # a process that talks to the one that started it
 }
 """What may print outside of the command line."""

@@ -36,7 +36,7 @@ LEFT_OUT = {
     "tonic:": "downloads: tests/data reads what tonic gives",
     "python -m benchmarks": "minutes to hours on an idle machine: docs/speed.md and beside it",
     "python digits-norse": "needs the reader's environment: tests/deploy/test_nir.py",
-    "studies.temporal_coding": "half an hour: tests/studies",
+    "bsnn_tha.campaigns.temporal_coding": "half an hour: tests/campaigns",
 }
 ONLY_HERE = ("bsnn-tha", "make -C")
 """What can run in a folder of a test: the rest is about a checkout or a system."""

@@ -1,4 +1,4 @@
-"""``python -m studies.temporal_coding``: the report and the search."""
+"""``python -m bsnn_tha.campaigns.temporal_coding``: the report and the search."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from bsnn_tha.campaigns.temporal_coding.cases import write
+from bsnn_tha.campaigns.temporal_coding.search import search
 from bsnn_tha.freed_memory import keep_freed_memory
-from studies.temporal_coding.cases import write
-from studies.temporal_coding.search import search
 
 
 def main() -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from bsnn_tha.campaigns.temporal_coding import cases as module
+from bsnn_tha.campaigns.temporal_coding.ensemble import train_ensemble
+from bsnn_tha.campaigns.temporal_coding.search import search
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.run import train
-from studies.temporal_coding import cases as module
-from studies.temporal_coding.ensemble import train_ensemble
-from studies.temporal_coding.search import search
 
 ITERATIONS = 12
 
@@ -80,6 +80,6 @@ def test_search_writes_one_valid_setting_per_line(tmp_path, monkeypatch):
     base = load_preset("temporal-coding", "tha").with_changes(
         {"data.options.iterations": 5, "network.notation": "100Dense8Dense1"}
     )
-    monkeypatch.setattr("studies.temporal_coding.search.load_preset", lambda *_: base)
+    monkeypatch.setattr("bsnn_tha.campaigns.temporal_coding.search.load_preset", lambda *_: base)
     search(1.008, "clamped", 6, tmp_path / "search.jsonl")
     assert len((tmp_path / "search.jsonl").read_text().splitlines()) == 6

@@ -19,9 +19,9 @@ import numpy as np
 
 from animations.run_arrays import OutputRecording
 from animations.temporal_coding import loss_figure, temporal_coding_figure
+from bsnn_tha.campaigns.temporal_coding.ensemble import EnsembleResult, train_ensemble
 from bsnn_tha.config import RunConfig
 from bsnn_tha.presets import load_preset
-from studies.temporal_coding.ensemble import EnsembleResult, train_ensemble
 
 SEEDS = range(10, 20)
 CHECKPOINTS = (100, 400, 1000)

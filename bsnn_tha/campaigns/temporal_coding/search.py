@@ -33,9 +33,9 @@ from typing import Any
 
 import optuna
 
+from bsnn_tha.campaigns.temporal_coding.ensemble import EnsembleResult, train_ensemble
 from bsnn_tha.config import RunConfig
 from bsnn_tha.presets import load_preset
-from studies.temporal_coding.ensemble import EnsembleResult, train_ensemble
 
 SEEDS = (100, 101, 102)
 AT_ONCE = 4
