@@ -294,6 +294,46 @@ def campaigns() -> Iterator[tuple[str, str]]:
             yield f"{name}.spikes", f"{spikes:,.0f}"
 
 
+_SURROGATES = ("triangle", "fast-sigmoid")
+_RULES = {
+    "fixed": [f"fixed-{surrogate}" for surrogate in _SURROGATES],
+    "annealed": [f"annealed-{surrogate}" for surrogate in _SURROGATES],
+    "one-path": [f"learned-{surrogate}-one-path" for surrogate in _SURROGATES],
+    "separate-path": [f"learned-{surrogate}-separate-path" for surrogate in _SURROGATES],
+}
+_CHOICES = {
+    **{
+        f"{ours}-over-{theirs}": (_RULES[ours], _RULES[theirs])
+        for ours, theirs in (
+            ("annealed", "fixed"),
+            ("one-path", "fixed"),
+            ("separate-path", "fixed"),
+            ("separate-path", "one-path"),
+            ("annealed", "one-path"),
+        )
+    },
+    "fast-sigmoid-over-triangle": tuple(
+        [rows[place] for rows in _RULES.values()] for place in (1, 0)
+    ),
+}
+"""Rows of moving-boxes-axes that differ in one choice, in the same order."""
+
+
+def choices_apart() -> Iterator[tuple[str, str]]:
+    """``axes.CHOICE``: gain in mAP over pairs of one seed, ± its standard error, and ``.above``."""
+    path = DOCS / "reproduction/moving-boxes-axes/runs.jsonl"
+    entries = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    found = {(e["row"], e["seed"]): e["summary"]["test"]["map"] for e in entries}
+    seeds = sorted({seed for _, seed in found})
+    for name, (ours, theirs) in _CHOICES.items():
+        pairs = [(a, b, seed) for a, b in zip(ours, theirs, strict=True) for seed in seeds]
+        gains = [found[a, seed] - found[b, seed] for a, b, seed in pairs]
+        error = statistics.stdev(gains) / len(gains) ** 0.5
+        mean = f"{statistics.mean(gains):+.3f}".replace("-", "−")
+        yield f"axes.{name}", f"{mean} ± {error:.3f}"
+        yield f"axes.{name}.above", f"{sum(gain > 0 for gain in gains)} of {len(gains)}"
+
+
 def trivial_boxes() -> Iterator[tuple[str, str]]:
     """``boxes.ANSWER``, ``.map-50``, ``.map-75``: mAP of answers without a network."""
     answers = json.loads((DOCS / "detection/trivial.json").read_text(encoding="utf-8"))["answers"]
@@ -310,7 +350,8 @@ def _tenths(figure: str) -> str:
 def all_figures() -> dict[str, str]:
     """Every figure by its name."""
     parts = (
-        temporal_coding, peers, studies, seeds, comparisons, runs, cases, campaigns, trivial_boxes,
+        temporal_coding, peers, studies, seeds, comparisons, runs, cases, campaigns, choices_apart,
+        trivial_boxes,
     )  # fmt: skip
     return dict(pair for part in parts for pair in part())
 
