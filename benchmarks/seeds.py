@@ -3,11 +3,11 @@
     python -m benchmarks.seeds
 
 Settings of a synthetic objective have a true accuracy, and a training of one from a seed
-scatters about it as trainings here do. Studies spend the same number of trainings: one
-takes each setting's only seed for its accuracy, another asks the neighbours as well, a third
-keeps a share of the trainings for further seeds of those that may be the best. What each then
-calls its best is judged by the truth; how often it is truly better than the first's, with Wilson's
-interval. All three see the same trainings of the same settings, as far as they have them.
+scatters about it as trainings here do. Studies spend the same number of trainings, by the workers
+that ``bsnn-tha study`` has: one takes each setting's only seed at its word, another ends with
+finals. What each calls its best is judged by the truth; how often it is truly better than the
+first's, with Wilson's interval. Rows in brackets say where the rest is lost: they know the truth
+when they choose, or when they search.
 """
 
 from __future__ import annotations
@@ -16,16 +16,23 @@ import argparse
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import optuna
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial
 
-from studies.race import Race, scatter
+from bsnn_tha.presets import load_preset
+from studies.finals import Finals, is_further
+from studies.race import INSTANCES
+from studies.ranking import best_trials
 from studies.samplers import tpe
-from studies.surface import Surface
+from studies.study import OpenStudy, Plan
+from studies.worker import Worker
 
 PARAMETERS = 8
+SPACE = {f"x{index}": FloatDistribution(0, 1) for index in range(PARAMETERS)}
 
 
 @dataclass
@@ -49,69 +56,72 @@ class Synthetic:
         """A setting's true accuracy: 97% at the optimum, some 85% for most settings."""
         return float(0.97 - np.sum(self.weights * (2 * np.abs(x - self.optimum)) ** 1.5))
 
-    def train(self, x: Sequence[float], draw: np.random.Generator) -> float:
+    def train(self, x: Sequence[float], number: int) -> float:
         """One training, from a seed that is good or bad for this setting alone."""
+        draw = np.random.default_rng([23, self.repetition, number])
         return self.truth(x) + self.noise * draw.standard_normal()
 
 
-@dataclass(frozen=True)
-class Searched:
-    """What a study of single trainings has by a certain time.
+def study(task: Synthetic, trainings: int, seeds: str, blind: bool = True) -> OpenStudy:
+    """A study of so many trainings.
 
     Args:
-        points: settings, in their order.
-        scores: of one training each.
-        truths: of the settings.
+        task: what they are of.
+        trainings: how many.
+        seeds: of each setting, as ``--seeds-per-trial``.
+        blind: whether the search sees what trainings scored, or their settings' truth.
     """
+    plan = Plan(load_preset("digits").to_toml(), (), seeds=seeds)
+    opened = OpenStudy(
+        optuna.create_study(direction="maximize", sampler=tpe(task.repetition)), plan
+    )
 
-    points: list[list[float]]
-    scores: list[float]
-    truths: list[float]
+    def objective(trial: optuna.Trial) -> float:
+        x = [
+            trial.suggest_float(name, distribution.low, distribution.high)
+            for name, distribution in SPACE.items()
+        ]
+        score = task.train(x, trial.number)
+        trial.set_user_attr(INSTANCES, [{"accuracy": score}])
+        return score if blind else task.truth(x)
 
-    def first(self, count: int) -> Searched:
-        """As it was after so many."""
-        return Searched(self.points[:count], self.scores[:count], self.truths[:count])
-
-
-def search(task: Synthetic, trainings: int) -> Searched:
-    """A study of so many settings, each trained once."""
-    draw = np.random.default_rng([23, task.repetition])
-    study = optuna.create_study(direction="maximize", sampler=tpe(task.repetition))
-    found = Searched([], [], [])
-    for _ in range(trainings):
-        trial = study.ask()
-        x = [trial.suggest_float(f"x{index}", 0, 1) for index in range(PARAMETERS)]
-        score = task.train(x, draw)
-        study.tell(trial, score)
-        found.points.append(x)
-        found.scores.append(score)
-        found.truths.append(task.truth(x))
-    return found
+    finals = Finals.of(plan, seed=(task.repetition,))
+    Worker(opened.study, objective, trainings, finals=finals).work()
+    return opened
 
 
-def luckiest(found: Searched) -> float:
-    """True accuracy of the setting with the highest score."""
-    return found.truths[int(np.argmax(found.scores))]
+def truth(task: Synthetic, trial: FrozenTrial) -> float:
+    """Of a trial's setting."""
+    return task.truth([trial.params[name] for name in SPACE])
 
 
-def surest(task: Synthetic, found: Searched, race: Race, finals: int) -> float:
-    """True accuracy of the setting with the highest lower bound, after finals.
+def luckiest(opened: OpenStudy) -> FrozenTrial:
+    """The trial with the highest score of one training."""
+    return max(opened.study.trials, key=lambda trial: trial.user_attrs[INSTANCES][0]["accuracy"])
 
-    Neighbours' likeness is learned once, when finals begin; a study learns it at each.
-    """
-    draw = np.random.default_rng([29, task.repetition])
-    scores = [[score] for score in found.scores]
-    points = np.array(found.points)
-    surface = None
-    for left in range(finals, -1, -1):
-        means = np.array([statistics.fmean(own) for own in scores])
-        variances = scatter(scores) ** 2 / np.array([len(own) for own in scores])
-        surface = surface or Surface(points, means, variances)
-        mean, error = surface.posterior(means, variances)
-        if left:
-            place = race.next_seed(mean, error, [len(own) for own in scores])
-            scores[place].append(task.train(found.points[place], draw))
-    return found.truths[int(np.argmax(mean - race.z * error))]
+
+def surest(opened: OpenStudy, seeds: str) -> FrozenTrial:
+    """The trial that a study of so many seeds calls its best."""
+    return best_trials(OpenStudy(opened.study, replace(opened.plan, seeds=seeds)))[0]
+
+
+def compared(task: Synthetic, trainings: int, seeds: str) -> dict[str, tuple[int, float]]:
+    """By name of the study: how many settings it tried, and the true accuracy of its best."""
+    single, raced = study(task, trainings, "1"), study(task, trainings, seeds)
+    sighted = study(task, trainings, "1", blind=False)
+
+    def best(opened: OpenStudy) -> float:
+        return max(truth(task, trial) for trial in opened.study.trials)
+
+    tried = sum(not is_further(trial) for trial in raced.study.trials)
+    return {
+        "one seed, highest accuracy": (trainings, truth(task, luckiest(single))),
+        "one seed, highest lower bound": (trainings, truth(task, surest(single, seeds))),
+        f"{seeds} seeds, with finals": (tried, truth(task, surest(raced, seeds))),
+        "(settings of the first, best by truth)": (trainings, best(single)),
+        "(settings of the third, best by truth)": (tried, best(raced)),
+        "(search by truth, highest lower bound)": (trainings, truth(task, surest(sighted, seeds))),
+    }
 
 
 def interval(wins: int, count: int) -> tuple[float, float]:
@@ -130,50 +140,41 @@ def interval(wins: int, count: int) -> tuple[float, float]:
 def main() -> None:
     """Compare and print a Markdown table."""
     parser = argparse.ArgumentParser(description="Seeds as instances, at equal cost.")
-    parser.add_argument("--trainings", type=int, default=100)
+    parser.add_argument("--trainings", nargs="*", type=int, default=[50, 100, 200])
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="of the repetitions")
     parser.add_argument("--noise", nargs="*", type=float, default=[0.010, 0.018, 0.026])
-    parser.add_argument("--most", type=int, default=8)
+    parser.add_argument("--seeds", default="1..8")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    race = Race(1, options.most)
-    finals = race.finals(options.trainings)
-    names = [
-        "one seed, highest accuracy",
-        "one seed, highest lower bound",
-        f"1..{options.most} seeds, highest lower bound",
-        "(the best setting that the first tried)",
-    ]
-    print("| scatter | study | settings | true accuracy of its best | better in (95%) | equal in |")
-    print("|---:|---|---:|---:|---:|---:|")
-    for noise in options.noise:
-        results: list[list[float]] = []
-        for repetition in range(options.first, options.first + options.repetitions):
-            task = Synthetic(repetition, noise)
-            whole = search(task, options.trainings)
-            shorter = whole.first(options.trainings - finals)
-            results.append(
-                [
-                    luckiest(whole),
-                    surest(task, whole, race, 0),
-                    surest(task, shorter, race, finals),
-                    max(whole.truths),
-                ]
-            )
-        for place, name in enumerate(names):
-            own = [result[place] for result in results]
-            today = [result[0] for result in results]
-            better = sum(mine > theirs for mine, theirs in zip(own, today, strict=True))
-            equal = sum(mine == theirs for mine, theirs in zip(own, today, strict=True))
-            low, high = interval(better, len(results))
-            settings = options.trainings - (finals if place == 2 else 0)
-            share = f"{better / len(results):.0%} ({low:.0%} to {high:.0%})" if place else ""
-            print(
-                f"| {noise:.1%} | {name} | {settings} | {statistics.fmean(own):.2%} | {share} "
-                f"| {f'{equal / len(results):.0%}' if place else ''} |",
-                flush=True,
-            )
+    print(
+        "| trainings | scatter | study | settings | its best, truly | better in (95%) | equal in |"
+    )
+    print("|---:|---:|---|---:|---:|---:|---:|")
+    for trainings in options.trainings:
+        for noise in options.noise:
+            found = [
+                compared(Synthetic(repetition, noise), trainings, options.seeds)
+                for repetition in range(options.first, options.first + options.repetitions)
+            ]
+            for name in found[0]:
+                print(f"| {trainings} | {noise:.1%} | {row(name, found)}", flush=True)
+
+
+def row(name: str, found: Sequence[dict[str, tuple[int, float]]]) -> str:
+    """One study beside the first one, over all repetitions."""
+    settings, own = zip(*(repetition[name] for repetition in found), strict=True)
+    today = [next(iter(repetition.values()))[1] for repetition in found]
+    better = sum(mine > theirs for mine, theirs in zip(own, today, strict=True))
+    equal = sum(mine == theirs for mine, theirs in zip(own, today, strict=True))
+    low, high = interval(better, len(own))
+    first = equal == len(own)
+    share = "" if first else f"{better / len(own):.0%} ({low:.0%} to {high:.0%})"
+    ties = "" if first else f"{equal / len(own):.0%}"
+    return (
+        f"{name} | {statistics.fmean(settings):.0f} | {statistics.fmean(own):.2%} "
+        f"| {share} | {ties} |"
+    )
 
 
 if __name__ == "__main__":

@@ -1,86 +1,43 @@
-"""Finals: the last trials of a study are further seeds of the settings that may be the best.
+"""Finals: the last trials of a study are spent where they are worth most for the choice.
 
 Accuracies of one setting scatter by 1 to 2.6 points between seeds here, and good settings differ
-by less: the best of many single trainings is the luckiest. So of N trials with
-``--seeds-per-trial 1..K`` the first 80% try new settings, and each of the last 20% trains one of
-them from its next seed, s, s + 1, …: the one with the highest **upper** bound of its true
-accuracy, mean + 2 standard errors, by its own seeds and its neighbours (:mod:`studies.surface`).
-What is chosen in the end has the highest **lower** bound (:mod:`studies.ranking`).
+by less: the best of many single trainings is the luckiest, and a sampler that takes each at its
+word follows the lucky ones. So with ``--seeds-per-trial 1..K`` the last trials, which take half of
+a study's epochs, are **finals**. Each is a whole training, of whatever is expected to gain most by
+it (:mod:`studies.gain`), as far as all trials before it tell (:mod:`studies.lessons`):
 
-A final is a trial of its own, with the parameters of the one that it goes on with. Who gets the
-next is a function of the study's trials, those that run counted in, so that workers need not
-agree on anything; two that choose the same seed at once lose one training, whose result counts
-once.
+* a **further seed** of a setting that was tried, s + 1, s + 2, … up to K of them, or
+* a **proposal**: a setting that nobody tried, from seed s.
+
+What is chosen in the end has the highest lower bound (:mod:`studies.ranking`).
+
+A final is a trial of its own, in no bracket. Which is next is a function of the study's trials,
+those that run counted in, so that workers need not agree on anything; two that choose the same
+seed at once lose one training, whose result counts once.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.race import INSTANCES, Array, scatter
-from studies.rungs import FURTHER, UNTIL, is_paused
-from studies.study import OBJECTIVES, Plan
-from studies.surface import AT_LEAST, coordinates, posterior
-
-SEED = "seed"
-"""User attribute of a final: how many seeds after the configuration's own."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What has been measured of a setting that a trial ran to its end.
-
-    Args:
-        trial: that tried it first.
-        scores: of the first objective, seed by seed, the more the better.
-        seeds: that it has had or is being trained from.
-    """
-
-    trial: FrozenTrial
-    scores: list[float]
-    seeds: int
+from studies.cube import Array
+from studies.gain import most_telling
+from studies.lessons import SEED, Lessons, Setting, whole
+from studies.race import INSTANCES
+from studies.rungs import FURTHER, PROPOSED, UNTIL, Rungs, in_no_bracket, is_paused
+from studies.study import Plan
 
 
-def is_final(trial: FrozenTrial | optuna.Trial) -> bool:
+def is_further(trial: FrozenTrial | optuna.Trial) -> bool:
     """Whether a trial is a further seed of an earlier one."""
     return FURTHER in trial.user_attrs
-
-
-def settings(trials: Sequence[FrozenTrial], plan: Plan) -> list[Setting]:
-    """Those of complete trials, each with what its finals have told."""
-    told: dict[int, dict[int, float]] = {}
-    taken: dict[int, set[int]] = {}
-    for trial in trials:
-        if not is_final(trial) or trial.state in (TrialState.FAIL, TrialState.PRUNED):
-            continue
-        first, seed = trial.user_attrs[FURTHER], trial.user_attrs[SEED]
-        taken.setdefault(first, set()).add(seed)
-        if trial.state == TrialState.COMPLETE:
-            told.setdefault(first, {})[seed] = _scores(trial, plan)[0]
-    found = []
-    for trial in trials:
-        if trial.state == TrialState.COMPLETE and not is_final(trial):
-            own = _scores(trial, plan)
-            further = told.get(trial.number, {})
-            seeds = len(own) + len(taken.get(trial.number, ()))
-            found.append(Setting(trial, [*own, *further.values()], seeds))
-    return found
-
-
-def believed(found: Sequence[Setting]) -> tuple[Array, Array]:
-    """Mean and standard error of the true value of each setting."""
-    scores = [setting.scores for setting in found]
-    means = np.array([statistics.fmean(own) for own in scores])
-    errors = scatter(scores) / np.sqrt([len(own) for own in scores])
-    if len(found) < AT_LEAST or len(set(means)) < 2:
-        return means, errors
-    return posterior(coordinates([setting.trial for setting in found]), means, errors**2)
 
 
 @dataclass(frozen=True)
@@ -89,64 +46,88 @@ class Finals:
 
     Args:
         plan: of the study, with one objective.
+        rungs: at which other trials pause; None if they never do.
+        seed: of random numbers, another for each worker; None draws one.
     """
 
     plan: Plan
+    rungs: Rungs | None = None
+    seed: tuple[int, ...] | None = None
 
     @staticmethod
-    def of(plan: Plan) -> Finals | None:
+    def of(
+        plan: Plan, rungs: Rungs | None = None, seed: tuple[int, ...] | None = None
+    ) -> Finals | None:
         """Those of a plan; None if every setting has the same number of seeds."""
         race = plan.race
-        return Finals(plan) if race.most > race.least and len(plan.objectives) == 1 else None
+        has = race.most > race.least and len(plan.objectives) == 1
+        return Finals(plan, rungs, seed) if has else None
 
     def to_try(self, trials: int) -> int:
-        """How many of so many trials try a new setting."""
-        return trials - self.plan.race.finals(trials)
+        """How many of so many trials try what the sampler suggests."""
+        return trials - self.plan.race.finals(trials, self._epochs, self.rungs)
 
     def next(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-        """The next final, to be put into the queue; None if no setting may have another seed."""
-        race, found = self.plan.race, settings(trials, self.plan)
-        if all(setting.seeds >= race.most for setting in found):
+        """The next final, to be put into the queue; None if there is nothing to learn from yet."""
+        lessons = Lessons.of(trials, self.plan)
+        if lessons is None:
             return None
-        mean, error = believed(found)
-        # What runs will make it surer: else all workers would train the same setting.
-        seeds = np.array([setting.seeds for setting in found])
-        error = error * np.sqrt([len(s.scores) for s in found] / seeds)
-        chosen = found[race.next_seed(mean, error, seeds.tolist())]
-        trial = chosen.trial
+        given = [setting.seeds for setting in lessons.settings]
+        entropy = None if self.seed is None else [*self.seed, len(trials)]
+        point = most_telling(
+            lessons.surface.expecting(whole(_underway(lessons))),
+            lessons.tried,
+            np.array(given) < self.plan.race.most,
+            lessons.cube,
+            whole,
+            np.random.default_rng(entropy),
+        )
+        same = np.flatnonzero((lessons.tried == point).all(axis=1))
+        if len(same):
+            chosen = lessons.settings[same[0]]
+            attributes = {FURTHER: chosen.trial.number, SEED: _free_seed(trials, chosen)}
+            return self._final(chosen.trial.params, attributes)
+        return self._final(lessons.cube.settings(point), {PROPOSED: True})
+
+    @cached_property
+    def _epochs(self) -> int:
+        return self.plan.base.training.epochs
+
+    def _final(self, parameters: dict[str, Any], attributes: dict[str, Any]) -> FrozenTrial:
         return optuna.create_trial(
             state=TrialState.WAITING,
-            system_attrs={"fixed_params": trial.params},
-            user_attrs={
-                FURTHER: trial.number,
-                SEED: self._free_seed(trials, chosen),
-                UNTIL: self.plan.base.training.epochs,
-            },
+            system_attrs={"fixed_params": parameters},
+            user_attrs={**attributes, UNTIL: self._epochs},
         )
-
-    def _free_seed(self, trials: Sequence[FrozenTrial], chosen: Setting) -> int:
-        """The first seed that the setting has not had."""
-        taken = {
-            trial.user_attrs[SEED]
-            for trial in trials
-            if trial.user_attrs.get(FURTHER) == chosen.trial.number
-            and trial.state not in (TrialState.FAIL, TrialState.PRUNED)
-        }
-        seed = len(chosen.trial.user_attrs.get(INSTANCES, ())) or 1
-        while seed in taken:
-            seed += 1
-        return seed
 
 
 def tries(trials: Sequence[FrozenTrial]) -> int:
-    """Trials that try a setting, and count now or when they have ended."""
+    """Trials that try what the sampler suggests, and count now or when they have ended."""
     alive = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-    return sum((t.state in alive or is_paused(t)) and not is_final(t) for t in trials)
+    return sum((t.state in alive or is_paused(t)) and not in_no_bracket(t) for t in trials)
 
 
-def _scores(trial: FrozenTrial, plan: Plan) -> list[float]:
-    """Of the first objective, seed by seed, the more the better."""
-    name, instances = plan.objectives[0], trial.user_attrs.get(INSTANCES)
-    values = [instance[name] for instance in instances] if instances else [trial.values[0]]
-    sign = 1 if OBJECTIVES[name] == "maximize" else -1
-    return [sign * value for value in values]
+def _underway(lessons: Lessons) -> Array:
+    """Points that finals train now or soon: else all workers would choose the same."""
+    coming = (TrialState.RUNNING, TrialState.WAITING)
+    return lessons.cube.points(
+        [
+            trial.system_attrs["fixed_params"]
+            for trial in lessons.trials
+            if trial.state in coming and in_no_bracket(trial)
+        ]
+    )
+
+
+def _free_seed(trials: Sequence[FrozenTrial], chosen: Setting) -> int:
+    """The first seed that a setting has not had."""
+    taken = {
+        trial.user_attrs[SEED]
+        for trial in trials
+        if trial.user_attrs.get(FURTHER) == chosen.trial.number
+        and trial.state not in (TrialState.FAIL, TrialState.PRUNED)
+    }
+    seed = len(chosen.trial.user_attrs.get(INSTANCES, ())) or 1
+    while seed in taken:
+        seed += 1
+    return seed

@@ -88,7 +88,7 @@ def forecast(
     validated = 0 if dataset.validation is None else len(dataset.validation)
     epoch = per_sample * (samples + FORWARD * validated)
     epochs = config.training.epochs
-    finals = race.finals(trials)
+    finals = race.finals(trials, epochs, rungs)
     settings = trials - finals
     first = rungs.epochs(settings) if rungs else settings * epochs
     seeds = (race.least - 1) * settings + finals

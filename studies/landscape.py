@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from studies.cube import columns
 from studies.importances import common_space
 from studies.measured import Measured
-from studies.surface import columns
 
 Array = NDArray[np.float64]
 AT_LEAST = 10

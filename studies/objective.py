@@ -28,7 +28,8 @@ from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.session import Session
 from studies.checkpoints import Checkpoints, TrialCheckpoint, epochs_in
 from studies.errors import StudyError, TrialFailedError, TrialPausedError
-from studies.finals import SEED, is_final
+from studies.finals import is_further
+from studies.lessons import SEED
 from studies.optuna_internals import storage_of, trial_id
 from studies.race import INSTANCES
 from studies.rungs import UNTIL, root_of, trained
@@ -171,14 +172,14 @@ class TrainingObjective:
     def _train(self, trial: optuna.Trial, config: RunConfig) -> tuple[float, ...]:
         """Scores of the setting: the mean over its seeds, or those of a further one."""
         instances: list[dict[str, float]] = trial.user_attrs.get(INSTANCES, [])
-        final = is_final(trial)
+        further = is_further(trial)
         # Of several objectives none says what is beaten: all settings have all seeds.
         each = self.race.least if len(self.objectives) == 1 else self.race.most
-        before = trial.user_attrs[SEED] if final else 0
-        while len(instances) < (1 if final else each):
+        before = trial.user_attrs[SEED] if further else 0
+        while len(instances) < (1 if further else each):
             seed = config.training.seed + before + len(instances)
             seeded = config.with_changes({"training.seed": seed})
-            first = not final and not instances
+            first = not further and not instances
             instances.append(self._train_instance(trial, seeded, first=first))
             if self.race.most > 1:
                 trial.set_user_attr(INSTANCES, instances)

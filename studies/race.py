@@ -1,15 +1,10 @@
-"""Seeds as instances: between how many and how many seeds a setting gets, and who gets more.
+"""Seeds as instances: between how many and how many seeds a setting gets.
 
-Every setting is trained from the same seeds, s, s + 1, …. With ``1..5`` each has one, and the
-last trials of a study are further seeds (:mod:`studies.finals`) of settings that may be the best:
-
-    the next seed goes to the highest  m + 2·e,  the best in the end has the highest  m − e,
-
-m and e the mean and standard error of a setting's true accuracy, by its own seeds and its
-neighbours (:mod:`studies.surface`), with σ, the scatter between seeds, pooled over all settings.
-Optimism decides what to look at again and pessimism what to take, as in the search for the best
-arm of a bandit with a fixed budget: seeds go where they may change the answer, a setting that is
-sure to be worse gets none, and no lucky seed is taken at its word.
+Every setting is trained from the same seeds, s, s + 1, …. With ``1..8`` each has one, and the
+last trials of a study, its finals (:mod:`studies.finals`), are further seeds of settings that may
+be the best, or new settings that may be better. The best in the end has the highest m − e, m and e
+the mean and standard error of a setting's true accuracy, by its own seeds and its neighbours
+(:mod:`studies.surface`): no lucky seed is taken at its word.
 
 Why not while a setting is new? Until the end it is not known what it has to beat; and each seed
 that an early leader gets is a setting that is not tried. Why not Optuna's Wilcoxon pruner, which
@@ -22,17 +17,15 @@ seeds were hard for every setting.
 
 from __future__ import annotations
 
+import bisect
 import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from studies.errors import StudyError
+from studies.rungs import Rungs
 
-Array = NDArray[np.float64]
 INSTANCES = "instances"
 """User attribute of a trial: what it scored, seed by seed."""
 SCATTER = 0.015
@@ -49,15 +42,13 @@ class Race:
     Args:
         least, most: seeds; equal for a fixed number.
         z: of the lower bound, by which the best is chosen, in standard errors.
-        hope: of the upper bound, by which finals are given, likewise.
-        share: of a study's trials that are finals.
+        share: of a study's epochs that finals take.
     """
 
     least: int = 1
     most: int = 1
     z: float = 1.0
-    hope: float = 2.0
-    share: float = 0.2
+    share: float = 0.5
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most:
@@ -72,7 +63,7 @@ class Race:
 
         Example:
             >>> Race.parse("1..5")
-            Race(least=1, most=5, z=1.0, hope=2.0, share=0.2)
+            Race(least=1, most=5, z=1.0, share=0.5)
         """
         least, dots, most = text.partition("..")
         if not least.isdecimal() or (dots and not most.isdecimal()):
@@ -84,34 +75,29 @@ class Race:
     def __str__(self) -> str:
         return str(self.least) if self.least == self.most else f"{self.least}..{self.most}"
 
-    def finals(self, trials: int) -> int:
-        """How many of so many trials are further seeds of settings that were tried before.
-
-        Example:
-            >>> Race(1, 5).finals(100), Race(3, 3).finals(100)
-            (20, 0)
-        """
-        return int(self.share * trials) if self.most > self.least else 0
-
-    def next_seed(self, mean: Array, error: Array, seeds: Sequence[int]) -> int:
-        """The setting that is trained from another seed; its place.
+    def finals(self, trials: int, epochs: int, rungs: Rungs | None = None) -> int:
+        """How many of so many trials are finals, which take their share of all epochs.
 
         Args:
-            mean, error: of each setting, by its own seeds and its neighbours, the more the better.
-            seeds: that each has had or is being trained from; one has fewer than ``most``.
+            trials: of a study.
+            epochs: of a whole training, which every final is.
+            rungs: at which other trials pause, if they do.
 
         Example:
-            >>> mean, error = np.array([0.95, 0.94, 0.90]), np.array([0.002, 0.01, 0.01])
-            >>> Race(1, 5).next_seed(mean, error, [4, 1, 1])
-            1
+            >>> Race(1, 8).finals(100, 9), Race(1, 8).finals(100, 9, Rungs.halving(9))
+            (50, 20)
+            >>> Race(3, 3).finals(100, 9)
+            0
         """
-        upper = mean + self.hope * error
-        upper[np.asarray(seeds) >= self.most] = -np.inf
-        return int(np.argmax(upper))
+        if self.most == self.least:
+            return 0
 
-    def lower(self, scores: Sequence[float], sigma: float) -> float:
-        """Lower bound of a setting's accuracy."""
-        return statistics.fmean(scores) - self.z * sigma / math.sqrt(len(scores))
+        def too_many(finals: int) -> bool:
+            settings = trials - finals
+            others = rungs.epochs(settings) if rungs else settings * epochs
+            return finals * epochs * (1 - self.share) > others * self.share
+
+        return bisect.bisect_left(range(trials), True, key=too_many) - 1
 
 
 def scatter(settings: Iterable[Sequence[float]]) -> float:

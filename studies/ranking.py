@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.finals import Setting, believed, is_final, settings
+from studies.finals import is_further
+from studies.lessons import Lessons, Setting, settings
 from studies.race import INSTANCES
 from studies.rungs import FURTHER
 from studies.study import OpenStudy
@@ -43,7 +44,8 @@ class Estimate:
 def best_trials(opened: OpenStudy) -> list[FrozenTrial]:
     """Complete trials, best first; of several objectives the Pareto front, by the first.
 
-    Without finals, which tell of the setting they went on with, and those that break a constraint.
+    Without further seeds, which tell of the setting they went on with, and without those that
+    break a constraint.
     """
     if len(opened.plan.objectives) > 1:
         trials = opened.study.best_trials
@@ -57,17 +59,18 @@ def best_trials(opened: OpenStudy) -> list[FrozenTrial]:
 def estimates(opened: OpenStudy) -> dict[int, Estimate]:
     """Of all complete trials, by number; values that are minimized have their sign turned.
 
-    Finals have the estimate of the setting that they went on with.
+    Further seeds have the estimate of the setting that they went on with.
     """
     found, race = _settings(opened), opened.plan.race
-    if race.most == 1:
+    if race.most == 1 or not found:
         return {s.trial.number: Estimate(statistics.fmean(s.scores), 0.0) for s in found}
+    lessons = Lessons(opened.study.get_trials(deepcopy=False), opened.plan, found)
     known = {
         setting.trial.number: Estimate(float(mean), race.z * float(error), len(setting.scores))
-        for setting, mean, error in zip(found, *believed(found), strict=True)
+        for setting, mean, error in zip(found, *lessons.believed(), strict=True)
     }
-    finals = [t for t in _complete(opened) if is_final(t) and t.user_attrs[FURTHER] in known]
-    return known | {trial.number: known[trial.user_attrs[FURTHER]] for trial in finals}
+    further = [t for t in _complete(opened) if is_further(t) and t.user_attrs[FURTHER] in known]
+    return known | {trial.number: known[trial.user_attrs[FURTHER]] for trial in further}
 
 
 def score(opened: OpenStudy, trial: FrozenTrial, known: dict[int, Estimate]) -> str:

@@ -37,6 +37,8 @@ ROOT = "root"
 FURTHER = "seed of"
 """User attribute of a trial that is a further seed of an earlier one, and in no bracket: the
 number of that."""
+PROPOSED = "proposed"
+"""User attribute of a trial in no bracket whose setting was proposed by what all have told."""
 AGAIN = "again"
 """User attribute of a trial that failed: it is, or is about to be, tried again."""
 
@@ -178,7 +180,7 @@ class Rungs:
     ) -> Iterable[tuple[int, Bracket, list[FrozenTrial]]]:
         latest: dict[int, FrozenTrial] = {}
         for trial in trials:
-            if FURTHER not in trial.user_attrs:
+            if not in_no_bracket(trial):
                 latest[root_of(trial)] = trial
         grouped: dict[int, list[FrozenTrial]] = {}
         brackets = {}
@@ -199,6 +201,11 @@ class Rungs:
 def root_of(trial: FrozenTrial | optuna.Trial) -> int:
     """The number of a trial's first try."""
     return int(trial.user_attrs.get(ROOT, trial.number))
+
+
+def in_no_bracket(trial: FrozenTrial) -> bool:
+    """Whether a trial runs to its end whatever others have reached (:mod:`studies.finals`)."""
+    return FURTHER in trial.user_attrs or PROPOSED in trial.user_attrs
 
 
 def owed(trials: Sequence[FrozenTrial]) -> set[int]:

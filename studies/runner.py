@@ -164,7 +164,7 @@ def work_here(
             told,
             rungs,
             kept,
-            Finals.of(plan),
+            Finals.of(plan, rungs, options.method.entropy()),
             lingers,
             stopping,
         ).work()

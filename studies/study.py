@@ -157,10 +157,9 @@ class Method:
         Raises:
             StudyError: the sampler's library is not installed.
         """
-        seed = None
-        if self.seed is not None:
-            state = np.random.SeedSequence([self.seed, self.worker, begun]).generate_state(1)
-            seed = int(state[0])
+        entropy, seed = self.entropy(begun), None
+        if entropy is not None:
+            seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         given = {"seed": seed} | ({"source_trials": list(source)} if source else {})
         try:
             with warnings.catch_warnings():
@@ -174,6 +173,10 @@ class Method:
                 f"{type(sampler).__name__}"
             )
         return sampler
+
+    def entropy(self, begun: int = 0) -> tuple[int, ...] | None:
+        """What random numbers of this worker come from; None if no seed was given."""
+        return None if self.seed is None else (self.seed, self.worker, begun)
 
     def rungs(self, plan: Plan) -> Rungs | None:
         """Where trials of a plan pause and are compared; None if they never do."""

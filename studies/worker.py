@@ -33,13 +33,15 @@ from optuna.trial import FrozenTrial, TrialState
 from studies import heartbeat
 from studies.checkpoints import Checkpoints
 from studies.errors import StudyError, TrialFailedError, TrialPausedError
-from studies.finals import SEED, Finals, tries
+from studies.finals import Finals, tries
+from studies.lessons import SEED
 from studies.optuna_internals import begin, claim, put_back, storage_of, trial_id
 from studies.race import INSTANCES
 from studies.rungs import (
     AGAIN,
     EPOCHS,
     FURTHER,
+    PROPOSED,
     ROOT,
     UNTIL,
     Rungs,
@@ -58,7 +60,7 @@ POLL = 1.0
 Objective = Callable[[optuna.Trial], float | Sequence[float]]
 
 _ALIVE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-_HANDED_ON = ("published", "warm start", UNTIL, INSTANCES, FURTHER, SEED)
+_HANDED_ON = ("published", "warm start", UNTIL, INSTANCES, FURTHER, SEED, PROPOSED)
 """What a trial that is tried again keeps of its user attributes."""
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -83,7 +85,7 @@ class Worker:
         told: called after each trial with its final state, or as it is when it pauses.
         rungs: where trials pause and who goes on; None if they run to their end.
         checkpoints: of trials, removed when they have ended.
-        finals: which of the trials are further seeds; None if none are.
+        finals: which of the trials are finals; None if none are.
         lingers: wait while others run the last trials, which may yet fail; else leave.
         stopping: set it to end the worker after its trial.
     """
@@ -153,7 +155,7 @@ class Worker:
         return trial
 
     def _final(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
-        """A further seed, if enough settings have been begun."""
+        """The next final, if enough settings have been begun."""
         finals = self.finals
         if finals is None or tries(trials) < finals.to_try(self.trials):
             return None
@@ -275,7 +277,7 @@ class Worker:
         return storage_of(self.study).get_trial(trial_id(trial))
 
     def _to_try(self) -> int:
-        """Trials that try a new setting."""
+        """Trials that try what the sampler suggests."""
         return self.trials if self.finals is None else self.finals.to_try(self.trials)
 
     def _alive(self, trials: list[FrozenTrial]) -> int:

@@ -1,0 +1,86 @@
+"""Which training is worth most: the knowledge gradient (Frazier, Powell and Dayanik 2009).
+
+A training at x, whose outcome is known no better than mean and variance s²(x) + σ², will move the
+mean of the true value at x' by c(x, x')/√(s²(x) + σ²)·Z with Z standard normal, c the covariance
+of the two now. In the end the setting with the highest mean is taken. So what the training is
+expected to gain is
+
+    E max_x' [m(x') + c(x, x')/√(s²(x) + σ²)·Z] − max_x' m(x').
+
+Further seeds of a setting that leads, other settings near it and settings that nobody tried are
+all trainings at some x, and compete for the budget on these terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from studies.cube import Array, Cube
+from studies.surface import Surface
+
+_QUANTILES = 16
+"""Of the outcome, over which its expectation is taken."""
+_RIVALS = 40
+"""Tried settings of the highest means: no other can come to lead by one training."""
+_ANYWHERE, _NEAR = 300, 30
+"""Candidates of any settings, and near one."""
+_LEADERS, _WIDTHS = 5, (0.03, 0.1, 0.25)
+"""Settings near which candidates are drawn, and how near."""
+_FINER = (0.02, 0.08)
+"""How near to the best candidates others are drawn in the end, twice."""
+
+Whole = Callable[[Array], Array]
+
+
+def gains(surface: Surface, tried: Array, asked: Array) -> Array:
+    """What one training at each of the points asked is expected to gain, ``[asked]``.
+
+    Args:
+        surface: what is known.
+        tried: points of settings that can be taken in the end, ``[tried, coordinates]``.
+        asked: ``[asked, coordinates]``; one that is trained can be taken as well.
+    """
+    from scipy.special import ndtri
+
+    means, own = surface.at(tried)[0], surface.at(asked)
+    rivals = np.argsort(-means)[:_RIVALS]
+    outcome = np.sqrt(own[1] ** 2 + surface.scatter**2)
+    moved = surface.covariance(tried[rivals], asked) / outcome
+    z = ndtri((np.arange(_QUANTILES) + 0.5) / _QUANTILES)[:, None]
+    itself = own[0] + own[1] ** 2 / outcome * z
+    others = np.max(means[rivals][:, None, None] + moved[:, None] * z, axis=0)
+    best: Array = np.maximum(itself, others).mean(axis=0) - means.max()
+    return best
+
+
+def most_telling(
+    surface: Surface,
+    tried: Array,
+    again: NDArray[np.bool_],
+    cube: Cube,
+    whole: Whole,
+    generator: np.random.Generator,
+) -> Array:
+    """The point of the cube, tried or not, where one more training gains most.
+
+    Args:
+        surface: what is known.
+        tried: settings that can be taken in the end, as points of the cube.
+        again: which of them may be trained from another seed.
+        cube: of settings.
+        whole: makes points of the cube into points of the surface.
+        generator: of the candidates.
+    """
+    means = surface.at(whole(tried))[0]
+    leaders = tried[np.argsort(-means)[:_LEADERS]]
+    near = [cube.near(p, w, generator, _NEAR) for p in leaders for w in _WIDTHS]
+    asked = np.concatenate([tried[again], cube.drawn(generator, _ANYWHERE), *near])
+    for _ in _FINER:
+        best = asked[np.argsort(-gains(surface, whole(tried), whole(asked)))[:_LEADERS]]
+        near = [cube.near(p, w, generator, _NEAR) for p in best for w in _FINER]
+        asked = np.concatenate([best, *near])
+    found: Array = asked[np.argmax(gains(surface, whole(tried), whole(asked)))]
+    return found
