@@ -13,10 +13,12 @@ when they choose, or when they search.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -24,6 +26,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial
 
 from bsnn_tha.presets import load_preset
+from bsnn_tha.run_folder import replace_atomically
 from studies.finals import Finals, is_further
 from studies.race import INSTANCES
 from studies.ranking import best_trials
@@ -140,25 +143,44 @@ def interval(wins: int, count: int) -> tuple[float, float]:
 def main() -> None:
     """Compare and print a Markdown table."""
     parser = argparse.ArgumentParser(description="Seeds as instances, at equal cost.")
-    parser.add_argument("--trainings", nargs="*", type=int, default=[50, 100, 200])
+    parser.add_argument("--trainings", type=int, default=100)
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="of the repetitions")
     parser.add_argument("--noise", nargs="*", type=float, default=[0.010, 0.018, 0.026])
     parser.add_argument("--seeds", default="1..8")
+    parser.add_argument("--kept", type=Path, help="file of what is done; given again, it goes on")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    print(
-        "| trainings | scatter | study | settings | its best, truly | better in (95%) | equal in |"
-    )
-    print("|---:|---:|---|---:|---:|---:|---:|")
-    for trainings in options.trainings:
+    done: dict[str, dict[str, tuple[int, float]]] = {}
+    if options.kept is not None and options.kept.is_file():
+        done = json.loads(options.kept.read_text())
+    # All scatters in turn: a run that is stopped has as many repetitions of each.
+    for repetition in range(options.first, options.first + options.repetitions):
         for noise in options.noise:
-            found = [
-                compared(Synthetic(repetition, noise), trainings, options.seeds)
-                for repetition in range(options.first, options.first + options.repetitions)
-            ]
-            for name in found[0]:
-                print(f"| {trainings} | {noise:.1%} | {row(name, found)}", flush=True)
+            name = f"{options.trainings} {noise} {repetition}"
+            if name not in done:
+                task = Synthetic(repetition, noise)
+                done[name] = compared(task, options.trainings, options.seeds)
+        if options.kept is not None:
+            with replace_atomically(options.kept) as temporary:
+                temporary.write_text(json.dumps(done))
+    print(table(done))
+
+
+def table(done: dict[str, dict[str, tuple[int, float]]]) -> str:
+    """Markdown, of all that is done."""
+    groups: dict[tuple[int, float], list[dict[str, tuple[int, float]]]] = {}
+    for name, found in done.items():
+        trainings, noise, _ = name.split()
+        groups.setdefault((int(trainings), float(noise)), []).append(found)
+    lines = [
+        "| trainings | repetitions | scatter | study | settings | truth of its best "
+        "| better in (95%) | equal |",
+        "|---:|---:|---:|---|---:|---:|---:|---:|",
+    ]
+    for (number, scatter), group in sorted(groups.items()):
+        lines += [f"| {number} | {len(group)} | {scatter:.1%} | {row(n, group)}" for n in group[0]]
+    return "\n".join(lines)
 
 
 def row(name: str, found: Sequence[dict[str, tuple[int, float]]]) -> str:

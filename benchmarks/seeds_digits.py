@@ -35,8 +35,9 @@ from studies.rungs import Rungs, trained
 from studies.runner import run_study
 from studies.study import OpenStudy
 
-CHANGES = {
-    "training.epochs": 9,
+EPOCHS = 9
+CHANGES: dict[str, Any] = {
+    "training.epochs": EPOCHS,
     "data.validation": 0.3,
     "data.subset": 500,
     "data.num_steps": 6,
@@ -51,11 +52,11 @@ MACHINE = Machine(device="cpu", threads=1)
 
 def trials(seeds: str, single: int) -> int:
     """As many trials as train no more epochs than so many of one seed."""
-    epochs, rungs = CHANGES["training.epochs"], Rungs.halving(CHANGES["training.epochs"])
+    rungs = Rungs.halving(EPOCHS)
     count = single
     while count > 1:
-        finals = Race.parse(seeds).finals(count, epochs, rungs)
-        if rungs.epochs(count - finals) + finals * epochs <= rungs.epochs(single):
+        finals = Race.parse(seeds).finals(count, EPOCHS, rungs)
+        if rungs.epochs(count - finals) + finals * EPOCHS <= rungs.epochs(single):
             break
         count -= 1
     return count

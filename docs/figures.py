@@ -142,36 +142,6 @@ DIGITS = 1437
 """Training samples of scikit-learn's digits, with those of the validation split."""
 
 
-def seeds() -> Iterator[tuple[str, str]]:
-    """``seeds.SCATTER.STUDY`` of single, bound, finals and truth: true accuracy of its best.
-
-    Also ``.gain`` against single, in points; ``.better``, in how many repetitions, and ``.share``
-    of what the truth gains. ``seeds.gain``, ``.better``, ``.share``: finals, least to most.
-    """
-    columns = _table(DOCS / "studies/seeds/table.md")
-    finals: dict[str, list[float]] = {"gain": [], "better": [], "share": []}
-    for scatter in dict.fromkeys(row["scatter"] for row in columns):
-        rows = [row for row in columns if row["scatter"] == scatter]
-        accuracies = [float(row["true accuracy of its best"].rstrip("%")) for row in rows]
-        gains = [one - accuracies[0] for one in accuracies]
-        for study, row, gain in zip(_STUDIES, rows, gains, strict=True):
-            name = f"seeds.{scatter}.{study}"
-            yield name, row["true accuracy of its best"]
-            yield f"{name}.gain", f"{gain:.2f}"
-            yield f"{name}.better", row["better in (95%)"]
-            yield f"{name}.share", f"{gain / gains[-1]:.0%}"
-        finals["gain"].append(gains[2])
-        finals["better"].append(float(rows[2]["better in (95%)"].partition("%")[0]))
-        finals["share"].append(100 * gains[2] / gains[-1])
-    for what, found in finals.items():
-        digits, unit = (2, "") if what == "gain" else (0, "%")
-        yield f"seeds.{what}", f"{min(found):.{digits}f} to {max(found):.{digits}f}{unit}"
-
-
-_STUDIES = "single", "bound", "finals", "truth"
-"""Rows of the table of seeds, at each scatter."""
-
-
 def _table(path: Path) -> list[dict[str, str]]:
     """Rows of a file that is one Markdown table."""
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "|" in line]
@@ -350,7 +320,7 @@ def _tenths(figure: str) -> str:
 def all_figures() -> dict[str, str]:
     """Every figure by its name."""
     parts = (
-        temporal_coding, peers, studies, seeds, comparisons, runs, cases, campaigns, choices_apart,
+        temporal_coding, peers, studies, comparisons, runs, cases, campaigns, choices_apart,
         trivial_boxes,
     )  # fmt: skip
     return dict(pair for part in parts for pair in part())

@@ -64,9 +64,9 @@ class Cube:
     def drawn(self, generator: np.random.Generator, count: int) -> Array:
         """Points of any settings, ``[count, coordinates]``."""
         drawn = [
-            generator.random((count, 1))
-            if (options := _options(distribution)) == 1
-            else np.eye(options)[generator.integers(options, size=count)]
+            np.eye(options := _options(distribution))[generator.integers(options, size=count)]
+            if isinstance(distribution, CategoricalDistribution)
+            else generator.random((count, 1))
             for distribution in self.distributions.values()
         ]
         return np.concatenate(drawn, axis=1)
@@ -84,8 +84,8 @@ class Cube:
         # Steps in half of the directions: settings that are right stay so in some.
         found = np.clip(point + steps * (generator.random(steps.shape) < 0.5), 0, 1)
         for _, distribution, place in self._places():
-            if (options := _options(distribution)) > 1:
-                anew = generator.random(count) < width
+            if isinstance(distribution, CategoricalDistribution):
+                anew, options = generator.random(count) < width, _options(distribution)
                 other = np.eye(options)[generator.integers(options, size=count)]
                 found[:, place] = np.where(anew[:, None], other, point[place])
         return found

@@ -2,9 +2,10 @@
 
 Accuracies of one setting scatter by 1 to 2.6 points between seeds here, and good settings differ
 by less: the best of many single trainings is the luckiest, and a sampler that takes each at its
-word follows the lucky ones. So with ``--seeds-per-trial 1..K`` the last trials, which take half of
-a study's epochs, are **finals**. Each is a whole training, of whatever is expected to gain most by
-it (:mod:`studies.gain`), as far as all trials before it tell (:mod:`studies.lessons`):
+word follows the lucky ones. So with ``--seeds-per-trial 1..K`` the last trials, which take two
+thirds of a study's epochs, are **finals**. Each is a whole training, of whatever is expected to
+gain most by it (:mod:`studies.gain`), as far as all trials before it tell
+(:mod:`studies.lessons`):
 
 * a **further seed** of a setting that was tried, s + 1, s + 2, … up to K of them, or
 * a **proposal**: a setting that nobody tried, from seed s.
@@ -68,7 +69,7 @@ class Finals:
         return trials - self.plan.race.finals(trials, self._epochs, self.rungs)
 
     def next(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-        """The next final, to be put into the queue; None if there is nothing to learn from yet."""
+        """The next final, to be put into the queue; None if there is nothing to learn."""
         lessons = Lessons.of(trials, self.plan)
         if lessons is None:
             return None
@@ -84,7 +85,9 @@ class Finals:
         )
         same = np.flatnonzero((lessons.tried == point).all(axis=1))
         if len(same):
-            chosen = lessons.settings[same[0]]
+            chosen = min((lessons.settings[i] for i in same), key=lambda own: own.seeds)
+            if chosen.seeds >= self.plan.race.most:
+                return None
             attributes = {FURTHER: chosen.trial.number, SEED: _free_seed(trials, chosen)}
             return self._final(chosen.trial.params, attributes)
         return self._final(lessons.cube.settings(point), {PROPOSED: True})

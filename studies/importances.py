@@ -25,8 +25,8 @@ from optuna.distributions import (
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import FrozenTrial
 
+from studies.cube import columns
 from studies.measured import Measured
-from studies.surface import columns
 
 AT_LEAST = 5
 """Trials below which importances say nothing."""

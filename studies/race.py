@@ -42,13 +42,13 @@ class Race:
     Args:
         least, most: seeds; equal for a fixed number.
         z: of the lower bound, by which the best is chosen, in standard errors.
-        share: of a study's epochs that finals take.
+        odds: how many times as many epochs finals take as all other trials.
     """
 
     least: int = 1
     most: int = 1
     z: float = 1.0
-    share: float = 0.5
+    odds: int = 2
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most:
@@ -63,7 +63,7 @@ class Race:
 
         Example:
             >>> Race.parse("1..5")
-            Race(least=1, most=5, z=1.0, share=0.5)
+            Race(least=1, most=5, z=1.0, odds=2)
         """
         least, dots, most = text.partition("..")
         if not least.isdecimal() or (dots and not most.isdecimal()):
@@ -76,7 +76,7 @@ class Race:
         return str(self.least) if self.least == self.most else f"{self.least}..{self.most}"
 
     def finals(self, trials: int, epochs: int, rungs: Rungs | None = None) -> int:
-        """How many of so many trials are finals, which take their share of all epochs.
+        """How many of so many trials are finals, which take two thirds of all epochs.
 
         Args:
             trials: of a study.
@@ -84,8 +84,8 @@ class Race:
             rungs: at which other trials pause, if they do.
 
         Example:
-            >>> Race(1, 8).finals(100, 9), Race(1, 8).finals(100, 9, Rungs.halving(9))
-            (50, 20)
+            >>> Race(1, 8).finals(90, 9), Race(1, 8).finals(90, 9, Rungs.halving(9))
+            (60, 30)
             >>> Race(3, 3).finals(100, 9)
             0
         """
@@ -95,7 +95,7 @@ class Race:
         def too_many(finals: int) -> bool:
             settings = trials - finals
             others = rungs.epochs(settings) if rungs else settings * epochs
-            return finals * epochs * (1 - self.share) > others * self.share
+            return finals * epochs > self.odds * others
 
         return bisect.bisect_left(range(trials), True, key=too_many) - 1
 

@@ -136,7 +136,7 @@ class Surface:
         """L of the Cholesky decomposition K + N = L Lᵀ."""
         noise = self.likeness.noise / self.seeds + _JITTER
         prior = self.likeness.covariance(self.points, self.points)
-        return np.linalg.cholesky(prior + np.diag(noise))
+        return np.asarray(np.linalg.cholesky(prior + np.diag(noise)), dtype=np.float64)
 
     @cached_property
     def _weights(self) -> Array:

@@ -61,7 +61,7 @@ Objective = Annotated[
 ]
 SeedsPerTrial = Annotated[
     str,
-    typer.Option(help="3, or 1..8: one, and the last 20% of trials are seeds of the best."),
+    typer.Option(help="3, or 1..8: one, and two thirds of the epochs go to finals."),
 ]
 TrialSpace = Annotated[
     str | None, typer.Option(help="Your own table: module:NAME or file.py:NAME.")

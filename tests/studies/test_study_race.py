@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import random
 import statistics
 
@@ -15,16 +16,19 @@ from training_runs import MACHINE, tiny
 
 from bsnn_tha.training.evaluation import load_data
 from bsnn_tha.training.session import Session
+from studies.cube import Cube
 from studies.errors import StudyError
-from studies.finals import SEED, Finals, is_final, settings
+from studies.finals import Finals, is_further
+from studies.gain import gains
+from studies.lessons import SEED, Lessons, settings
 from studies.objective import TrainingObjective
 from studies.optuna_internals import begin, put_back
 from studies.race import INSTANCES, SCATTER, WEIGHT, Race, scatter
 from studies.ranking import best_trials, estimates, score
-from studies.rungs import EPOCHS, FURTHER, UNTIL, Rungs
-from studies.space import Number, Space
+from studies.rungs import EPOCHS, FURTHER, PROPOSED, UNTIL, Rungs, in_no_bracket
+from studies.space import Choice, Number, Space
 from studies.study import OpenStudy, Plan
-from studies.surface import coordinates, posterior
+from studies.surface import Surface
 from studies.worker import Worker
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:DeprecationWarning")
@@ -48,18 +52,13 @@ def test_the_scatter_is_pooled_over_settings_of_any_mean():
     assert scatter([[0.5, 0.52], [0.7, 0.74], [0.1]]) == pytest.approx(wanted)
 
 
-def test_the_next_seed_goes_where_the_truth_may_be_highest():
-    mean, error = np.array([0.95, 0.94, 0.90]), np.array([0.002, 0.01, 0.01])
-    assert Race(1, 5).next_seed(mean, error, [1, 1, 1]) == 1  # 0.96 against 0.954 and 0.92
-    assert Race(1, 5).next_seed(mean, error, [1, 5, 1]) == 0  # that has had all
-    assert [Race(1, 5).finals(n) for n in (4, 5, 99)] == [0, 1, 19] and Race(5, 5).finals(99) == 0
-
-
-def test_a_lucky_seed_leads_nobody():
-    # The mean of one is higher, the lower bound of many seeds is.
-    known = [[0.88, 0.92] * 4, [0.91]]
-    sigma = scatter(known)
-    assert max(known, key=lambda s: Race().lower(s, sigma)) == known[0]
+def test_finals_take_two_thirds_of_the_epochs():
+    assert Race(1, 5).finals(90, 9) == 60 and Race(5, 5).finals(90, 9) == 0
+    rungs = Rungs.halving(9)
+    for trials in (2, 10, 61, 250):
+        finals = Race(1, 5).finals(trials, 9, rungs)
+        assert 9 * finals <= 2 * rungs.epochs(trials - finals)
+        assert 9 * (finals + 1) > 2 * rungs.epochs(trials - finals - 1)
 
 
 # In a study
@@ -83,7 +82,7 @@ def again(opened, trials, score=None):
     objective = TrainingObjective(opened.plan, BETA, MACHINE)
     if score is not None:
         objective._train_instance = score
-    Worker(opened.study, objective, trials, finals=Finals.of(opened.plan)).work()
+    Worker(opened.study, objective, trials, finals=Finals.of(opened.plan, seed=(0,))).work()
 
 
 def running(further, number):
@@ -114,66 +113,97 @@ def synthetic(trial, config, first):
     return {"accuracy": accuracy, "spikes": 100 * beta, "seconds": 1.0}
 
 
-def test_the_last_trials_are_further_seeds_of_settings_that_may_be_the_best():
-    betas = [0.6, 0.95, 0.7, 0.97, 0.55, 0.65, 0.75, 0.5]
-    opened = run(tiny(), "1..3", 10, score=synthetic, betas=betas)
-    tried, finals = opened.study.trials[:8], opened.study.trials[8:]
+def test_the_last_trials_are_finals():
+    betas = [0.6, 0.95, 0.7, 0.97]
+    opened = run(tiny(), "1..3", 12, score=synthetic, betas=betas)
+    tried, finals = opened.study.trials[:4], opened.study.trials[4:]
     assert [trial.params["neuron.beta"] for trial in tried] == betas
-    assert [trial.user_attrs[FURTHER] for trial in finals] == [3, 3]
-    assert [trial.params["neuron.beta"] for trial in finals] == [0.97, 0.97]
-    assert [trial.user_attrs[SEED] for trial in finals] == [1, 2]
-    assert [trial.value for trial in finals] == pytest.approx([0.98, 0.96])
-    assert not any(trial.intermediate_values for trial in finals)
-    best = best_trials(opened)  # settings, not trainings
-    assert [trial.number for trial in best] == [3, 1, 6, 2, 5, 0, 4, 7]
+    assert not any(in_no_bracket(trial) for trial in tried)
+    seeds = {number: {0} for number in range(12)}
+    for trial in finals:
+        if is_further(trial):
+            first = opened.study.trials[trial.user_attrs[FURTHER]]
+            assert trial.params == first.params and not trial.intermediate_values
+            assert trial.user_attrs[SEED] not in seeds[first.number]
+            seeds[first.number].add(trial.user_attrs[SEED])
+        else:
+            assert trial.user_attrs[PROPOSED]
+            assert trial.params["neuron.beta"] not in [
+                other.params["neuron.beta"] for other in opened.study.trials[: trial.number]
+            ]
+    assert max(map(len, seeds.values())) <= 3
+    # They go where it may be high: β is the accuracy, and up to 0.99.
+    assert max(trial.params["neuron.beta"] for trial in finals) > 0.98
+    best = best_trials(opened)
+    assert not any(is_further(trial) for trial in best) and best[0].params["neuron.beta"] >= 0.97
     known = estimates(opened)
-    assert (
-        known[3].mean == pytest.approx((0.96 + 0.98 + 0.96) / 3)
-        and known[3].margin < known[6].margin
-    )
-    assert known[8] == known[3]
-    assert score(opened, best[0], known).startswith("0.9600 from 3 seeds, expected 0.9667 ± 0.0")
-    assert "0.7400 from 1 seed, expected 0.7400 ± " in score(opened, best[2], known)
+    assert score(opened, best[0], known).endswith(f"± {known[best[0].number].margin:.4f}")
 
 
 def test_a_study_that_goes_on_tries_new_settings_before_more_finals():
-    opened = run(tiny(), "1..3", 5, score=synthetic, betas=[0.6, 0.95, 0.7, 0.9])
-    assert [is_final(trial) for trial in opened.study.trials] == [False] * 4 + [True]
-    again(opened, 10, synthetic)
-    assert [is_final(trial) for trial in opened.study.trials] == (
-        [False] * 4 + [True] + [False] * 4 + [True]
+    opened = run(tiny(), "1..3", 6, score=synthetic, betas=[0.6, 0.95])
+    again(opened, 12, synthetic)
+    assert [in_no_bracket(trial) for trial in opened.study.trials] == (
+        [False] * 2 + [True] * 4 + [False] * 2 + [True] * 4
     )
-    pairs = [
-        (t.user_attrs[FURTHER], t.user_attrs[SEED]) for t in opened.study.trials if is_final(t)
-    ]
-    assert len(set(pairs)) == 2
+
+
+def test_workers_at_once_train_other_things():
+    opened = run(tiny(), "1..3", 12, score=synthetic, betas=[0.97, 0.6, 0.8, 0.7])
+    trials = opened.study.trials[:4]  # before the finals
+    finals = Finals.of(opened.plan, seed=(0,))
+    alone = finals.next(trials).system_attrs["fixed_params"]["neuron.beta"]
+    underway = [*trials, running(finals.next(trials), 4)]
+    lessons = Lessons.of(underway, opened.plan)
+    # What one trains is told to the next by what is expected of it: there is less to gain.
+    point = np.column_stack([lessons.cube.points([{"neuron.beta": alone}]), [1.0]])
+    tried = np.column_stack([lessons.tried, np.ones(4)])
+    before = gains(lessons.surface, tried, point)
+    after = gains(lessons.surface.expecting(point), tried, point)
+    assert 0 < after[0] < before[0]
 
 
 def test_no_setting_has_more_seeds_than_it_may():
-    opened = run(tiny(), "1..2", 10, score=synthetic, betas=[0.97] + [0.6] * 7)
-    finals = [trial.user_attrs[FURTHER] for trial in opened.study.trials if is_final(trial)]
-    assert finals[0] == 0 and len(set(finals)) == 2
-
-
-def test_workers_at_once_train_other_seeds():
-    opened = run(tiny(), "1..3", 5, score=synthetic, betas=[0.97, 0.6, 0.6, 0.6])
-    trials = opened.study.trials[:4]  # before the final
-    finals = Finals.of(opened.plan)
-    given = set()
+    # Nothing but one setting: proposals cannot differ from it.
+    one = Space(Choice("neuron.reset", "subtract"))
+    plan = Plan(tiny().to_toml(), tuple(one.table()), seeds="1..3")
+    study = optuna.create_study(direction="maximize")
     for _ in range(3):
-        further = finals.next(trials)
-        given.add((further.user_attrs[FURTHER], further.user_attrs[SEED]))
-        trials = [*trials, running(further, len(trials))]
-    assert len(given) == 3 and (0, 1) in given
+        study.add_trial(
+            optuna.create_trial(
+                params={"neuron.reset": "subtract"},
+                distributions={"neuron.reset": CategoricalDistribution(("subtract",))},
+                value=0.9,
+                user_attrs={INSTANCES: [{"accuracy": 0.9}]},
+            )
+        )
+    further = Finals.of(plan, seed=(0,)).next(study.trials)
+    assert (further.user_attrs[FURTHER], further.user_attrs[SEED]) == (0, 1)
+    for number in range(3):
+        for seed in (1, 2):
+            study.add_trial(
+                optuna.create_trial(value=0.9, user_attrs={FURTHER: number, SEED: seed})
+            )
+    assert Finals.of(plan, seed=(0,)).next(study.trials) is None
+
+
+def seed_of(number, seed, value, params):
+    return optuna.create_trial(
+        params=params,
+        distributions={"neuron.beta": FloatDistribution(0.5, 0.99)},
+        value=value,
+        user_attrs={FURTHER: number, SEED: seed, INSTANCES: [{"accuracy": value}]},
+    )
 
 
 def test_a_seed_that_two_workers_trained_counts_once():
-    opened = run(tiny(), "1..3", 5, score=synthetic, betas=[0.97, 0.6, 0.6, 0.6])
-    once = settings(opened.study.trials, opened.plan)
-    opened.study.add_trial(opened.study.trials[4])
-    assert [s.scores for s in settings(opened.study.trials, opened.plan)] == [
-        s.scores for s in once
-    ]
+    opened = run(tiny(), "1", 2, score=synthetic, betas=[0.97, 0.6])
+    params = opened.study.trials[0].params
+    for seed in (1, 2, 2):
+        opened.study.add_trial(seed_of(0, seed, 0.9 + seed / 100, params))
+    first, second = settings(opened.study.trials, opened.plan)
+    assert first.scores == pytest.approx([0.96, 0.91, 0.92]) and first.seeds == 3
+    assert second.scores == pytest.approx([0.59]) and second.seeds == 1
 
 
 def test_finals_are_in_no_bracket():
@@ -193,38 +223,100 @@ def test_finals_are_in_no_bracket():
     assert rungs.decide(study.trials, 0) == without
 
 
-def test_seeds_of_a_killed_final_are_trained_again():
-    seeds = []
+def test_a_killed_final_is_trained_again():
+    trained = []
 
     def dies_once(trial, config, first):
-        seeds.append(config.training.seed - tiny().training.seed)
-        if len(seeds) == 5:
+        trained.append(config.neuron.beta)
+        if len(trained) == 3:
             raise ZeroDivisionError
         return synthetic(trial, config, first)
 
     with pytest.raises(ZeroDivisionError):
-        run(tiny(), "1..3", 5, score=dies_once, betas=[0.97, 0.6, 0.6, 0.6], keep=(kept := []))
-    again(kept[0], 5, dies_once)
-    assert seeds == [0, 0, 0, 0, 1, 1]
-    last = kept[0].study.trials[-1]
-    assert (last.user_attrs[FURTHER], last.user_attrs[SEED], last.state) == (
-        0,
-        1,
-        TrialState.COMPLETE,
-    )
+        run(tiny(), "1..3", 6, score=dies_once, betas=[0.97, 0.6], keep=(kept := []))
+    again(kept[0], 6, dies_once)
+    assert trained[2] == trained[3]
+    retried = kept[0].study.trials[3]
+    assert in_no_bracket(retried) and retried.state == TrialState.COMPLETE
+    assert sum(t.state == TrialState.COMPLETE for t in kept[0].study.trials) == 6
 
 
 def test_one_lucky_seed_among_bad_neighbours_is_not_the_best():
     x = np.linspace(0, 1, 21)[:, None]
     means = 0.90 + 0.05 * x[:, 0]
     means[6] += 0.05  # more than the best has, 2.5 standard errors of its own
-    mean, error = posterior(x, means, np.full(21, 0.02**2))
+    seeds = np.ones(21)
+    mean, error = Surface.learned(x, means, seeds, 0.02).at(x)
     assert means.argmax() == 6 and (mean - error).argmax() > 15
-    # With many seeds behind it, it is.
-    variances = np.full(21, 0.02**2)
-    variances[6] /= 400
-    mean, error = posterior(x, means, variances)
+    seeds[6] = 400  # with many seeds behind it, it is
+    mean, error = Surface.learned(x, means, seeds, 0.02).at(x)
     assert (mean - error).argmax() == 6
+
+
+def test_what_is_believed_is_the_posterior_of_a_gaussian_process():
+    generator = np.random.default_rng(0)
+    x, asked = generator.random((30, 3)), generator.random((5, 3))
+    y, seeds = x[:, 0] + generator.normal(0, 0.1, 30), generator.integers(1, 5, 30)
+    surface = Surface.learned(x, y, seeds, 0.1)
+    like = surface.likeness
+
+    def prior(one, other):  # entry by entry
+        def kappa(s):
+            r = 5**0.5 * s
+            return (1 + r + r**2 / 3) * np.exp(-r)
+
+        apart = np.abs(one - other)
+        both = like.together * kappa(np.sqrt(np.sum((apart / like.lengths) ** 2)))
+        return both + like.alone * np.mean([kappa(d) for d in apart / like.own_lengths])
+
+    joint = np.array([[prior(a, b) for b in (*x, *asked)] for a in (*x, *asked)])
+    known = np.linalg.inv(joint[:30, :30] + np.diag(like.noise / seeds))
+    mean = joint[30:, :30] @ known @ (y - y.mean()) + y.mean()
+    spread = joint[30:, 30:] - joint[30:, :30] @ known @ joint[:30, 30:]
+    assert surface.at(asked)[0] == pytest.approx(mean, abs=1e-4)
+    assert surface.covariance(asked, asked) == pytest.approx(spread * y.var(), abs=1e-5)
+    assert surface.at(asked)[1] ** 2 == pytest.approx(np.diag(spread) * y.var(), abs=1e-5)
+
+
+def test_a_gain_is_what_the_best_mean_rises_by_when_trainings_are_drawn():
+    generator = np.random.default_rng(1)
+    x = generator.random((12, 2))
+    surface = Surface.learned(x, x[:, 0] + generator.normal(0, 0.1, 12), np.ones(12), 0.1)
+    point = np.array([[0.95, 0.5]])
+    mean, error = surface.at(point)
+    own = np.concatenate([x, point])
+    best = []
+    for outcome in mean + np.hypot(error, surface.scatter) * generator.normal(size=4000):
+        after = dataclasses.replace(
+            surface,
+            points=own,
+            values=np.append(surface.values, outcome),
+            seeds=np.ones(13),
+        )
+        best.append(after.at(own)[0].max())
+    rise = statistics.fmean(best) - surface.at(x)[0].max()
+    assert gains(surface, x, point)[0] == pytest.approx(rise, rel=0.1)
+
+
+def test_short_trainings_tell_of_settings_that_none_was_trained_long():
+    plan = Plan(tiny(training__epochs=9).to_toml(), tuple(BETA.table()), seeds="1..3")
+    study = optuna.create_study(direction="maximize")
+    for place in range(27):
+        beta = 0.5 + 0.49 * place / 26
+        epochs = 9 if place < 5 else 1  # only bad ones were trained to their end
+        values = {epoch: beta * (1 - 0.3 ** (epoch + 1)) for epoch in range(epochs)}
+        study.add_trial(
+            optuna.create_trial(
+                state=TrialState.COMPLETE if epochs == 9 else TrialState.PRUNED,
+                params={"neuron.beta": beta},
+                distributions={"neuron.beta": FloatDistribution(0.5, 0.99)},
+                value=max(values.values()) if epochs == 9 else None,
+                intermediate_values=values,
+            )
+        )
+    proposed = Finals.of(plan, seed=(0,)).next(study.trials)
+    assert proposed.system_attrs["fixed_params"]["neuron.beta"] > 0.9
+    assert proposed.user_attrs == {PROPOSED: True, UNTIL: 9}
 
 
 def test_trials_are_points_of_a_cube():
@@ -240,13 +332,23 @@ def test_trials_are_points_of_a_cube():
         )
         for p in params
     ]
-    assert coordinates(trials) == pytest.approx(np.array([[0.5, 0, 1, 1], [1, 1, 0, 0.5]]))
+    cube = Cube.of(trials)
+    points = cube.points([trial.params for trial in trials])
+    assert points == pytest.approx(np.array([[0.5, 0, 1, 1], [1, 1, 0, 0.5]]))
+    assert cube.settings(points[0]) == pytest.approx(params[0])
+    generator = np.random.default_rng(0)
+    drawn = np.concatenate([cube.drawn(generator, 50), cube.near(points[0], 0.3, generator, 50)])
+    for point in drawn:
+        own = cube.settings(point)
+        assert 0.01 <= own["a"] <= 100 and -1 <= own["c"] <= 3
+        assert cube.points([own])[0] == pytest.approx(point)
 
 
 def test_what_is_minimized_has_its_finals_at_the_other_end():
-    opened = run(tiny(), "1..3", 5, ("spikes",), synthetic, [0.6, 0.95, 0.5, 0.9])
-    assert opened.study.trials[4].user_attrs[FURTHER] == 2
-    assert best_trials(opened)[0].params["neuron.beta"] == 0.5
+    opened = run(tiny(), "1..3", 12, ("spikes",), synthetic, [0.6, 0.95, 0.5, 0.9])
+    finals = [t.params["neuron.beta"] for t in opened.study.trials if in_no_bracket(t)]
+    assert finals and min(finals) < 0.52
+    assert best_trials(opened)[0].params["neuron.beta"] < 0.53
 
 
 def test_of_two_objectives_all_settings_get_all_seeds():

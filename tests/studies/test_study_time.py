@@ -79,7 +79,7 @@ def test_a_forecast_counts_up_epochs_rungs_seeds_and_workers(monkeypatch):
     seeds = forecast(config, dataset, MACHINE, 10, 1, None, Race(3, 3))
     assert seeds.total == pytest.approx(3 * plain.total)
     finals = forecast(config, dataset, MACHINE, 10, 1, Rungs.halving(9), Race(1, 5))
-    assert finals.total == pytest.approx((Rungs.halving(9).epochs(8) + 2 * 9) * epoch)
+    assert finals.total == pytest.approx((Rungs.halving(9).epochs(7) + 3 * 9) * epoch)
 
 
 def test_a_forecast_is_of_the_size_of_what_happens():
