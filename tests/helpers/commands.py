@@ -22,8 +22,9 @@ import pytest
 from places import ROOT
 from study_workers import Process
 
-from bsnn_tha.campaigns import pool, process, worker_process
+from bsnn_tha.campaigns import pool
 from bsnn_tha.cli import main
+from studies import process, worker_process
 from studies.interrupts import AT_ONCE
 
 
