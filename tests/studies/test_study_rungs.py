@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import signal
+import threading
 import time
 
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
-from study_workers import Process, until
+from study_workers import PATIENCE, Process
 from training_runs import MACHINE, tiny
 
 from bsnn_tha.config import RunConfig
@@ -237,7 +240,7 @@ class Halving:
         storage = open_storage(str(self.folder), "study", create=create)
         return open_study(storage, str(self.folder), "study", self.plan, METHOD).study
 
-    def work(self):
+    def work(self, told=lambda *event: None):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         fit = Session.fit
 
@@ -251,6 +254,7 @@ class Halving:
         def seen(number, epoch, value):
             with self.epochs.open("a") as file:
                 file.write(f"{number} {epoch}\n")
+            told(number, epoch)
 
         Session.fit = logged
         try:
@@ -304,19 +308,36 @@ def test_promoted_trials_end_with_the_weights_of_uninterrupted_trainings(halved)
     assert RunConfig.from_toml(best.user_attrs["config"]) == config
 
 
+def work_until_killed(study, epochs, moment):
+    """Work, and be killed so many seconds after so many more epochs, or before the next ends."""
+    reached, killed = study.trained() + epochs, False
+
+    def die():
+        time.sleep(moment)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def seen(*event):
+        nonlocal killed
+        if killed:
+            time.sleep(PATIENCE)
+        if study.trained() >= reached:
+            killed = True
+            threading.Thread(target=die).start()
+
+    study.work(seen)
+    if killed:
+        time.sleep(PATIENCE)
+
+
 def kill_at_random(study, kills, generator):
     """Work until all is done; before, kill so many workers at random moments."""
-    killed = 0
+    codes = []
     for _ in range(kills):
-        process = Process(study.work)
-        target = study.trained() + generator.randrange(1, 80 // kills)
-        until(lambda p=process, t=target: p.ended() or study.trained() >= t)
-        time.sleep(generator.random() * 0.05)
-        if not process.ended():
-            process.kill()
-        killed += process.wait() != 0
+        epochs, moment = generator.randrange(1, 80 // kills), generator.random() * 0.05
+        codes.append(Process(work_until_killed, study, epochs, moment).wait())
     assert Process(study.work).wait() == 0
-    return killed
+    assert set(codes) <= {0, -signal.SIGKILL}  # 0: too few epochs were left
+    return sum(code != 0 for code in codes)
 
 
 def assert_survives(halved, folder, kills, seed):

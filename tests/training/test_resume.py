@@ -13,12 +13,13 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from commands import Command
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from study_workers import until
+from study_workers import PATIENCE, until
 from training_runs import (
     FINISHED,
     MACHINE,
@@ -40,8 +41,10 @@ from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.presets import load_preset
 from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training import summary
+from bsnn_tha.training.callbacks import stopwatch
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import resume, train
+from bsnn_tha.training.session import Session
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::DeprecationWarning"),
@@ -436,9 +439,13 @@ def test_what_is_no_run_cannot_be_resumed(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_seconds_of_finished_epochs_are_carried_on(copy):
-    seconds = go_on(copy.path).summary["train_seconds"]
-    assert go_on(copy.path, epochs=4).summary["train_seconds"] > seconds > 0
+def test_seconds_of_finished_epochs_are_carried_on(tmp_path, monkeypatch):
+    looks = itertools.count()  # at the clock: one when training starts, one after each epoch
+    clock = SimpleNamespace(perf_counter=lambda: 2.0 ** next(looks))
+    monkeypatch.setattr(stopwatch, "time", clock)
+    before = train_tiny(tmp_path / "run", training__epochs=2).summary
+    assert before["train_seconds"] == 4 - 1
+    assert go_on(tmp_path / "run", epochs=4).summary["train_seconds"] == (4 - 1) + (32 - 8)
 
 
 # Several processes in one folder
@@ -454,7 +461,7 @@ def test_two_processes_do_not_train_in_one_folder(uninterrupted, tmp_path):
         try:
             with folder.claimed():
                 os.write(told, b"!")
-                time.sleep(60)
+                time.sleep(PATIENCE)
         finally:
             os._exit(0)
     try:
@@ -488,28 +495,32 @@ def test_processes_that_are_killed_at_any_moment_end_alike(tmp_path):
     (tmp_path / "config.toml").write_text(config.to_toml(), encoding="utf-8")
     folder = RunFolder(tmp_path / "run")
     arguments = ["--config", tmp_path / "config.toml", "--output", folder.path]
-    kills = 0
-    for kill in [True, True, True, False]:
-        command = Command("train", *arguments, "--threads=1", cwd=tmp_path)
-        if kill:
-            wait_for_training(folder, command)
-            time.sleep(moments.uniform(0.0, 0.4))
-            with contextlib.suppress(ProcessLookupError):  # it was faster
-                command.kill()
-        kills += command.wait() == -signal.SIGKILL
-        assert command.code in (0, -signal.SIGKILL), command.complained
+    for number in range(3):
+        trains = tmp_path / f"trains-{number}"
+        within = never_finished(trains)
+        command = Command("train", *arguments, "--threads=1", cwd=tmp_path, within=within)
+        until(lambda command=command, trains=trains: command.ended() or trains.exists())
+        time.sleep(moments.uniform(0.0, 0.4))
+        assert not command.ended(), command.complained
+        command.kill()
+        assert command.wait() == -signal.SIGKILL
         arguments = ["--resume", folder.path]
-    assert kills >= 2
+    command = Command("train", *arguments, "--threads=1", cwd=tmp_path)
+    assert command.wait() == 0, command.complained
     expected = start(config, tmp_path / "uninterrupted").folder
     assert_same_run(folder, expected)
 
 
-def wait_for_training(folder, command):
-    """Until a process has claimed the folder: it is about to train."""
-    before = folder.config.stat().st_mtime_ns if folder.config.exists() else None
-    until(
-        lambda: (
-            command.ended()
-            or (folder.config.exists() and folder.config.stat().st_mtime_ns != before)
-        )
-    )
+@contextlib.contextmanager
+def never_finished(trains):
+    """Tell that training begins; a process that is to be killed is there for it, however fast."""
+    fit = Session.fit
+
+    def told(session, *arguments, **options):
+        trains.touch()
+        return fit(session, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "fit", told)
+        patch.setattr("bsnn_tha.training.run.write_summary", lambda *_: time.sleep(PATIENCE))
+        yield
