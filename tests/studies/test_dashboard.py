@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -13,9 +12,10 @@ from typing import NamedTuple
 
 import optuna
 import pytest
+from local_server import reserved_port
 from made_studies import BETA, SLOPE, made
 from optuna.trial import TrialState
-from study_workers import until
+from study_workers import PATIENCE, until
 from typer.testing import CliRunner
 
 from bsnn_tha.cli import app
@@ -77,23 +77,21 @@ def place(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def dashboard(place):
     """The address of the dashboard that the command's last line starts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--artifact-dir", str(place.artifacts), "--port", str(port), "--quiet"]
     code = "import sys; from optuna_dashboard._cli import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, place.given, *options],
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-    at = f"http://127.0.0.1:{port}"
-    try:
-        until(lambda: process.poll() is not None or _answers(at))
-        yield at
-    finally:
-        process.kill()
-        process.wait()
+    with reserved_port() as port:
+        options = ["--artifact-dir", str(place.artifacts), "--port", str(port), "--quiet"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, place.given, *options],
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        at = f"http://127.0.0.1:{port}"
+        try:
+            until(lambda: process.poll() is not None or _answers(at))
+            yield at
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _answers(address):
@@ -104,7 +102,7 @@ def _answers(address):
 
 
 def fetch(address):
-    with urllib.request.urlopen(address, timeout=10) as response:
+    with urllib.request.urlopen(address, timeout=PATIENCE) as response:
         return response.read()
 
 

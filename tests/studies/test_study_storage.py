@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import time
 
 import optuna
 import pytest
-from local_server import free_port
+from filelock import Timeout
+from local_server import reserved_port
 from optuna.trial import TrialState
-from study_workers import NAME, Process, opened, square, until, work
+from study_workers import NAME, PATIENCE, Process, opened, square, until, work
 from typer.testing import CliRunner
 
 from bsnn_tha.cli import app
-from studies import runner, worker
+from studies import heartbeat, runner, worker
 from studies import storage as module
 from studies.errors import StudyError
 from studies.options import Options
@@ -34,6 +35,11 @@ SECRET = "s3cr-et"
 def impatient(monkeypatch):
     monkeypatch.setattr(worker, "POLL", 0.05)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def together(number):
+    """What so many processes wait for, so that they go on at the same time."""
+    return multiprocessing.get_context("fork").Barrier(number, timeout=PATIENCE)
 
 
 def journal(folder):
@@ -101,20 +107,29 @@ def test_a_journal_that_lost_the_end_of_its_last_line_is_mended(tmp_path):
     assert [t.state.name for t in opened(str(tmp_path)).trials] == ["COMPLETE"] * 3
 
 
-def test_a_process_that_is_killed_while_it_holds_the_lock_does_not_keep_it(tmp_path):
+def test_a_process_that_is_killed_while_it_holds_the_lock_does_not_keep_it(tmp_path, monkeypatch):
     opened(str(tmp_path))
 
     def hold():
         lock = module._Lock(journal(tmp_path))
         lock.acquire()
         (tmp_path / "held").touch()
-        time.sleep(1000)
+        time.sleep(PATIENCE)
+
+    acquire = module._Lock.acquire
+
+    def asks(lock):
+        (tmp_path / "asked").touch()
+        return acquire(lock)
 
     holder = Process(hold)
     until((tmp_path / "held").exists)
+    with pytest.raises(Timeout):  # the lock is one
+        module._Lock(journal(tmp_path))._lock.acquire(blocking=False)
+    monkeypatch.setattr(module._Lock, "acquire", asks)
     writer = Process(work, str(tmp_path), 1)
-    time.sleep(0.3)
-    assert not writer.ended()  # the lock is one
+    until((tmp_path / "asked").exists)
+    assert not writer.ended()
     holder.kill(signal.SIGKILL)
     assert writer.wait() == 0
     holder.wait()
@@ -203,10 +218,10 @@ def test_a_study_in_postgresql_is_there_for_the_next_process(database):
 
 
 def test_workers_that_start_together_on_an_empty_database_all_get_in(empty_database):
-    start = time.time() + 1
+    start = together(6)
 
     def begin():
-        time.sleep(max(0.0, start - time.time()))
+        start.wait()
         open_storage(empty_database, NAME, create=True)
 
     workers = [Process(begin) for _ in range(6)]
@@ -227,13 +242,13 @@ def test_workers_that_start_together_begin_with_one_published_trial(kind, tmp_pa
         time.sleep(0.3)  # on a busy machine, less lets them pass one after the other
         return trials
 
-    start = time.time() + 0.5
+    start = together(4)
 
     def begin():
         # In this process only.
         runner.prepare = lambda options: plan_and_space
         optuna.Study.get_trials = slowly
-        time.sleep(max(0.0, start - time.time()))
+        start.wait()
         runner.open_for_work(options)
 
     workers = [Process(begin) for _ in range(4)]
@@ -243,23 +258,33 @@ def test_workers_that_start_together_begin_with_one_published_trial(kind, tmp_pa
     assert [trial.user_attrs["published"] for trial in trials] == [True]
 
 
-def test_a_worker_keeps_one_connection(database, postgresql):
+def test_a_worker_keeps_one_connection(database, postgresql, tmp_path, monkeypatch):
     name = database.partition("?")[0].rpartition("/")[2]
-    # Of which the heartbeat's thread is one of two that talk to the server.
-    busy = [Process(work, database, 3, lambda trial: time.sleep(0.7) or 0.0) for _ in range(4)]
-    counts = []
-    while not all(process.ended() for process in busy):
+    monkeypatch.setattr(heartbeat, "HEARTBEAT", 0.001)
+
+    def connections():
         found = postgresql.psql(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'")
-        counts.append(int(found.split("\n")[2]))
-        time.sleep(0.1)
-    assert [process.wait() for process in busy] == [0] * 4
-    assert max(counts) >= 4  # they were seen
-    assert statistics.median(counts) <= 4
+        return int(found.split("\n")[2])
+
+    def busy(trial):
+        # While the heartbeat's thread talks to the server, too; then both are at rest.
+        for count in range(50):
+            trial.set_user_attr("count", count)
+        heartbeat.HEARTBEAT = 2 * PATIENCE
+        (tmp_path / f"rests-{os.getpid()}").touch()
+        until((tmp_path / "counted").exists)
+        return 0.0
+
+    workers = [Process(work, database, 4, busy) for _ in range(4)]
+    until(lambda: len(list(tmp_path.glob("rests-*"))) == 4)
+    until(lambda: connections() == 4)  # a server takes a moment to see that one has closed
+    (tmp_path / "counted").touch()
+    assert [process.wait() for process in workers] == [0] * 4
 
 
 def test_an_unreachable_database_is_refused_in_one_line_without_the_password():
-    url = f"postgresql+psycopg://me:{SECRET}@127.0.0.1:{free_port()}/studies"
-    message = refusal(url)
+    with reserved_port() as port:
+        message = refusal(f"postgresql+psycopg://me:{SECRET}@127.0.0.1:{port}/studies")
     assert message.startswith("cannot use the database postgresql+psycopg://me:***@127.0.0.1:")
     assert "refused" in message.lower()
 
@@ -336,7 +361,8 @@ def test_a_proxy_that_does_not_answer_is_refused_in_one_line(monkeypatch):
     monkeypatch.setattr(proxy, "wait_server_ready", lambda self, timeout: wait(self, timeout=0.2))
 
     def refused():
-        assert "bsnn-tha study serve" in refusal(f"grpc://127.0.0.1:{free_port()}")
+        with reserved_port() as port:
+            assert "bsnn-tha study serve" in refusal(f"grpc://127.0.0.1:{port}")
 
     # In a process of its own: gRPC's threads and forks do not go together.
     assert Process(refused).wait() == 0
@@ -384,27 +410,37 @@ def test_a_port_that_there_is_not_is_refused(monkeypatch, port):
     assert result.exit_code == 2 and not served
 
 
-def test_workers_behind_the_proxy_and_before_it_share_a_study(database):
-    port = free_port()
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "bsnn_tha.cli", "study", "serve"),
-            *("--storage", database, "--host", "127.0.0.1", "--port", str(port)),
-        ],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
+@pytest.fixture
+def proxy(database, monkeypatch):
+    """The address of a proxy before the database, as the command serves it."""
+    ready = optuna.storages.GrpcStorageProxy.wait_server_ready
+    monkeypatch.setattr(
+        optuna.storages.GrpcStorageProxy,
+        "wait_server_ready",
+        lambda self, timeout: ready(self, timeout=PATIENCE),
     )
-    try:
-        assert "serving postgresql+psycopg://" in server.stdout.readline()
-        workers = [Process(work, f"grpc://127.0.0.1:{port}", 6) for _ in range(2)]
-        workers.append(Process(work, database, 6))
-        assert [process.wait() for process in workers] == [0, 0, 0]
-    finally:
-        server.send_signal(signal.SIGINT)
-        assert server.wait(60) == 130
-        server.stdout.close()
+    with reserved_port() as port:
+        server = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "bsnn_tha.cli", "study", "serve"),
+                *("--storage", database, "--host", "127.0.0.1", "--port", str(port)),
+            ],
+            env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert "serving postgresql+psycopg://" in server.stdout.readline()
+            yield f"grpc://127.0.0.1:{port}"
+        finally:
+            server.send_signal(signal.SIGINT)
+            assert server.wait(PATIENCE) == 130
+            server.stdout.close()
+
+
+def test_workers_behind_the_proxy_and_before_it_share_a_study(proxy, database):
+    workers = [Process(work, where, 6) for where in (proxy, proxy, database)]
+    assert [process.wait() for process in workers] == [0, 0, 0]
     study = opened(database)
     states = [trial.state for trial in study.trials]
     assert states.count(TrialState.COMPLETE) == 6 and TrialState.RUNNING not in states

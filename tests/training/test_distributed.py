@@ -15,7 +15,7 @@ import pytest
 import torch
 from commands import Command
 from lightning.pytorch.utilities import rank_zero_only
-from local_server import free_port
+from local_server import reserved_port
 from places import ROOT
 from training_runs import (
     EPOCHS,
@@ -175,14 +175,18 @@ def together(*arguments, torchrun=None):
     if torchrun is not None:
         start = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", *torchrun]
     options = ["--device=cpu", "--devices=2", "--threads=1"]
-    result = subprocess.run(
-        [sys.executable, *start, "train", *map(str, arguments), *options],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with reserved_port() as port:
+        if torchrun is None:  # which finds one for itself
+            own["MASTER_PORT"] = str(port)
+        result = subprocess.run(
+            [sys.executable, *start, "train", *map(str, arguments), *options],
+            env=os.environ | own,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
     assert result.returncode == 0, result.stdout + result.stderr
     return result
 
@@ -298,15 +302,15 @@ def as_rank(rank, port):
 
 
 def test_a_run_of_two_processes_goes_on(joint, tmp_path):
-    path, port = joint[0] / f"seed-{SEED}", free_port()
+    path, processes = joint[0] / f"seed-{SEED}", []
     options = ["--epochs=4", "--device=cpu", "--devices=2", "--threads=1"]
-    processes = []
-    for rank in range(2):
-        (tmp_path / f"rank-{rank}").mkdir()
-        folder, own = tmp_path / f"rank-{rank}", as_rank(rank, port)
-        processes.append(Command("train", "--resume", path, *options, cwd=folder, within=own))
-    for process in processes:
-        assert process.wait() == 0, process.complained
+    with reserved_port() as port:
+        for rank in range(2):
+            (tmp_path / f"rank-{rank}").mkdir()
+            folder, own = tmp_path / f"rank-{rank}", as_rank(rank, port)
+            processes.append(Command("train", "--resume", path, *options, cwd=folder, within=own))
+        for process in processes:
+            assert process.wait() == 0, process.complained
     config = tiny(**DENSE, training__epochs=4)
     assert RunConfig.from_file(path / "config.toml") == config
     expected = train(config, output=tmp_path / "run", machine=MACHINE, verbose=False)
