@@ -315,7 +315,7 @@ def program(tmp_path, monkeypatch):
         ("exit 3", "exit status 3, no message"),
         ("kill -9 $$", "exit status -9, no message"),
         ("exit 0", "exit status 0, no message"),  # read nothing, wrote nothing
-        ("exec <&-; echo deaf >&2; sleep 60", "deaf"),
+        ("echo deaf >&2; exec <&-; sleep 60", "deaf"),
         ("sleep 60 & echo orphan >&2; exit 2", "orphan"),
         ("yes flood | head -c 3000000 >&2; cat > /dev/null; echo last >&2; exit 1", "last"),
         ("printf '\\377\\376' >&2; exit 1", "\ufffd\ufffd"),
@@ -323,7 +323,8 @@ def program(tmp_path, monkeypatch):
     ids=["late", "early", "silent", "killed", "idle", "deaf", "orphan", "flood", "binary"],
 )
 def test_a_failing_ffmpeg_is_one_line(script, message, program, monkeypatch):
-    monkeypatch.setattr(video, "PATIENCE", 1.0)
+    # Those two would keep it waiting for so long; all others end.
+    monkeypatch.setattr(video, "PATIENCE", 3.0 if message in ("deaf", "orphan") else 300.0)
     path = program(script)
     film = films.film(frames=20)
     with pytest.raises(FilmError, match=r"ffmpeg could not write the film: ") as caught:

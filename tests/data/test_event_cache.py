@@ -360,7 +360,7 @@ def test_a_failed_build_lets_the_next_one_start_at_once(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="broken") as kept:
         build(failing(DataError("broken")), tmp_path)
     previous = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for its own lock"))
-    signal.alarm(10)
+    signal.alarm(120)
     try:
         build(random_recordings(), tmp_path)
     finally:
@@ -477,7 +477,7 @@ def log(tmp_path: Path) -> Iterator[Callable[[], list[int]]]:
     yield read
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"

@@ -391,7 +391,7 @@ def test_two_python_threads_at_once(threads):
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(300)
     assert len({value for values in results.values() for value in values}) == 1
     assert len(results) == 4
     assert all(torch.equal(*pair) for pair in zip(large_window(), expected, strict=True))
@@ -412,7 +412,7 @@ def test_a_forked_child_starts_threads_of_its_own(threads):
     mine, childs = context.Pipe()
     child = context.Process(target=_in_child, args=(childs,))
     child.start()
-    child.join(60)
+    child.join(300)
     if child.is_alive():
         child.kill()
         pytest.fail("the child waits for threads that it does not have")
@@ -484,7 +484,7 @@ def python(code, **environment):
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 

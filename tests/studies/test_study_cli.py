@@ -16,7 +16,7 @@ from study_workers import numbers, until
 
 from bsnn_tha.cli.study import _usual_objective
 from bsnn_tha.config import RunConfig
-from studies import worker
+from studies import worker, worker_process
 from studies.storage import open_storage
 
 STORE = Path("runs") / "studies"
@@ -391,10 +391,18 @@ def test_ctrl_c_before_the_workers_are_ready_ends_the_study(folder):
     command.kill(signal.SIGINT)
     assert command.wait() == 0, command.complained
     assert "Traceback" not in command.complained
-    assert len(loaded(folder).trials) <= 2
+    assert len(loaded(folder).trials) < 500  # one who had not heard it would do them all
 
 
-def test_a_killed_worker_process_is_started_again(folder, alive):
+def test_a_killed_worker_process_is_started_again(folder, alive, monkeypatch):
+    write, killed = worker_process._write, folder.parent / f"{folder.name}.killed"
+
+    def held(event):  # until one of the two is killed, however fast trials are
+        write(event)
+        if event.kind == "epoch":
+            until(killed.exists)
+
+    monkeypatch.setattr(worker_process, "_write", held)
     budget = ["--epochs", 12, "--subset", 256, "--steps", 3, "--pruner", "none"]
     options = ["--trials", 4, "--workers", 2, *budget, *alive]
     command = Command(
@@ -402,6 +410,7 @@ def test_a_killed_worker_process_is_started_again(folder, alive):
     )
     until(lambda: begun(folder) == 2)
     os.kill(children(command.pid)[0], signal.SIGKILL)
+    killed.touch()
     assert command.wait() == 0, command.complained
     assert "died and is started again" in command.said
     study = loaded(folder)
