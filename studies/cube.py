@@ -31,12 +31,12 @@ class Cube:
         distributions: of the parameters, by name.
 
     Example:
-        >>> cube = Cube({"a": FloatDistribution(0.01, 100, log=True),
+        >>> cube = Cube({"a": FloatDistribution(0.0, 4.0),
         ...              "b": CategoricalDistribution(("on", None))})
         >>> cube.points([{"a": 1.0, "b": None}]).tolist()
-        [[0.5, 0.0, 1.0]]
+        [[0.25, 0.0, 1.0]]
         >>> cube.settings(np.array([0.75, 0.4, 0.6]))
-        {'a': 10.0, 'b': None}
+        {'a': 3.0, 'b': None}
     """
 
     distributions: Mapping[str, BaseDistribution]
