@@ -50,7 +50,7 @@ def window(layer: Layer, input: Tensor, must_pay: bool = True) -> LIFWindow | Re
     if layer.convolution is not None:
         route = ConvolutionInOnePass.accepts(layer, input, must_pay)
         return route if isinstance(route, Refused) else route.window()
-    dense = DenseInOnePass.accepts(layer, input.flatten(2), must_pay)
+    dense = DenseInOnePass.accepts(layer, input, must_pay)
     return dense if isinstance(dense, Refused) else dense.window()
 
 

@@ -88,7 +88,7 @@ class DenseInOnePass(NamedTuple):
 
     @classmethod
     def accepts(cls, layer: Layer, input: Tensor, must_pay: bool = True) -> Self | Refused:
-        """For ``[time, batch, in]``; unless it ``must_pay``, however small or dense it is."""
+        """For ``[time, batch, ...]``; unless it ``must_pay``, however small or dense it is."""
         dynamics = layer.dynamics
         assert dynamics is not None
         if input.dtype not in (torch.float32, torch.float64, torch.bfloat16):
@@ -125,6 +125,7 @@ class DenseInOnePass(NamedTuple):
         signs = loops.signs_of(weight)
         if signs is None:
             return Refused("its weights are not all ±1 or 0")
+        input = input.flatten(2)  # not before: of maps that lie channels last it is a copy
         share = tuning.SPARSE_LIF_SHARE if must_pay else 1.0
         events = loops.listed(input, int(share * input.numel()))
         if events is None:
