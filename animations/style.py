@@ -16,6 +16,8 @@ from typing import Any
 
 import matplotlib as mpl
 from cycler import cycler
+from matplotlib.axis import Axis
+from matplotlib.ticker import MaxNLocator
 
 from bsnn_tha.errors import InvalidValueError
 
@@ -33,6 +35,12 @@ RC: Any = {
     "savefig.dpi": 150,
 }
 """Pass to ``matplotlib.rc_context`` around a figure."""
+
+
+def count(axis: Axis) -> None:
+    """Ticks of epochs, trials and the like: at whole numbers, be there one or many."""
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
 
 FILM_SIZE = (9.6, 5.4)
 """Inches; 960 × 540 pixels."""

@@ -1,4 +1,4 @@
-"""A run over its epochs: losses, accuracies, thresholds, rates, dead neurons."""
+"""A run over its epochs: losses, accuracies or mAP, thresholds, rates, dead neurons."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from animations.drawing import on_page
 from animations.run_arrays import layer_columns
-from animations.style import BLUE, ORANGE, colour
+from animations.style import BLUE, ORANGE, colour, count
 
 SIZE = (3.2, 2.4)
 """Inches: small enough that a phone shows one at its own size."""
 _SPLITS = {"train": ("training", BLUE), "val": ("validation", ORANGE)}
+_JUDGED = {"loss": "loss", "accuracy": "accuracy", "map": "mAP"}
+"""Columns of each split, and their titles."""
 _LAYERS = {
     "threshold": ("threshold θ", 1),
     "rate": ("firing rate, %", 100),
@@ -32,14 +33,14 @@ def curves(epochs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, Figure]]:
             left out.
     """
     at = epochs["epoch"] + 1
-    for what in ("loss", "accuracy"):
+    for what, title in _JUDGED.items():
         lines = {
             label: (epochs[f"{split}_{what}"], own)
             for split, (label, own) in _SPLITS.items()
             if f"{split}_{what}" in epochs
         }
         if lines:
-            yield what, _figure(at, lines, what)
+            yield title, _figure(at, lines, title)
     for column, (title, scale) in _LAYERS.items():
         layers = layer_columns(dict(epochs), column)
         with on_page():  # for its colours
@@ -57,7 +58,7 @@ def _figure(at: np.ndarray, lines: Mapping[str, tuple[np.ndarray, str]], title: 
             marker = "o" if len(at) < 4 else None
             axes.plot(at, values, color=to_hex(own), marker=marker, label=label)
         axes.set(title=title, xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        count(axes.xaxis)
         if len(lines) > 1:  # below: within, it would lie on the lines
             figure.legend(loc="outside lower center", ncols=3)
     return figure

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
 from animations.drawing import WIDTH, Point
-from animations.style import BLUE, GREEN, GREY, ORANGE, VERMILION
+from animations.style import BLUE, GREEN, GREY, ORANGE, VERMILION, count
 from studies.figures.parts import Drawn, complete_trials, maximizes
 from studies.measured import in_words
 from studies.ranking import best_trials, feasible
@@ -58,7 +57,7 @@ def history(opened: OpenStudy, objective: int = 0) -> Drawn:
                 label="published settings",
             )
     axes.set(xlabel="trial", ylabel=in_words(opened.plan.objectives[objective]))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    count(axes.xaxis)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=2)
     return Drawn(figure, points)
@@ -100,7 +99,7 @@ def learning_curves(opened: OpenStudy) -> Drawn | None:
         said.add(name)
         points.append(Point(axes, epochs[-1] + 1, values[-1], str(trial.number)))
     axes.set(xlabel="epoch", ylabel=in_words(opened.plan.objectives[0]))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    count(axes.xaxis)
     figure.legend(loc="outside lower center", ncols=3)
     return Drawn(figure, points)
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import tomllib
 
+import numpy as np
 import pytest
 import tomli_w
 import torch
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 import bsnn_tha
 from animations.report.answers import Answers
+from animations.report.curves import curves
 from animations.report.page import write_report
 from bsnn_tha.cli import app
 from bsnn_tha.data.images import load_digits
@@ -88,6 +90,24 @@ def test_while_it_trains_the_page_is_live_and_leaves_the_test_set_alone(run, tmp
     assert "2 of 2" in text and "epochs so far" in text
     assert "the validation split, after the last epoch" in text
     assert "test accuracy" not in text and "iframe" not in text
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+def test_curves_of_a_detector_have_its_map_over_whole_epochs(count):
+    epochs = {
+        "epoch": np.arange(count),
+        "lr": np.ones(count),
+        "val_loss": np.linspace(9, 1, count),
+        **{f"{column}_1": np.ones(count) for column in ("threshold", "rate", "dead")},
+        "val_map": np.linspace(0, 0.2, count),
+    }
+    drawn = dict(curves(epochs))
+    assert list(drawn)[:2] == ["loss", "mAP"]
+    (axes,) = drawn["mAP"].axes
+    assert axes.lines[0].get_ydata().tolist() == epochs["val_map"].tolist()
+    ticks = axes.get_xticks()
+    shown = ticks[(ticks >= axes.get_xlim()[0]) & (ticks <= axes.get_xlim()[1])]
+    assert len(shown) and (shown == shown.round()).all()
 
 
 def test_a_run_that_has_just_begun_has_a_page_and_no_run_has_none(run, tmp_path):

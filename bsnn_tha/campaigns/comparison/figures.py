@@ -9,9 +9,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
-from animations.style import RC, colour
+from animations.style import RC, colour, count
 from bsnn_tha.campaigns.comparison.results import Row
 from bsnn_tha.campaigns.merit import MERITS, Merit
 
@@ -40,7 +40,7 @@ def overview(rows: Sequence[Row]) -> Figure:
             axes[2].set(ylabel="firing rate, hidden")
             for one in axes:
                 one.set(xlabel="epoch")
-                one.xaxis.set_major_locator(MaxNLocator(integer=True))
+                count(one.xaxis)
                 if one is not axes[0] or _merit(rows).unit:
                     one.yaxis.set_major_formatter(PercentFormatter(1))
         _legend(figure, grid[0, 0])
@@ -70,7 +70,7 @@ def thresholds(rows: Sequence[Row]) -> Figure:
                         at = range(1, len(own) + 1)
                         one.plot(at, own, label=label, **_line(rules.index(row["rule"])))
                 one.set(xlabel="epoch", title=f"layer {layer + 1}")
-                one.xaxis.set_major_locator(MaxNLocator(integer=True))
+                count(one.xaxis)
             axes[0].set(ylabel=f"{kind} weights\nthreshold θ")
         _legend(figure, grid[0, 0])
     return figure

@@ -12,9 +12,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from animations.style import RC, colour
+from animations.style import RC, colour, count
 from bsnn_tha.campaigns.merit import Merit, merit_in
 from bsnn_tha.campaigns.plan_files import Printed
 from bsnn_tha.campaigns.reproduction.plan import Plan, Row
@@ -131,7 +130,7 @@ def curves(plan: Plan, entries: Sequence[Entry]) -> Figure:
                         epochs, mean, style, lw=width, color=colour(index % 8), label=row.name
                     )
             axes.set(title=what, xlabel="epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            count(axes.xaxis)
             if name.endswith("accuracy"):  # the first epochs would take all the room
                 lows = [np.nanmin(line.get_ydata()[len(line.get_ydata()) // 4 :])
                         for line in axes.lines]  # fmt: skip
