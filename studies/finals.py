@@ -73,24 +73,30 @@ class Finals:
         lessons = Lessons.of(trials, self.plan)
         if lessons is None:
             return None
-        given = [setting.seeds for setting in lessons.settings]
+        underway = _underway(lessons)
         entropy = None if self.seed is None else [*self.seed, len(trials)]
         point = most_telling(
-            lessons.surface.expecting(whole(_underway(lessons))),
+            lessons.surface.expecting(whole(_points(underway, lessons))),
             lessons.tried,
-            np.array(given) < self.plan.race.most,
+            self._spent(lessons, underway),
             lessons.cube,
             whole,
             np.random.default_rng(entropy),
         )
+        if point is None:
+            return None
         same = np.flatnonzero((lessons.tried == point).all(axis=1))
         if len(same):
             chosen = min((lessons.settings[i] for i in same), key=lambda own: own.seeds)
-            if chosen.seeds >= self.plan.race.most:
-                return None
             attributes = {FURTHER: chosen.trial.number, SEED: _free_seed(trials, chosen)}
             return self._final(chosen.trial.params, attributes)
         return self._final(lessons.cube.settings(point), {PROPOSED: True})
+
+    def _spent(self, lessons: Lessons, underway: Sequence[FrozenTrial]) -> Array:
+        """Points of settings that have all their seeds, or are proposed by now."""
+        every = np.array([setting.seeds >= self.plan.race.most for setting in lessons.settings])
+        proposed = [trial for trial in underway if not is_further(trial)]
+        return np.concatenate([lessons.tried[every], _points(proposed, lessons)])
 
     @cached_property
     def _epochs(self) -> int:
@@ -110,16 +116,15 @@ def tries(trials: Sequence[FrozenTrial]) -> int:
     return sum((t.state in alive or is_paused(t)) and not in_no_bracket(t) for t in trials)
 
 
-def _underway(lessons: Lessons) -> Array:
-    """Points that finals train now or soon: else all workers would choose the same."""
+def _underway(lessons: Lessons) -> list[FrozenTrial]:
+    """Finals that train now or soon: else all workers would choose the same."""
     coming = (TrialState.RUNNING, TrialState.WAITING)
-    return lessons.cube.points(
-        [
-            trial.system_attrs["fixed_params"]
-            for trial in lessons.trials
-            if trial.state in coming and in_no_bracket(trial)
-        ]
-    )
+    return [t for t in lessons.trials if t.state in coming and in_no_bracket(t)]
+
+
+def _points(trials: Sequence[FrozenTrial], lessons: Lessons) -> Array:
+    """Of the cube, for trials that are underway."""
+    return lessons.cube.points([trial.system_attrs["fixed_params"] for trial in trials])
 
 
 def _free_seed(trials: Sequence[FrozenTrial], chosen: Setting) -> int:

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from studies.cube import Array, Cube
 from studies.surface import Surface
@@ -59,28 +58,41 @@ def gains(surface: Surface, tried: Array, asked: Array) -> Array:
 def most_telling(
     surface: Surface,
     tried: Array,
-    again: NDArray[np.bool_],
+    spent: Array,
     cube: Cube,
     whole: Whole,
     generator: np.random.Generator,
-) -> Array:
+) -> Array | None:
     """The point of the cube, tried or not, where one more training gains most.
 
     Args:
         surface: what is known.
         tried: settings that can be taken in the end, as points of the cube.
-        again: which of them may be trained from another seed.
+        spent: points of settings that are not to be trained again.
         cube: of settings.
         whole: makes points of the cube into points of the surface.
         generator: of the candidates.
+
+    Returns:
+        ``[coordinates]``; None if all settings of a cube are spent.
     """
-    means = surface.at(whole(tried))[0]
-    leaders = tried[np.argsort(-means)[:_LEADERS]]
-    near = [cube.near(p, w, generator, _NEAR) for p in leaders for w in _WIDTHS]
-    asked = np.concatenate([tried[again], cube.drawn(generator, _ANYWHERE), *near])
+
+    def near(points: Array, widths: tuple[float, ...]) -> Array:
+        found = [cube.near(p, width, generator, _NEAR) for p in points for width in widths]
+        return _apart(np.concatenate(found), spent)
+
+    leaders = tried[np.argsort(-surface.at(whole(tried))[0])[:_LEADERS]]
+    anywhere = np.concatenate([tried, cube.drawn(generator, _ANYWHERE)])
+    asked = np.concatenate([_apart(anywhere, spent), near(leaders, _WIDTHS)])
+    if not len(asked):
+        return None
     for _ in _FINER:
         best = asked[np.argsort(-gains(surface, whole(tried), whole(asked)))[:_LEADERS]]
-        near = [cube.near(p, w, generator, _NEAR) for p in best for w in _FINER]
-        asked = np.concatenate([best, *near])
+        asked = np.concatenate([best, near(best, _FINER)])
     found: Array = asked[np.argmax(gains(surface, whole(tried), whole(asked)))]
     return found
+
+
+def _apart(points: Array, others: Array) -> Array:
+    """Points that are none of others: at an end of the cube many steps lead to the same one."""
+    return points[~(points[:, None] == others).all(axis=2).any(axis=1)]

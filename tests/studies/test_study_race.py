@@ -19,7 +19,7 @@ from bsnn_tha.training.session import Session
 from studies.cube import Cube
 from studies.errors import StudyError
 from studies.finals import Finals, is_further
-from studies.gain import gains
+from studies.gain import gains, most_telling
 from studies.lessons import SEED, Lessons, settings
 from studies.objective import TrainingObjective
 from studies.optuna_internals import begin, put_back
@@ -67,7 +67,8 @@ def test_finals_take_two_thirds_of_the_epochs():
 def run(config, seeds, trials, objectives=("accuracy",), score=None, betas=(), keep=()):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     plan = Plan(config.to_toml(), tuple(BETA.table()), objectives, seeds)
-    study = optuna.create_study(directions=plan.directions, pruner=optuna.pruners.NopPruner())
+    pruner, sampler = optuna.pruners.NopPruner(), optuna.samplers.TPESampler(seed=0)
+    study = optuna.create_study(directions=plan.directions, pruner=pruner, sampler=sampler)
     for beta in betas:
         study.enqueue_trial({"neuron.beta": beta})
     opened = OpenStudy(study, plan)
@@ -146,6 +147,22 @@ def test_a_study_that_goes_on_tries_new_settings_before_more_finals():
     assert [in_no_bracket(trial) for trial in opened.study.trials] == (
         [False] * 2 + [True] * 4 + [False] * 2 + [True] * 4
     )
+
+
+def test_where_a_setting_has_had_all_its_seeds_another_one_is_proposed():
+    # β is the accuracy, so that all that is near leads to the end of its range, again and again.
+    betas = [0.6, 0.99, 0.7, 0.65, 0.8, 0.75]
+    opened = run(tiny(), "1..2", 18, score=synthetic, betas=betas)
+    finals = opened.study.trials[6:]
+    assert all(in_no_bracket(trial) for trial in finals) and len(finals) == 12
+    at_the_end = [t for t in opened.study.trials if t.params["neuron.beta"] == 0.99]
+    assert [is_further(trial) for trial in at_the_end[1:]] in ([], [True])
+    small = Cube({"a": CategoricalDistribution((1, 2))})
+    points, seeds = np.eye(2), np.ones(2)
+    surface = Surface.learned(points, np.array([0.5, 0.6]), seeds, 0.01)
+    asked = [most_telling(surface, points, spent, small, lambda p: p, np.random.default_rng(0))
+             for spent in (points[:1], points)]  # fmt: skip
+    assert asked[0].tolist() == points[1].tolist() and asked[1] is None
 
 
 def test_workers_at_once_train_other_things():
