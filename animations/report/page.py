@@ -209,6 +209,7 @@ class _Report:
             ("products per sample (MAC)", f"{work['effective_macs']:,.0f}"),
             ("operations if nothing were sparse", f"{work['dense_operations']:,.0f}"),
             ("values that are no spike", f"{work['activation_sparsity']:.1%}"),
+            *_energy(work),
             ("bits of quantized weights", f"{bits['quantized']:,}"),
             ("bits in full precision", f"{bits['full_precision']:,}"),
             *((name, str(value)) for name, value in self.summary["machine"].items()),
@@ -218,6 +219,13 @@ class _Report:
     def _configuration(self) -> str:
         text = html.escape(self.config.to_toml())
         return f"<details><summary><code>config.toml</code></summary><pre>{text}</pre></details>"
+
+
+def _energy(work: dict[str, float]) -> list[tuple[str, str]]:
+    """Of a run from before it was estimated, nothing."""
+    if "energy_nj" not in work:
+        return []
+    return [("energy per sample, estimated (45 nm)", f"{work['energy_nj']:,.0f} nJ")]
 
 
 def _firing(row: dict[str, Any]) -> list[str]:

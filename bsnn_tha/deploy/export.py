@@ -20,7 +20,7 @@ from bsnn_tha.deploy.fold import fold
 from bsnn_tha.deploy.integer import Precision, integer_network
 from bsnn_tha.deploy.measure import Comparison, compare
 from bsnn_tha.deploy.network import Readout
-from bsnn_tha.deploy.report import Costs, layer_costs, text
+from bsnn_tha.deploy.report import layer_costs, text
 from bsnn_tha.errors import DeployError, InvalidValueError
 from bsnn_tha.losses import (
     CrossEntropyLoss,
@@ -29,6 +29,7 @@ from bsnn_tha.losses import (
     SpikeCountLoss,
     TemporalEfficientLoss,
 )
+from bsnn_tha.observe.energy import Costs
 from bsnn_tha.training.trained import Trained
 
 _TARGETS: Axis[Target] = Axis("target", dict(TARGETS))

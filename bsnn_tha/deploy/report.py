@@ -8,8 +8,7 @@ weights they meet (:mod:`bsnn_tha.observe.workload`), updates are neurons times 
 a multiplication by β (and κ), an addition, a comparison. An image meets the first layer's weights
 once, not at every time step.
 
-Energy is an estimate: these counts times constants of :class:`Costs`, which are for one process
-and one kind of memory, and replaceable. Leakage, control and transport over distance are in none.
+Energy is an estimate: these counts times the constants of :mod:`bsnn_tha.observe.energy`.
 """
 
 from __future__ import annotations
@@ -25,29 +24,8 @@ from bsnn_tha.deploy.measure import Comparison
 from bsnn_tha.deploy.network import Array, DeployedNetwork, Layer
 from bsnn_tha.nn.layer import SpikingLayer
 from bsnn_tha.nn.network import SpikingNetwork
+from bsnn_tha.observe.energy import FLOAT_BITS, Costs
 from bsnn_tha.observe.workload import dense_operations, effective_operations
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Energy of operations in pJ.
-
-    The defaults are Horowitz, "Computing's energy problem" (ISSCC 2014), 45 nm at 0.9 V: integer
-    addition and multiplication of 32 bits, floating-point ones, and an access to a cache of 8 kB,
-    10 pJ for 8 bytes. A comparison is taken for an addition. Sums stay in registers: an addition
-    reads its weight, of a bit or of 4 bytes, and an update reads and writes its state.
-
-    Example:
-        >>> Costs(byte=0.6, source="my chip").byte
-        0.6
-    """
-
-    addition: float = 0.1
-    multiplication: float = 3.1
-    float_addition: float = 0.9
-    float_multiplication: float = 3.7
-    byte: float = 1.25
-    source: str = "Horowitz, ISSCC 2014, 45 nm, 0.9 V, cache of 8 kB"
 
 
 @dataclass(frozen=True)
@@ -116,13 +94,10 @@ def _layer_costs(
         word = network.state_bits // 8
         parameters = _parameters(layer)
         weights = sum(0 if term.weights is None else term.weights.size for term in layer.terms)
-        energy = additions * (costs.addition + costs.byte / 8)
-        energy += updates * (
-            states * (costs.multiplication + costs.addition + 2 * word * costs.byte)
-            + costs.addition  # the comparison
-        )
-        macs = dense * (costs.float_addition + costs.float_multiplication + 4 * costs.byte)
-        real = macs + updates * states * (costs.float_multiplication + costs.float_addition * 2)
+        energy = costs.of_inputs(additions, weight_bits=1, graded=False)
+        energy += costs.of_neurons(updates, states, word)
+        real = costs.of_inputs(dense, FLOAT_BITS, graded=True)
+        real += costs.of_neurons(updates, states, real=True)
         yield LayerCost(
             layer.neurons,
             weights,
@@ -134,7 +109,7 @@ def _layer_costs(
             dense,
             updates,
             energy / 1000,
-            (real + updates * states * 8 * costs.byte) / 1000,
+            real / 1000,
         )
 
 

@@ -144,6 +144,8 @@ class InputActivity(NamedTuple):
     """How often each input was nonzero, int64."""
     graded: bool
     """Whether there were other values than −1, 0 and 1."""
+    still: bool
+    """Whether all time steps were given the same."""
 
 
 class InputMeter(Metric):
@@ -159,17 +161,19 @@ class InputMeter(Metric):
         >>> meter = InputMeter((2,))
         >>> meter.update(torch.tensor([[0.0, 0.5]]), num_steps=100)  # [batch, 2]
         >>> meter.compute()
-        InputActivity(counts=tensor([  0, 100]), graded=True)
+        InputActivity(counts=tensor([  0, 100]), graded=True, still=True)
     """
 
     full_state_update = False
     counts: Tensor
     graded: Tensor
+    moving: Tensor
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("graded", torch.tensor(0), dist_reduce_fx="max")
+        self.add_state("moving", torch.tensor(0), dist_reduce_fx="max")
         self._undecided = True
         self._spikes = False
 
@@ -182,6 +186,8 @@ class InputMeter(Metric):
             num_steps: for how many time steps a constant input is seen.
         """
         window = input.detach() if num_steps is None else input.detach().unsqueeze(0)
+        if num_steps is None:
+            self.moving.fill_(1)
         # The look at every value costs more than the count: once is enough.
         if self._undecided and window.any():
             signs = window.sign()
@@ -193,7 +199,7 @@ class InputMeter(Metric):
 
     def compute(self) -> InputActivity:
         """Everything seen since the last reset."""
-        return InputActivity(self.counts, bool(self.graded))
+        return InputActivity(self.counts, bool(self.graded), not self.moving)
 
     def reset(self) -> None:
         """Forget everything."""

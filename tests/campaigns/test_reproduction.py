@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from bsnn_tha.campaigns.reproduction import record
 from bsnn_tha.campaigns.reproduction.campaign import Campaign, seconds
-from bsnn_tha.campaigns.reproduction.pages import page
+from bsnn_tha.campaigns.reproduction.cost import points
+from bsnn_tha.campaigns.reproduction.pages import page, write_pages
 from bsnn_tha.campaigns.reproduction.plan import load_plan, plan_names
 from bsnn_tha.cli import app
 from bsnn_tha.errors import DataError, InvalidValueError, RunError
@@ -59,7 +60,7 @@ def trained(plan_file, tmp_path_factory):
 
 
 def test_every_plan_is_of_runs_that_can_be_built():
-    assert {"best", "annealing", "time-steps"} <= set(plan_names())
+    assert {"best", "annealing", "trade-off"} <= set(plan_names())
     for name in plan_names():
         for row in load_plan(name).rows:
             config = row.config(row.seeds - 1)
@@ -134,6 +135,33 @@ def test_the_page_has_ours_beside_the_printed(trained):
     assert cells["seeds"] == "2 of 2" and cells["θ"] == "1"  # the output does not fire
     assert dict(zip(head, dense, strict=True))["seeds"] == "0 of 1"
     assert (campaign.records / "two/curves.png").stat().st_size > 5000
+
+
+def test_series_are_drawn_over_energy_and_memory(trained, plan_file, tmp_path):
+    campaign, _ = trained
+    entries = campaign.entries()
+    assert not points(campaign.plan, entries) and not (campaign.records / "two/cost.png").exists()
+    named = tmp_path / "two.toml"
+    small = 'seeds = 2\nseries = "digits"\nlabel = "4 filters"'
+    named.write_text(PLAN.replace("seeds = 2", small), encoding="utf-8")
+    plan = load_plan(str(named))
+    ((point,),) = points(plan, entries).values()
+    summaries = [entry["summary"] for entry in entries]
+    accuracies = [100 * summary["test"]["accuracy"] for summary in summaries]
+    assert point.label == "4 filters"
+    assert (point.low, point.high) == (min(accuracies), max(accuracies))
+    assert point.score == pytest.approx(statistics.mean(accuracies))
+    energy = [sum(layer["energy_nj"] for layer in summary["layers"]) for summary in summaries]
+    assert point.energy == pytest.approx(statistics.mean(energy))
+    # 4 filters of 9, 36 inputs of 10 outputs, a bit each; gains and offsets of 4 maps, 10 biases.
+    assert point.bits == 4 * 9 + 36 * 10 + 32 * (4 * 2 + 10)
+    write_pages(plan, entries, tmp_path)
+    assert (tmp_path / "cost.png").stat().st_size > 5000
+    assert "](cost.png)" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    # A run from before energy was estimated has no place there.
+    for summary in summaries:
+        del summary["workload"]["energy_nj"]
+    assert not points(plan, entries)
 
 
 def test_a_record_stands_for_its_runs_and_machines_are_merged(trained, plan_file, tmp_path):

@@ -20,9 +20,9 @@ from bsnn_tha.deploy.deployment import Deployment
 from bsnn_tha.deploy.encode import encoding_of
 from bsnn_tha.deploy.packed import read
 from bsnn_tha.deploy.reference import run
-from bsnn_tha.deploy.report import Costs
 from bsnn_tha.errors import BsnnThaError, DeployError, InvalidValueError, RunError
 from bsnn_tha.losses import CrossEntropyLoss, MembraneLoss
+from bsnn_tha.observe.energy import Costs
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.run import train
 from bsnn_tha.training.trained import Trained, load

@@ -101,7 +101,11 @@ def test_a_constant_input_is_counted_at_every_step():
     meter.update(torch.tensor([[1.0, 1.0, 0.0]]), num_steps=2)
     activity = meter.compute()
     assert activity.counts.tolist() == [9, 16, 0]
-    assert not activity.graded
+    assert not activity.graded and activity.still
+    meter.update(torch.ones(2, 1, 3))
+    assert not meter.compute().still
+    meter.reset()
+    assert meter.compute().still
 
 
 def test_a_sequence_is_counted_value_by_value():

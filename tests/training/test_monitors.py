@@ -253,6 +253,12 @@ def figures_by_hand(history):
     return expected
 
 
+def energy_by_hand(additions, neurons):
+    """nJ: each addition 0.1 pJ and a bit from memory, 10 pJ for 64; each update a product of
+    3.1 pJ, an addition, a comparison, and 4 bytes of state read and written."""
+    return (additions * (0.1 + 10 / 64) + STEPS * neurons * (3.1 + 2 * 0.1 + 8 * 10 / 8)) / 1000
+
+
 @pytest.fixture(scope="module", params=["images", "spikes"])
 def trained_by_hand(request):
     data = make_data(request.param)
@@ -266,7 +272,9 @@ def test_every_column_equals_the_loop(trained_by_hand, chunk_steps, tmp_path):
     table, monitor = fit(tmp_path, network, data, module=Module(network, chunk_steps))
     for row, (columns, (first, second)) in zip(table.rows, expected, strict=True):
         macs, acs = (first, second) if kind == "images" else (0, first + second)
-        columns = columns | {"effective_macs": macs, "effective_acs": acs}
+        once = STEPS if kind == "images" else 1
+        energy = energy_by_hand(first / once, 64) + energy_by_hand(second, 3)
+        columns = columns | {"effective_macs": macs, "effective_acs": acs, "energy_nj": energy}
         assert {k: row[k] for k in columns} == pytest.approx(columns, rel=1e-5)
         others = {"epoch", "iteration", "train_loss", "lr"}
         assert set(row) == others | set(columns)
@@ -343,6 +351,10 @@ def test_an_evaluation_has_activity_and_cost_but_no_training_figures(tmp_path):
                 "effective_macs": operations[0] if index == 1 else 0,
                 "effective_acs": operations[1] if index == 2 else 0,
                 "dense_operations": STEPS * (1600, 192)[index - 1],
+                # An image meets its weights once.
+                "energy_nj": energy_by_hand(
+                    operations[index - 1] / (STEPS, 1)[index - 1], (64, 3)[index - 1]
+                ),
             },
             rel=1e-5,
         )

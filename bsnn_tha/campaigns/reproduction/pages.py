@@ -16,12 +16,17 @@ from matplotlib.figure import Figure
 from animations.style import RC, colour, count
 from bsnn_tha.campaigns.merit import Merit, merit_in
 from bsnn_tha.campaigns.plan_files import Printed
+from bsnn_tha.campaigns.reproduction.cost import cost, energy_of, points
 from bsnn_tha.campaigns.reproduction.plan import Plan, Row
 from bsnn_tha.campaigns.reproduction.record import NAME, Entry
 from bsnn_tha.run_folder import replace_atomically
 
-PAGE, CURVES = "README.md", "curves.png"
+PAGE, CURVES, COST = "README.md", "curves.png", "cost.png"
 _DASH = "–"
+_ENERGY = (
+    "Energy is estimated from operations ([constants](../../reference/observe.md)), for comparing "
+    "these networks\nwith each other; memory is that of weights, of batch norm and of biases."
+)
 
 
 def write_pages(plan: Plan, entries: Sequence[Entry], folder: Path) -> None:
@@ -34,10 +39,13 @@ def write_pages(plan: Plan, entries: Sequence[Entry], folder: Path) -> None:
     """
     with replace_atomically(folder / PAGE) as temporary:
         temporary.write_text(page(plan, entries), encoding="utf-8")
-    if entries:
+    drawings = {CURVES: curves} if entries else {}
+    if points(plan, entries):
+        drawings[COST] = cost
+    for name, draw in drawings.items():
         buffer = io.BytesIO()
-        curves(plan, entries).savefig(buffer, format="png", dpi=100)
-        with replace_atomically(folder / CURVES) as temporary:
+        draw(plan, entries).savefig(buffer, format="png", dpi=100)
+        with replace_atomically(folder / name) as temporary:
             temporary.write_bytes(buffer.getvalue())
 
 
@@ -63,6 +71,8 @@ def page(plan: Plan, entries: Sequence[Entry]) -> str:
     lines.append("| " + " | ".join(header[i] for i in kept) + " |")
     lines.append("|" + "---|" * len(kept))
     lines += ["| " + " | ".join(line[i] for i in kept) + " |" for line in cells]
+    if points(plan, entries):
+        lines += ["", f"![Accuracy over energy and memory, means over seeds]({COST})", "", _ENERGY]
     if entries:
         lines += ["", f"![Curves over epochs, means over seeds]({CURVES})"]
     lines += ["", "## The runs", ""]
@@ -246,6 +256,7 @@ _COLUMNS: dict[str, Callable[[Row, list[Entry]], str]] = {
             summary["workload"]["effective_macs"] + summary["workload"]["effective_acs"]
         ),
     ),
+    "energy a sample, nJ": lambda row, entries: energy_of(entries, ",.0f"),
     "bits": _mean(",.0f", lambda summary: summary["weight_bits"]["quantized"]),
     "s a run": _mean(",.0f", lambda summary: summary["train_seconds"]),
 }

@@ -13,6 +13,8 @@ A plan is a TOML file, one of ``plans/`` in this folder or the user's own::
     seconds = 600                      # of one run, as far as is known
     printed = {best = 99.12, mean = 99.07, std = 0.04}
     set = {"training.epochs" = 14}     # changes to the preset, dotted keys; "none" removes one
+    series = "MNIST, time steps"       # a line of the figure of accuracy over cost
+    label = "T = 6"                    # of its point there; the name if left out
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ class Row(Table):
     seconds: float | None = Field(None, gt=0)
     printed: Printed = Printed()
     set: dict[str, Any] = Field(default_factory=dict)
+    series: str | None = None
+    label: str | None = None
 
     @property
     def merit(self) -> Merit:

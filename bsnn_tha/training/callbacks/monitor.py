@@ -15,8 +15,9 @@ from bsnn_tha.nn.layer import SpikingLayer
 from bsnn_tha.nn.recompute import recomputing
 from bsnn_tha.nn.weights.derived import weight_of
 from bsnn_tha.nn.weights.quantized import QuantizedConv2d, QuantizedLinear
+from bsnn_tha.observe.energy import FLOAT_BITS, Costs
 from bsnn_tha.observe.metrics import Activity, ActivityMeter, SurrogateMeter
-from bsnn_tha.observe.workload import InputMeter, dense_operations, effective_operations
+from bsnn_tha.observe.workload import InputMeter, Synapse, dense_operations, effective_operations
 from bsnn_tha.run_folder import replace_atomically
 
 _FORWARD = inspect.signature(SpikingLayer.forward)
@@ -41,7 +42,9 @@ class ActivityMonitor(Callback):
     hooks, over the current epoch (or the current validation or test run):
 
     - firing rate, dead and saturated neurons: :class:`bsnn_tha.observe.metrics.Activity`;
-    - operations: :mod:`bsnn_tha.observe.workload`, those of a shortcut's weights included;
+    - operations: :mod:`bsnn_tha.observe.workload`, those of a shortcut's weights included, and
+      the energy they are estimated to take (:mod:`bsnn_tha.observe.energy`); in that an image
+      that stays the same meets the first layer's weights once;
 
     and, of training epochs only,
 
@@ -147,7 +150,7 @@ class ActivityMonitor(Callback):
 
         Keys: ``neurons``, ``threshold``, ``firing_rate``, ``dead_share``,
         ``saturated_share``, ``spikes_per_sample``, ``effective_macs``,
-        ``effective_acs`` and ``dense_operations`` per sample; after training
+        ``effective_acs``, ``dense_operations`` and ``energy_nj`` per sample; after training
         also ``surrogate_mass`` and, with binary weights, ``flipped_share``. Of a layer that
         does not fire, threshold, rate and shares are None.
         """
@@ -177,7 +180,7 @@ class ActivityMonitor(Callback):
         """Figures of the whole network, with NeuroBench's names and definitions.
 
         ``activation_sparsity``, and per sample ``effective_macs``,
-        ``effective_acs`` and ``dense_operations``.
+        ``effective_acs``, ``dense_operations`` and ``energy_nj``.
         """
         return _workload(self.layers())
 
@@ -194,28 +197,36 @@ class ActivityMonitor(Callback):
         return values
 
     def _operations(self) -> list[dict[str, float]]:
-        """Per layer and sample: the operations its inputs cause."""
+        """Per layer and sample: the operations its inputs cause, and their energy."""
         if not self._layers:
             return []
         inputs = self._inputs[0].compute()
         activities: list[Activity] = [meter.compute() for meter in self.meters]
-        rows = []
+        rows, costs = [], Costs()
         for layer, activity in zip(self._layers, activities, strict=True):
+            graded = not layer.reads and inputs.graded
+            steps = activity.presentations / max(1, activity.samples)
+            updates, states = steps * activity.counts.numel(), len(layer.neuron.decays())
+            real = _bits(layer.synapse) >= FLOAT_BITS
+            energy = costs.of_neurons(updates, states, real=real)
             effective, dense = 0, 0
             for connection, reads in layer.connections():
                 counts = [activities[source].counts for source in reads] or [inputs.counts]
                 # Maps, or features, of the layers that are read lie one after the other.
                 seen = torch.cat(counts).reshape(connection.input_shape)
-                effective += effective_operations(connection.synapse, seen)
+                own = effective_operations(connection.synapse, seen)
+                effective += own
+                once = steps if inputs.still and not reads else 1.0
+                met = own / max(1, activity.samples) / max(1.0, once)
+                energy += costs.of_inputs(met, _bits(connection.synapse), graded and not reads)
                 dense += dense_operations(connection.synapse, connection.input_shape)
-            graded = not layer.reads and inputs.graded
             per_sample = effective / max(1, activity.samples)
-            steps = activity.presentations / max(1, activity.samples)
             rows.append(
                 {
                     "effective_macs": per_sample if graded else 0.0,
                     "effective_acs": 0.0 if graded else per_sample,
                     "dense_operations": steps * dense,
+                    "energy_nj": energy / 1000,
                 }
             )
         return rows
@@ -279,8 +290,14 @@ _LAYER_COLUMNS = {
 
 
 def _is_binary(layer: SpikingLayer) -> bool:
-    synapse = layer.synapse
-    return isinstance(synapse, QuantizedLinear | QuantizedConv2d) and synapse.quantizer.bits == 1
+    return _bits(layer.synapse) == 1
+
+
+def _bits(synapse: Synapse) -> int:
+    """Of a weight."""
+    if isinstance(synapse, QuantizedLinear | QuantizedConv2d):
+        return synapse.quantizer.bits
+    return FLOAT_BITS
 
 
 def _signs(layer: SpikingLayer) -> Tensor:
@@ -289,7 +306,7 @@ def _signs(layer: SpikingLayer) -> Tensor:
 
 
 def _workload(rows: list[dict[str, Any]]) -> dict[str, float]:
-    operations = ("effective_macs", "effective_acs", "dense_operations")
+    operations = ("effective_macs", "effective_acs", "dense_operations", "energy_nj")
     return {
         "activation_sparsity": 1 - _mean_over_neurons(rows, "firing_rate"),
         **{name: sum(row[name] for row in rows) for name in operations},
