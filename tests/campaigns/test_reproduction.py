@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from bsnn_tha.campaigns.reproduction import record
 from bsnn_tha.campaigns.reproduction.campaign import Campaign, seconds
 from bsnn_tha.campaigns.reproduction.cost import points
-from bsnn_tha.campaigns.reproduction.pages import page, write_pages
+from bsnn_tha.campaigns.reproduction.pages import curves, page, write_pages
 from bsnn_tha.campaigns.reproduction.plan import load_plan, plan_names
 from bsnn_tha.cli import app
 from bsnn_tha.errors import DataError, InvalidValueError, RunError
@@ -233,6 +233,20 @@ def test_records_of_this_project_are_of_its_plans_and_its_pages_of_them(folder):
     plan, entries = load_plan(folder.name), record.read(folder)
     assert entries and record.fitting(plan, entries) == entries
     assert (folder / "README.md").read_text(encoding="utf-8") == page(plan, entries)
+
+
+def test_data_sets_of_several_rows_are_drawn_apart():
+    def titles(name):
+        plan, entries = load_plan(name), record.read(RECORDS / name)
+        parts = curves(plan, entries).subfigs
+        names = [{line.get_label() for line in part.axes[0].lines} for part in parts]
+        return [part.get_suptitle() for part in parts], names
+
+    parts, names = titles("annealing")
+    assert {"digits", "mnist"} <= set(parts)
+    assert all("annealed-clamped" in own for own in names)
+    parts, names = titles("best")  # a row each
+    assert parts == [""] and {"digits", "mnist"} <= names[0]
 
 
 def test_a_folder_that_cannot_be_written_is_refused_in_one_line(plan_file, tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from animations.style import RC, colour, count
 from bsnn_tha.campaigns.merit import Merit, merit_in
@@ -109,46 +109,76 @@ def figures(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def curves(plan: Plan, entries: Sequence[Entry]) -> Figure:
-    """Accuracy or mAP, dead neurons and flips over epochs: a line per row, the mean over seeds."""
-    panels = {
-        "val_accuracy": "validation accuracy, %",
-        "val_map": "validation mAP",
-        "train_accuracy": "training accuracy, %",
-        "dead": "dead in training, %",
-        "flipped_1": "flips, first layer, %",
-    }
+    """Accuracy or mAP, dead neurons and flips over epochs: a line per row, the mean over seeds.
+
+    Data sets of several rows have a band of panels each, and axes of their own.
+    """
     rows = [(row, own) for row, own in _by_row(plan, entries) if own]
     shown = {
         name: what
-        for name, what in panels.items()
+        for name, what in _PANELS.items()
         if any(name in entry["epochs"] for entry in entries)
     }
+    bands: dict[str, list[tuple[Row, list[Entry]]]] = {}
+    for row, own in rows:
+        bands.setdefault(row.preset.partition("/")[0], []).append((row, own))
+    if all(len(band) == 1 for band in bands.values()):
+        bands = {"": rows}
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(3.2 * len(shown), 3.6), layout="constrained")
-        grid = figure.subplots(1, len(shown), squeeze=False)[0]
-        for axes, (name, what) in zip(grid, shown.items(), strict=True):
-            for index, (row, own) in enumerate(rows):
-                tables = [entry["epochs"][name] for entry in own if name in entry["epochs"]]
-                if tables:
-                    scale = 100 if what.endswith("%") else 1
-                    mean = scale * np.mean(np.array(tables, dtype=float), axis=0)
-                    style = ("-", "--", ":", "-.")[index // 8 % 4]
-                    epochs = np.arange(1, len(mean) + 1)
-                    # Thinner and thinner: of curves that coincide, each stays to be seen.
-                    width = 1.2 + 2 * (len(rows) - 1 - index) / len(rows)
-                    axes.plot(
-                        epochs, mean, style, lw=width, color=colour(index % 8), label=row.name
-                    )
-            axes.set(title=what, xlabel="epoch")
-            count(axes.xaxis)
-            if name.endswith("accuracy"):  # the first epochs would take all the room
-                lows = [np.nanmin(line.get_ydata()[len(line.get_ydata()) // 4 :])
-                        for line in axes.lines]  # fmt: skip
-                highs = [np.nanmax(line.get_ydata()) for line in axes.lines]
-                axes.set_ylim(min(lows) - 1, min(max(highs) + 1, 100.2))
-        handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        figure = Figure(figsize=(3.2 * len(shown), 3.6 * len(bands)), layout="constrained")
+        for part, (name, band) in zip(
+            figure.subfigures(len(bands), 1, squeeze=False)[:, 0], bands.items(), strict=True
+        ):
+            _band(part, name, band, shown)
     return figure
+
+
+_PANELS = {
+    "val_accuracy": "validation accuracy, %",
+    "val_map": "validation mAP",
+    "train_accuracy": "training accuracy, %",
+    "dead": "dead in training, %",
+    "flipped_1": "flips, first layer, %",
+}
+"""Columns of ``metrics.csv`` that are drawn, and their titles."""
+
+
+def _band(
+    part: SubFigure, data: str, rows: list[tuple[Row, list[Entry]]], shown: dict[str, str]
+) -> None:
+    """The panels of a data set, side by side, over their legend."""
+    grid = part.subplots(1, len(shown), squeeze=False)[0]
+    if data:
+        part.suptitle(data, fontsize=10, fontweight="bold")
+    for axes, (name, what) in zip(grid, shown.items(), strict=True):
+        for index, (row, own) in enumerate(rows):
+            tables = [entry["epochs"][name] for entry in own if name in entry["epochs"]]
+            if tables:
+                scale = 100 if what.endswith("%") else 1
+                mean = scale * np.mean(np.array(tables, dtype=float), axis=0)
+                # Thinner and thinner: of curves that coincide, each stays to be seen.
+                axes.plot(
+                    np.arange(1, len(mean) + 1),
+                    mean,
+                    ("-", "--", ":", "-.")[index // 8 % 4],
+                    marker="." if len(mean) < _FEW else "",
+                    lw=1.2 + 2 * (len(rows) - 1 - index) / len(rows),
+                    color=colour(index % 8),
+                    label=row.name.removeprefix(f"{data}-"),
+                )
+        axes.set(title=what, xlabel="epoch")
+        count(axes.xaxis)
+        if name.endswith("accuracy"):  # the first epochs would take all the room
+            heights = [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines]
+            low = min(np.nanmin(each[len(each) // 4 :]) for each in heights)
+            high = max(np.nanmax(each) for each in heights)
+            axes.set_ylim(low - 1, min(high + 1, 100.2))
+    handles, labels = grid[0].get_legend_handles_labels()
+    part.legend(handles, labels, loc="outside lower center", ncols=4)
+
+
+_FEW = 5
+"""Epochs; of fewer, each is marked."""
 
 
 def _by_row(plan: Plan, entries: Sequence[Entry]) -> list[tuple[Row, list[Entry]]]:
