@@ -63,7 +63,7 @@ class NetworkSection(Section):
     weights: str = "binary"
     weight_bits: int | None = None
     weight_options: Options = {}
-    norm: str = "per-step"
+    norm: PerLayer[str] = "per-step"
     norm_options: Options = {}
     dropout: PerLayer[float] = 0.0
     moderate_dropout: float = 0.0

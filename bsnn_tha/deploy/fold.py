@@ -75,6 +75,11 @@ def fold(
         last = index == len(network.layers) - 1
         where = f"layer {index + 1} of {network.notation}"
         _check_neuron(layer.neuron, where, last)
+        if layer.recurrence is not None:
+            raise InvalidValueError(
+                f"{where} is recurrent, which no target takes yet; train it with "
+                f"Dense{layer.output_shape[0]} in network.notation"
+            )
         scale = 1.0 if layer.reads else encoding.scale
         shared = last and readout == "membrane_sum"
         layers.append(_folded(layer, where, scale, shared))

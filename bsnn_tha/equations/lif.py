@@ -37,6 +37,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.nn import functional as F
 
 from bsnn_tha.equations.surrogate import Surrogate
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
@@ -194,8 +195,12 @@ def lif_sequence_reference(
     reset: Reset = "subtract",
     membrane: Tensor | None = None,
     threshold_gradient: ThresholdGradient = SHARED,
+    recurrent: Tensor | None = None,
 ) -> LIFWindow:
     """A window of T time steps, one after the other, differentiated by autograd.
+
+    With recurrent weights V the current of a step is I[t+1] + V z[t]. Before the first step
+    nothing fired, unless there is a membrane to start from.
 
     Args:
         current: I, ``[time, batch, ...]``.
@@ -205,14 +210,21 @@ def lif_sequence_reference(
         reset: ``"subtract"``, ``"zero"`` or ``"none"``.
         membrane: u before the first step, ``[batch, ...]``; zero if None.
         threshold_gradient: which part of a spike's gradient reaches θ.
+        recurrent: V, ``[neurons, neurons]``, for a current ``[time, batch, neurons]``.
 
     Returns:
         :class:`LIFWindow` with the membranes of every step.
     """
     u = torch.zeros_like(current[0]) if membrane is None else membrane.to(current.dtype)
     spikes, membranes = [], []
+    before = None
+    if membrane is not None and recurrent is not None:
+        before = fire(u, threshold, centre, surrogate, threshold_gradient)
     for step_current in current:
+        if recurrent is not None and before is not None:
+            step_current = step_current + F.linear(before, recurrent.to(before.dtype))
         u = integrate(step_current, u, beta, threshold, reset)
-        spikes.append(fire(u, threshold, centre, surrogate, threshold_gradient))
+        before = fire(u, threshold, centre, surrogate, threshold_gradient)
+        spikes.append(before)
         membranes.append(u)
     return LIFWindow(torch.stack(spikes), torch.stack(membranes), u)

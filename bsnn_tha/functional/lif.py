@@ -37,6 +37,7 @@ from bsnn_tha.equations.surrogate import FastSigmoid, Surrogate
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif_operator import BACKENDS, Backend, LIFScan, described, lif, written
+from bsnn_tha.functional.recurrent_lif import check_recurrent, recurrent_lif
 from bsnn_tha.functional.running import note, plain
 from bsnn_tha.functional.transforms import transformed
 from bsnn_tha.inputs import signal
@@ -120,6 +121,7 @@ def lif_window(
     state: Tensor | Sequence[Tensor | None] | None = None,
     record: bool = False,
     backend: Backend = "auto",
+    recurrent: Tensor | None = None,
 ) -> LIFWindow:
     """:func:`lif_sequence` of a bundle, as neurons hand theirs on.
 
@@ -131,6 +133,8 @@ def lif_window(
             ``[2, batch, ...]``. Zero where it is None.
         record: also return u at every step, differentiable.
         backend: as in :func:`lif_sequence`.
+        recurrent: V of a recurrent layer, ``[neurons, neurons]``
+            (:mod:`bsnn_tha.functional.recurrent_lif`); not with κ.
 
     Returns:
         The window; with κ its last state is ``[2, batch, ...]``.
@@ -140,7 +144,8 @@ def lif_window(
     """
     if dynamics.alpha is None:
         assert state is None or isinstance(state, Tensor)
-        return _window(current, dynamics, state, record, backend)
+        return _window(current, dynamics, state, record, backend, recurrent)
+    assert recurrent is None
     synapse, membrane = (None, None) if state is None else state
     synaptic = synaptic_current(current, dynamics, synapse, backend)
     assert synaptic.membranes is not None
@@ -166,11 +171,20 @@ def synaptic_current(
 
 
 def _window(
-    current: Tensor, dynamics: Dynamics, start: Tensor | None, record: bool, backend: Backend
+    current: Tensor,
+    dynamics: Dynamics,
+    start: Tensor | None,
+    record: bool,
+    backend: Backend,
+    recurrent: Tensor | None = None,
 ) -> LIFWindow:
     """A window of neurons without a synaptic current."""
+    begins = start is None  # without a step before the first one
     current, start = _checked(current, dynamics, start, backend)
-    if plain():
+    if recurrent is not None:
+        check_recurrent(current, recurrent)
+    # Compilers take a recurrent layer's loop apart into its steps.
+    if plain() or (recurrent is not None and torch.compiler.is_compiling()):
         if transformed() and backend not in ("auto", "reference"):
             raise InvalidValueError(
                 f"backend={backend!r} takes no part in torch.func's transforms; choose "
@@ -178,12 +192,15 @@ def _window(
             )
         note("lif_sequence_reference")
         window = lif_sequence_reference(
-            current, *dynamics.tensors, dynamics.surrogate, dynamics.reset, start,
-            dynamics.threshold_gradient,
+            current, *dynamics.tensors, dynamics.surrogate, dynamics.reset,
+            None if begins else start, dynamics.threshold_gradient, recurrent,
         )  # fmt: skip
         return window if record else window._replace(membranes=None)
     # One dtype for the state (see `integrate`); the casts carry gradients back.
     start, dynamics = start.to(current.dtype), dynamics.mapped(lambda its: its.to(current.dtype))
+    if recurrent is not None:
+        begin = None if begins else start
+        return recurrent_lif(current, recurrent, dynamics, begin, record, backend)
     learned = current.requires_grad or start.requires_grad or dynamics.learned
     keep = record or (torch.is_grad_enabled() and learned)
     given = current, start, *dynamics.tensors

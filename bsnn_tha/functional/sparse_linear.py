@@ -110,6 +110,22 @@ def flattened(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return input.permute(0, 2, 3, 1).flatten(1), columns.flatten(1)
 
 
+def weight_gradient(input: Tensor, g_output: Tensor) -> Tensor:
+    """Σ g xᵀ over samples, ``[out, in]``: of a product's weights, whose input may be sparse.
+
+    Args:
+        input: x, ``[samples, in]``.
+        g_output: g, ``[samples, out]``.
+    """
+    starts, columns = _room(input)
+    loops = None
+    if input.device.type == "cpu" and input.dtype in (torch.float32, torch.float64):
+        loops = _loops(input, g_output.shape[1])
+    if loops is None or not loops.listed(input, starts, columns):
+        starts = starts.fill_(-1)
+    return _gradient(input, starts, columns, g_output)
+
+
 # Operators, so that compilers and exporters see a node: what it does depends on values. Their
 # shapes must not, so that lists have room for as many values as there may be.
 

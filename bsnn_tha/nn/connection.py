@@ -26,13 +26,14 @@ _Plain = TypeVar("_Plain", nn.Conv2d, nn.Linear)
 
 
 class Connection(nn.Module):
-    """A convolution, pooling and batch norm; or a fully connected layer.
+    """A convolution, pooling and batch norm; or a fully connected layer and batch norm.
 
     Args:
         spec: the weights in the papers' notation.
         input_shape: of one sample at one time step.
         quantizer: of the weights; None for full precision.
-        norm: of a convolution's current; fully connected layers have none.
+        norm: of the current. To it each output of a fully connected layer is a map of 1 × 1;
+            what it shifts has no bias.
         norm_scale: α V_th, for ``norm="tdbn"``.
         norm_options: the norm's other arguments.
         init: what the weights start from (:mod:`bsnn_tha.nn.weights.init`); in full precision
@@ -63,7 +64,10 @@ class Connection(nn.Module):
             self.synapse = _convolution(spec, input_shape[0], quantizer, init)
             self.norm = make_norm(norm, spec.channels, norm_scale, norm_options)
         else:
-            self.synapse = _fully_connected(spec, input_shape, quantizer, init)
+            normed = make_norm(norm, spec.outputs, norm_scale, norm_options)
+            bias = spec.bias and normed is None
+            self.synapse = _fully_connected(spec, input_shape, bias, quantizer, init)
+            self.norm = normed
 
     def drive(
         self, input: Tensor, num_steps: int | None = None, *, layer: Layer | None = None
@@ -94,11 +98,12 @@ class Connection(nn.Module):
 
     def normalised(self, current: Tensor, num_steps: int | None = None) -> Tensor:
         """What :meth:`weighed` gave, normalised and for all steps."""
-        if num_steps is None:
-            return current if self.norm is None else self.norm(current)
         if self.norm is not None:
-            current = self.norm(current, repeats=num_steps)
-        return current.expand(num_steps, *current.shape)
+            dense = isinstance(self.spec, DenseSpec)
+            maps = current[..., None, None] if dense else current
+            normed = self.norm(maps) if num_steps is None else self.norm(maps, repeats=num_steps)
+            current = normed.flatten(-3) if dense else normed
+        return current if num_steps is None else current.expand(num_steps, *current.shape)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -167,12 +172,16 @@ def _convolution(
 
 
 def _fully_connected(
-    spec: DenseSpec, input_shape: tuple[int, ...], quantizer: Quantizer | None, init: WeightInit
+    spec: DenseSpec,
+    input_shape: tuple[int, ...],
+    bias: bool,
+    quantizer: Quantizer | None,
+    init: WeightInit,
 ) -> nn.Linear:
     features = input_shape[0] if spec.of_means else math.prod(input_shape)
     if quantizer is None:
-        return _initialised(nn.Linear(features, spec.outputs), init)
-    return QuantizedLinear(features, spec.outputs, quantizer=quantizer, init=init)
+        return _initialised(nn.Linear(features, spec.outputs, bias), init)
+    return QuantizedLinear(features, spec.outputs, bias, quantizer=quantizer, init=init)
 
 
 def _initialised(layer: _Plain, init: WeightInit) -> _Plain:

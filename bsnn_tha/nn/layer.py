@@ -20,11 +20,13 @@ from bsnn_tha.inputs import signal
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.dropout import SeededDropout
 from bsnn_tha.nn.moderate_dropout import ModerateDropout
+from bsnn_tha.nn.neurons.leaky import AnnealedLeaky, Leaky
 from bsnn_tha.nn.neurons.neuron import WindowNeuron
 from bsnn_tha.nn.norms import NormChoice
 from bsnn_tha.nn.notation import LayerPlan, Shortcut
 from bsnn_tha.nn.one_pass import behind_norm, for_one_pass, membranes_beside
 from bsnn_tha.nn.recompute import recomputing
+from bsnn_tha.nn.weights.derived import weight_of
 from bsnn_tha.nn.weights.init import WeightInit
 
 logger = logging.getLogger(__name__)
@@ -44,18 +46,19 @@ class LayerInput(NamedTuple):
 class SpikingLayer(Connection):
     """Weights, what acts on their current, and the neurons that receive it.
 
-    Current: convolution, pooling, batch norm; or a fully connected layer and
-    dropout with a new mask at every time step. A shortcut's current is added to
-    it. A forward hook on this module sees ``(inputs, LIFWindow)``: once per
-    window, or, with ``chunk_steps``, once per chunk, and again while a chunk is
-    recomputed for the backward pass. A hook that counts tests
+    Current: convolution, pooling, batch norm; or a fully connected layer, batch norm if
+    it has one and dropout with a new mask at every time step. A shortcut's current is
+    added to it, and, after dropout, what the layer's own spikes give through recurrent
+    weights one time step later. A forward hook on this module sees ``(inputs,
+    LIFWindow)``: once per window, or, with ``chunk_steps``, once per chunk, and again
+    while a chunk is recomputed for the backward pass. A hook that counts tests
     :func:`~bsnn_tha.nn.recompute.recomputing`.
 
     Args:
         plan: the layer in the papers' notation, and what it reads.
         neuron: the neurons.
         quantizer: of the weights; None for full precision.
-        norm, norm_options: of a convolution's current.
+        norm, norm_options: of the current; what a recurrence adds to it has none.
         dropout: probability to drop a fully connected layer's current.
         moderate_dropout: mean probability to drop a fully connected layer's neurons
             (:mod:`bsnn_tha.nn.moderate_dropout`).
@@ -65,6 +68,10 @@ class SpikingLayer(Connection):
     Attributes:
         reads: indices of the layers whose spikes it takes; empty for the first.
         shortcut: what else drives its neurons, or None.
+        recurrence: the weights by which its own spikes do, or None.
+
+    Raises:
+        InvalidValueError: neurons that cannot be recurrent.
     """
 
     def __init__(
@@ -97,6 +104,12 @@ class SpikingLayer(Connection):
         """Whether forward hooks see the membranes even if nobody records them. The window itself
         is computed as it would be otherwise, to the last bit."""
         self.shortcut = _Shortcut(plan.shortcut, settings) if plan.shortcut else None
+        self.recurrence: Connection | None = None
+        if plan.recurrence is not None:
+            _check_recurrent(neuron, plan.output_shape)
+            own = settings | {"norm": "none", "norm_options": None}
+            self.recurrence = Connection(plan.recurrence.spec, plan.output_shape, **own)
+            self._own = plan.recurrence.reads
         self.dropout: nn.Module = SeededDropout(dropout) if dropout else nn.Identity()
         self.moderate_dropout = ModerateDropout(moderate_dropout) if moderate_dropout else None
         self.neuron = neuron
@@ -160,6 +173,8 @@ class SpikingLayer(Connection):
                 layer = Refused("its membranes are wanted")
             elif self.shortcut is not None:
                 layer = Refused("its neurons have a shortcut")
+            elif self.recurrence is not None:
+                layer = Refused("its own spikes come back to it")
             else:
                 layer = for_one_pass(*modules, membrane)
             window: LIFWindow | Refused
@@ -180,12 +195,24 @@ class SpikingLayer(Connection):
                 )
         known = None if isinstance(layer, Refused) else layer
         current = self.weighed(input, num_steps, known)
-        if self.route == "auto" and self.shortcut is None:
+        if self.route == "auto" and self.shortcut is None and self.recurrence is None:
             normed = behind_norm(*modules, current, num_steps, membrane, record or shown)
             if not isinstance(normed, Refused):
                 return normed
         current = self.dropout(self._joined(self.normalised(current, num_steps), skipped))
+        if self.recurrence is not None:
+            return self._recurrent(self.recurrence, current, membrane, record or shown)
         return self.neuron.window(current, membrane, record or shown)
+
+    def _recurrent(
+        self, recurrence: Connection, current: Tensor, membrane: Tensor | None, record: bool
+    ) -> LIFWindow:
+        """A window of the neurons whose spikes come back to them."""
+        assert isinstance(self.neuron, Leaky)
+        weight = weight_of(recurrence.synapse)
+        window = self.neuron.recurrent_window(current, weight, membrane, record)
+        recurrence.show_synapse(window.spikes.flatten(0, 1))
+        return window
 
     def handed_on(self, window: LIFWindow) -> Tensor:
         """What later layers read of a window: spikes, or membranes if the neurons emit those.
@@ -229,6 +256,29 @@ class SpikingLayer(Connection):
         yield self, self.reads
         if self.shortcut is not None and self.shortcut.connection is not None:
             yield self.shortcut.connection, self.shortcut.reads
+        if self.recurrence is not None:
+            yield self.recurrence, self._own
+
+
+def _check_recurrent(neuron: WindowNeuron, shape: tuple[int, ...]) -> None:
+    """Raise unless the neurons hand on spikes and take weights for them."""
+    where = f"the recurrent layer Rec{shape[0]}"
+    # Not isinstance: a derived class may compute something else.
+    if type(neuron) not in (Leaky, AnnealedLeaky):
+        raise InvalidValueError(
+            f"{where} needs leaky neurons without lateral interaction (model='leaky'), but got "
+            f"{type(neuron).__name__}"
+        )
+    if not neuron.fires or neuron.emits == "membrane":
+        raise InvalidValueError(
+            f"{where} needs spikes that come back to it, but its neurons hand on membrane "
+            f"potentials; write Dense{shape[0]}, or let it hand on spikes"
+        )
+    if neuron.init_hidden:
+        raise InvalidValueError(
+            f"{where} needs membranes from the window before, but got init_hidden=True; leave it "
+            "out and pass state to continue a window"
+        )
 
 
 class _Shortcut(nn.Module):

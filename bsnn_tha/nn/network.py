@@ -33,14 +33,23 @@ from bsnn_tha.nn.neurons import NeuronSettings, make_neuron
 from bsnn_tha.nn.neurons.by_layer import neurons_by_layer
 from bsnn_tha.nn.norms import NormChoice
 from bsnn_tha.nn.notation import ConvSpec, LayerPlan, parse_network
-from bsnn_tha.nn.per_layer import DEFAULT, DENSE, OUTPUT, EachLayer, kinds_of, per_layer
+from bsnn_tha.nn.per_layer import (
+    CONV,
+    DEFAULT,
+    DENSE,
+    OUTPUT,
+    EachLayer,
+    Kinds,
+    kinds_of,
+    per_layer,
+)
 from bsnn_tha.nn.thresholds import ThresholdRule
 from bsnn_tha.nn.weights.init import WeightInit
 from bsnn_tha.nn.window import MembraneWindow, NetworkWindow, Output
 
 
 class SpikingNetwork(nn.Module):
-    """A feed-forward spiking network in the papers' notation.
+    """A spiking network in the papers' notation.
 
     Args:
         notation: layers, e.g. ``"16C5-AP2-64C5-AP2-10"``, or a network's name, e.g.
@@ -52,8 +61,9 @@ class SpikingNetwork(nn.Module):
             quantizer of one's own; see :mod:`bsnn_tha.equations.quantizers`.
         weight_bits: 2 to 8, for ``weights="sawb"``; 4 if None.
         weight_options: other arguments of a quantizer given by name.
-        norm: after each convolution, ``"per-step"``, ``"tdbn"``, ``"none"`` or one of one's
-            own; see :mod:`bsnn_tha.nn.norms`.
+        norm: ``"per-step"``, ``"tdbn"``, ``"none"`` or one of one's own, of the currents of
+            convolutions; see :mod:`bsnn_tha.nn.norms`. A list or a table by kind of layer gives
+            fully connected ones a norm as well, ``{"dense": "tdbn", "output": "none"}``.
         norm_options: arguments of the norm, e.g. ``momentum``.
         dropout: probability in [0, 1) for fully connected layers; a list has one per
             fully connected layer.
@@ -106,7 +116,7 @@ class SpikingNetwork(nn.Module):
         weights: str | Quantizer = "binary",
         weight_bits: int | None = None,
         weight_options: Mapping[str, Any] | None = None,
-        norm: NormChoice = "per-step",
+        norm: EachLayer[NormChoice] = "per-step",
         norm_options: Mapping[str, Any] | None = None,
         dropout: EachLayer[float] = 0.0,
         moderate_dropout: float = 0.0,
@@ -131,6 +141,7 @@ class SpikingNetwork(nn.Module):
         self.output: Output = output
         neurons = neurons_by_layer(neuron, kinds, last_fires=output == "spikes")
         inits = per_layer("init", init, kinds)
+        norms = _norms(norm, kinds)
         quantizer = choose_quantizer(weights, weight_bits, weight_options)
         if not 0 <= moderate_dropout < 1:
             raise InvalidValueError(
@@ -149,7 +160,7 @@ class SpikingNetwork(nn.Module):
                 plan,
                 make_neuron(plan.output_shape, fires=hidden or output == "spikes", **told),
                 quantizer=quantizer,
-                norm=norm,
+                norm=norms[index],
                 norm_options=norm_options,
                 dropout=rate,
                 moderate_dropout=moderate_dropout if hidden and not convolves else 0.0,
@@ -317,13 +328,25 @@ class SpikingNetwork(nn.Module):
         return input
 
 
+def _norms(norm: EachLayer[NormChoice], kinds: Sequence[Kinds]) -> list[NormChoice]:
+    """The norm of each layer: one alone is of the convolutions."""
+    if isinstance(norm, Mapping | list | tuple):
+        return per_layer("norm", norm, kinds)
+    return per_layer("norm", {CONV: norm, DEFAULT: "none"}, kinds)
+
+
 def _check_used(
-    plans: Sequence[LayerPlan], norm: NormChoice, dropout: Any, moderate_dropout: float
+    plans: Sequence[LayerPlan], norm: Any, dropout: Any, moderate_dropout: float
 ) -> None:
     """Raise where a setting is for layers that the network does not have."""
     dense = [not isinstance(plan.spec, ConvSpec) for plan in plans]
+    plain = isinstance(norm, Mapping | list | tuple) or norm in ("per-step", "none")
+    if not plain and all(dense):
+        raise InvalidValueError(
+            f"norm={norm!r} is for convolutions, of which this network has none; name the layers, "
+            f"norm={{'dense': {norm!r}, 'output': 'none'}}, or leave it out"
+        )
     for setting, for_what, used in (
-        (f"norm={norm!r}", "convolutions", norm in ("per-step", "none") or not all(dense)),
         (f"dropout={dropout!r}", "fully connected layers", not dropout or any(dense)),
         (
             f"moderate_dropout={moderate_dropout:g}",

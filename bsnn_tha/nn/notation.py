@@ -12,6 +12,9 @@ Layers are separated by hyphens:
 ``FC10``
 ``1024Dense10``         the same, stating its 1024 inputs, which are checked;
                         chains (``700Dense3000Dense20``) are two such layers
+``Rec512``              recurrent layer: fully connected with 512 outputs, whose
+                        spikes come back to it one time step later through 512 ×
+                        512 weights; in chains as well (``700Rec512Dense20``)
 ``GAP``                 global average pooling: the fully connected layer after
                         it reads the mean of each map
 ``34x34x2``             at the start: states the input, width × height × maps,
@@ -49,7 +52,6 @@ A name from :mod:`bsnn_tha.nn.named` stands for a whole network: ``vgg9``, or
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -63,7 +65,8 @@ from bsnn_tha.suggest import did_you_mean
 _INPUT = re.compile(r"(?P<width>\d+)[x×](?P<height>\d+)[x×](?P<maps>\d+)")
 _CONV = re.compile(r"(?P<channels>\d+)C(?:onv)?(?P<kernel>\d+)(?P<same>P?)(?:S(?P<stride>\d+))?")
 _POOL = re.compile(r"(?P<kind>[AM])P(?P<kernel>\d+)")
-_DENSE = re.compile(r"(?P<inputs>\d*)(?P<outputs>(?:Dense\d+)+)")
+_DENSE = re.compile(r"(?P<inputs>\d*)(?P<layers>(?:(?:Dense|Rec)\d+)+)")
+_LINK = re.compile(r"(?P<kind>Dense|Rec)(?P<outputs>\d+)")
 _NUMBER = re.compile(r"(?:FC)?(?P<outputs>\d+)")
 _SEPARABLE = re.compile(r"(?P<channels>\d+)DW(?:S(?P<stride>\d+))?")
 _RESIDUAL = re.compile(r"(?P<channels>\d+)R(?:S(?P<stride>\d+))?")
@@ -93,10 +96,14 @@ class ConvSpec:
 
 @dataclass(frozen=True)
 class DenseSpec:
-    """A fully connected layer; of the maps' means if it follows global average pooling."""
+    """A fully connected layer; of the maps' means if it follows global average pooling.
+
+    One without ``bias`` is added to a current that has one.
+    """
 
     outputs: int
     of_means: bool = False
+    bias: bool = True
 
 
 LayerSpec = ConvSpec | DenseSpec
@@ -114,6 +121,15 @@ class Shortcut:
 
 
 @dataclass(frozen=True)
+class Recurrence:
+    """What the layer's own spikes of the time step before add to its current."""
+
+    reads: tuple[int, ...]
+    """The layer itself, by index."""
+    spec: DenseSpec
+
+
+@dataclass(frozen=True)
 class LayerPlan:
     """One spiking layer of a network: what it is, and what it reads."""
 
@@ -124,6 +140,7 @@ class LayerPlan:
     """Layers whose spikes it takes, by index; their maps lie one after the other. Empty
     for the first layer, which alone reads the network's input."""
     shortcut: Shortcut | None = None
+    recurrence: Recurrence | None = None
 
 
 def parse_network(notation: str, input_shape: Sequence[int]) -> list[LayerPlan]:
@@ -147,6 +164,8 @@ def parse_network(notation: str, input_shape: Sequence[int]) -> list[LayerPlan]:
         ...     print(type(layer.spec).__name__, layer.output_shape, layer.reads)
         ConvSpec (16, 12, 12) ()
         DenseSpec (10,) (0,)
+        >>> [layer.recurrence is not None for layer in parse_network("70Rec40Dense2", (70,))]
+        [True, False]
         >>> block = parse_network("16C3P-16R", (1, 8, 8))
         >>> [layer.reads for layer in block], block[-1].shortcut.reads
         ([(), (0,), (1,)], (0,))
@@ -237,12 +256,12 @@ class _Plan:
             self._need_maps(token, "takes the means of maps")
             self.means = token
         elif _NUMBER.fullmatch(text) or _DENSE.fullmatch(text):
-            for inputs, outputs in _dense_links(token):
-                self._fully_connected(token, inputs, outputs)
+            for link in _dense_links(token):
+                self._fully_connected(token, *link)
         else:
             raise token.error(
                 "is not a layer; write 16C5 (or 16Conv5), 16C3P (padded), 16C3S2 (stride), AP2, "
-                "MP2, 10 (or 1024Dense10, FC10), GAP, or a block: 64DW, 128R, 12DB32, T"
+                "MP2, 10 (or 1024Dense10, FC10), Rec512, GAP, or a block: 64DW, 128R, 12DB32, T"
             )
 
     def _convolution(self, token: _Token, match: re.Match[str]) -> None:
@@ -302,7 +321,9 @@ class _Plan:
         self._add(token, ConvSpec(self.shape[0] // 2, 1))
         self._pool(token, "average", 2)
 
-    def _fully_connected(self, token: _Token, inputs: int | None, outputs: int) -> None:
+    def _fully_connected(
+        self, token: _Token, inputs: int | None, outputs: int, recurrent: bool
+    ) -> None:
         of_means = self.means is not None
         self.means = None
         features = self.shape[0] if of_means else math.prod(self.shape)
@@ -312,7 +333,9 @@ class _Plan:
             )
         if outputs < 1:
             raise token.error("needs at least one output")
-        self._append(DenseSpec(outputs, of_means), (outputs,))
+        own = Recurrence((len(self.layers),), DenseSpec(outputs, bias=False))
+        spec = DenseSpec(outputs, of_means)
+        self._append(spec, (outputs,), recurrence=own if recurrent else None)
 
     def _add(self, token: _Token, conv: ConvSpec, shortcut: Shortcut | None = None) -> None:
         """Append a convolution if it fits."""
@@ -329,9 +352,14 @@ class _Plan:
         self._append(conv, (conv.channels, height, width), shortcut)
 
     def _append(
-        self, spec: LayerSpec, output_shape: tuple[int, ...], shortcut: Shortcut | None = None
+        self,
+        spec: LayerSpec,
+        output_shape: tuple[int, ...],
+        shortcut: Shortcut | None = None,
+        recurrence: Recurrence | None = None,
     ) -> None:
-        self.layers.append(LayerPlan(spec, self.shape, output_shape, self.reads, shortcut))
+        plan = LayerPlan(spec, self.shape, output_shape, self.reads, shortcut, recurrence)
+        self.layers.append(plan)
         self.reads, self.shape = (len(self.layers) - 1,), output_shape
 
     def _need_maps(self, token: _Token, what: str) -> None:
@@ -369,11 +397,15 @@ def _tokens(notation: str) -> Iterator[_Token]:
         start += len(text) + 1
 
 
-def _dense_links(token: _Token) -> Iterator[tuple[int | None, int]]:
-    """(stated inputs or None, outputs) of each layer in a chain of dense layers."""
+def _dense_links(token: _Token) -> Iterator[tuple[int | None, int, bool]]:
+    """(stated inputs or None, outputs, recurrent) of each layer in a chain of dense layers."""
     if match := _NUMBER.fullmatch(token.text):
-        yield None, int(match["outputs"])
+        yield None, int(match["outputs"]), False
         return
-    sizes = token.text.split("Dense")
-    for inputs, outputs in itertools.pairwise(sizes):
-        yield (int(inputs) if inputs else None), int(outputs)
+    chain = _DENSE.fullmatch(token.text)
+    assert chain is not None
+    inputs = int(chain["inputs"]) if chain["inputs"] else None
+    for link in _LINK.finditer(chain["layers"]):
+        outputs = int(link["outputs"])
+        yield inputs, outputs, link["kind"] == "Rec"
+        inputs = outputs

@@ -25,8 +25,9 @@ give a figure for each time step give this one divided by T.
 Weights of convolutions and of fully connected layers count, as in the harness;
 biases, batch norm, pooling and the neurons themselves do not. The network
 counted is that of the notation: an image that stays the same is seen anew at
-every time step, and a convolution fills its whole map before it is pooled, even
-where :mod:`bsnn_tha.nn.network` computes less.
+every time step, recurrent weights see the spikes of the last step as well, and a
+convolution fills its whole map before it is pooled, even where
+:mod:`bsnn_tha.nn.network` computes less.
 """
 
 from __future__ import annotations

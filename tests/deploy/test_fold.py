@@ -33,7 +33,7 @@ def _binary_presets() -> dict[str, tuple[RunConfig, tuple[int, ...]]]:
         neuron, threshold = config.neuron, config.threshold
         shape = INPUT_SHAPES[data]
         key = (
-            shape, config.network.notation, config.network.norm, neuron.model,
+            shape, config.network.notation, str(config.network.norm), neuron.model,
             str(neuron.emits), str(neuron.lateral_width), neuron.reset_mechanism,
             threshold.rule, threshold.per,
         )  # fmt: skip
@@ -102,6 +102,21 @@ def test_blocks_norms_and_resets_change_no_spike(notation: str, reset: Any, norm
         seed=3,
     )
     encoding = events((2, 12, 12))
+    inputs = random_input(encoding, 8, 3)
+    spikes, _ = behaviour(network, torch.from_numpy(inputs).double(), None)
+    window = run(fold(network, encoding, "spike_count", 8), inputs)
+    for expected, found in zip(spikes, window.layers, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert all(layer.any() and not layer.all() for layer in spikes)
+
+
+@pytest.mark.parametrize("kind", ["per-step", "tdbn"])
+def test_batch_norm_of_dense_layers_changes_no_spike(kind: str) -> None:
+    torch.manual_seed(2)
+    network = look_trained(
+        SpikingNetwork("12-9-5", (10,), beta=0.8, theta_0=1.5, norm={"default": kind}), seed=3
+    )
+    encoding = events((10,))
     inputs = random_input(encoding, 8, 3)
     spikes, _ = behaviour(network, torch.from_numpy(inputs).double(), None)
     window = run(fold(network, encoding, "spike_count", 8), inputs)

@@ -45,6 +45,19 @@ NETWORKS = {
     "conv": {**CONV, "norm": "none"},
     "dense": DENSE,
     "float_weights": {**DENSE, "weights": "float", "theta_0": [0.2, 0.1]},
+    "recurrent": {**DENSE, "notation": "Rec12-Rec9-5", "theta_0": [2.0, 2.5, 1.5]},
+    "dense_and_batch_norm": {
+        **DENSE,
+        "norm": {"dense": "per-step", "output": "none"},
+        "theta_0": [0.7, 1.5],
+    },
+    "learned_recurrent": {
+        **DENSE,
+        "notation": "Rec12-5",
+        "learn_beta": True,
+        "rule": "learned",
+        "per": "neuron",
+    },
     "learned_neurons": {**DENSE, "learn_beta": True, "rule": "learned", "per": "neuron"},
 }
 networks = pytest.mark.parametrize("settings", NETWORKS.values(), ids=NETWORKS.keys())

@@ -20,6 +20,7 @@ from bsnn_tha.equations.surrogate import FastSigmoid, Sigmoid
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.conv import conv_avg_pool2d
 from bsnn_tha.nn.dropout import SeededDropout
+from bsnn_tha.nn.norms.batch_norm import BatchNormPerStep, ThresholdDependentBatchNorm
 from bsnn_tha.nn.weights.quantized import QuantizedConv2d, QuantizedLinear
 
 STEPS, BATCH = 6, 4
@@ -66,7 +67,8 @@ class StepByStep(nn.Module):
             self.synapses.append(plain)
             norm: nn.Module = nn.Identity()
             if layer.norm is not None:
-                norm = nn.BatchNorm2d(layer.norm.num_features).to(plain.weight.dtype)
+                kind = nn.BatchNorm1d if isinstance(plain, nn.Linear) else nn.BatchNorm2d
+                norm = kind(layer.norm.num_features).to(plain.weight.dtype)
                 norm.load_state_dict(layer.norm.state_dict())
             self.norms.append(norm)
             self.neurons.append(copy.deepcopy(layer.neuron))
@@ -94,6 +96,7 @@ CONFIGURATIONS = {
     "binary": {},
     "float_weights": {"weights": "float", "theta_0": [0.1, 0.15, 0.2, 0.1], "theta_inf": 0.5},
     "without_batch_norm": {"norm": "none"},
+    "batch_norm_everywhere": {"norm": {"default": "per-step"}, "theta_0": 0.5, "theta_inf": 1.5},
     "moving_centre": {"surrogate_centre": "moving"},
     "reset_to_zero": {"reset_mechanism": "zero"},
     "fixed_threshold": {"theta_0": 1.2, "theta_inf": None, "alpha": None},
@@ -308,6 +311,39 @@ def test_batch_norm_follows_convolutions_only():
     assert [layer.norm is not None for layer in network.layers] == [True, False, False]
     network = SpikingNetwork("4C3-AP2-6-5", (1, 8, 8), beta=0.9, norm="none")
     assert [layer.norm for layer in network.layers] == [None] * 3
+
+
+def test_batch_norm_follows_the_layers_that_a_table_or_a_list_names():
+    for norm in ({"dense": "tdbn", "conv": "per-step", "output": "none"},
+                 ["per-step", "tdbn", "none"]):  # fmt: skip
+        network = SpikingNetwork("4C3-AP2-6-5", (1, 8, 8), beta=0.9, norm=norm, theta_0=[3, 4, 5])
+        kinds = [type(layer.norm) for layer in network.layers]
+        assert kinds == [BatchNormPerStep, ThresholdDependentBatchNorm, type(None)]
+        assert network.layers[1].norm.scale == 4 and network.layers[1].norm.num_features == 6
+        # What batch norm shifts needs no bias.
+        assert [layer.synapse.bias is None for layer in network.layers] == [True, True, False]
+    alone = SpikingNetwork("6-5", (8,), beta=0.9, norm={"dense": "tdbn"})
+    assert all(isinstance(layer.norm, ThresholdDependentBatchNorm) for layer in alone.layers)
+    with pytest.raises(InvalidValueError, match="norm='tdbn' is for convolutions") as refusal:
+        SpikingNetwork("6-5", (8,), beta=0.9, norm="tdbn")
+    assert "norm={'dense': 'tdbn', 'output': 'none'}" in str(refusal.value)
+
+
+def test_a_dense_layers_batch_norm_over_the_window_is_that_of_a_table_of_samples():
+    network = SpikingNetwork("6-5", (8,), beta=0.9, theta_0=3.0, norm=["tdbn", "none"])
+    layer = network.layers[0]
+    frames = torch.rand(STEPS, BATCH, 8).round()
+    current = layer.drive(frames)
+    signs = torch.where(layer.synapse.latent_weight >= 0, 1.0, -1.0)
+    rows = frames.flatten(0, 1) @ signs.t()
+    mean, variance = rows.mean(0), rows.var(0, unbiased=False)
+    expected = 3.0 * (rows - mean) / (variance + 1e-5).sqrt()
+    torch.testing.assert_close(current.flatten(0, 1), expected)
+    torch.testing.assert_close(layer.norm.running_mean, 0.1 * mean)
+    image = torch.rand(BATCH, 8)
+    still = network.eval()(image, 3, record=True)
+    moving = network(image.expand(3, BATCH, 8), record=True)
+    torch.testing.assert_close(still.membranes, moving.membranes)
 
 
 # Dropout

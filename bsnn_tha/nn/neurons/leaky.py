@@ -158,12 +158,33 @@ class Leaky(WindowNeuron, snn.Leaky):
         self, current: Tensor, state: Tensor | None = None, record: bool = False
     ) -> LIFWindow:
         """As :meth:`sequence`, with the final membrane for a window to come."""
+        return self._window(current, state, record)
+
+    def recurrent_window(
+        self, current: Tensor, weight: Tensor, state: Tensor | None = None, record: bool = False
+    ) -> LIFWindow:
+        """:meth:`window` of neurons whose spikes come back to them one step later.
+
+        Args:
+            current: without what comes back, ``[time, batch, neurons]``.
+            weight: V, by which the spikes of a step, 0 or 1, add to the current of the next one,
+                ``[neurons, neurons]``; row i leads to neuron i.
+            state, record: as in :meth:`sequence`.
+
+        Raises:
+            InvalidValueError: weights or current of another shape.
+        """
+        return self._window(current, state, record, weight)
+
+    def _window(
+        self, current: Tensor, state: Tensor | None, record: bool, recurrent: Tensor | None = None
+    ) -> LIFWindow:
         current = signal("current", current, self.beta.dtype)
         start = self._kept(self._step_shape(current.shape[1:]), state, self.mem)
         if self._resets_teach:
             result = self._by_steps(current, start, record)
         else:
-            result = lif_window(current, self.dynamics(), start, record, self.backend)
+            result = lif_window(current, self.dynamics(), start, record, self.backend, recurrent)
         if self.init_hidden:
             self.mem = result.membrane
         return result._replace(spikes=self.handed_on(result.spikes))

@@ -20,7 +20,8 @@ NORMS: Axis[nn.Module] = Axis(
 )
 """Norms by name. One of one's own is a module that is called as these are:
 ``norm(current, repeats=1)``, with a window ``[time, batch, C, H, W]``, or with one step
-``[batch, C, H, W]`` that stands for ``repeats`` equal ones. Where it takes statistics over the
+``[batch, C, H, W]`` that stands for ``repeats`` equal ones; H and W of a fully connected
+layer are 1. Where it takes statistics over the
 whole window it says ``needs_whole_window = True``."""
 
 

@@ -1,4 +1,4 @@
-"""Batch normalisation of currents, between a convolution and its neurons.
+"""Batch normalisation of currents, between weights and neurons.
 
 ``per-step``: in the networks of Eshraghian and Lu (2022) batch norm is called at
 every time step of the loop: each step is normalised by its own batch statistics,

@@ -42,16 +42,17 @@ class ActivityMonitor(Callback):
     hooks, over the current epoch (or the current validation or test run):
 
     - firing rate, dead and saturated neurons: :class:`bsnn_tha.observe.metrics.Activity`;
-    - operations: :mod:`bsnn_tha.observe.workload`, those of a shortcut's weights included, and
-      the energy they are estimated to take (:mod:`bsnn_tha.observe.energy`); in that an image
-      that stays the same meets the first layer's weights once;
+    - operations: :mod:`bsnn_tha.observe.workload`, those of a shortcut's weights and of
+      recurrent ones included, and the energy they are estimated to take
+      (:mod:`bsnn_tha.observe.energy`); in that an image that stays the same meets the first
+      layer's weights once;
 
     and, of training epochs only,
 
     - the surrogate mass, on the epoch's last batch:
       :func:`bsnn_tha.observe.metrics.surrogate_mass`;
     - the share of binary weights whose sign is another at the epoch's end than
-      at its start;
+      at its start, those of a shortcut and recurrent ones included;
     - the norm of the gradient of all parameters, before clipping: the mean over
       the epoch's optimizer steps. Gradients accumulated over several batches
       make one step and count once.
@@ -204,27 +205,26 @@ class ActivityMonitor(Callback):
         activities: list[Activity] = [meter.compute() for meter in self.meters]
         rows, costs = [], Costs()
         for layer, activity in zip(self._layers, activities, strict=True):
-            graded = not layer.reads and inputs.graded
             steps = activity.presentations / max(1, activity.samples)
             updates, states = steps * activity.counts.numel(), len(layer.neuron.decays())
             real = _bits(layer.synapse) >= FLOAT_BITS
             energy = costs.of_neurons(updates, states, real=real)
-            effective, dense = 0, 0
+            macs, acs, dense = 0, 0, 0
             for connection, reads in layer.connections():
                 counts = [activities[source].counts for source in reads] or [inputs.counts]
                 # Maps, or features, of the layers that are read lie one after the other.
                 seen = torch.cat(counts).reshape(connection.input_shape)
                 own = effective_operations(connection.synapse, seen)
-                effective += own
+                graded = inputs.graded and not reads
+                macs, acs = macs + own * graded, acs + own * (not graded)
                 once = steps if inputs.still and not reads else 1.0
                 met = own / max(1, activity.samples) / max(1.0, once)
-                energy += costs.of_inputs(met, _bits(connection.synapse), graded and not reads)
+                energy += costs.of_inputs(met, _bits(connection.synapse), graded)
                 dense += dense_operations(connection.synapse, connection.input_shape)
-            per_sample = effective / max(1, activity.samples)
             rows.append(
                 {
-                    "effective_macs": per_sample if graded else 0.0,
-                    "effective_acs": 0.0 if graded else per_sample,
+                    "effective_macs": macs / max(1, activity.samples),
+                    "effective_acs": acs / max(1, activity.samples),
                     "dense_operations": steps * dense,
                     "energy_nj": energy / 1000,
                 }
@@ -234,7 +234,7 @@ class ActivityMonitor(Callback):
     def _start_training(self, pl_module: LightningModule) -> None:
         self._start(pl_module)
         self._signs = {
-            index: _signs(layer) for index, layer in enumerate(self._layers) if _is_binary(layer)
+            index: signs for index, layer in enumerate(self._layers) if len(signs := _signs(layer))
         }
         self._gradient, self._steps = None, 0
 
@@ -289,10 +289,6 @@ _LAYER_COLUMNS = {
 """Columns of the table, and the keys of :meth:`ActivityMonitor.layers` they show."""
 
 
-def _is_binary(layer: SpikingLayer) -> bool:
-    return _bits(layer.synapse) == 1
-
-
 def _bits(synapse: Synapse) -> int:
     """Of a weight."""
     if isinstance(synapse, QuantizedLinear | QuantizedConv2d):
@@ -301,8 +297,11 @@ def _bits(synapse: Synapse) -> int:
 
 
 def _signs(layer: SpikingLayer) -> Tensor:
-    """Which binary weights are +1."""
-    return weight_of(layer.synapse).detach() > 0
+    """Which of a layer's binary weights are +1, one after the other; none without such."""
+    synapses = [connection.synapse for connection, _ in layer.connections()]
+    binary = [synapse for synapse in synapses if _bits(synapse) == 1]
+    signs = [(weight_of(synapse).detach() > 0).flatten() for synapse in binary]
+    return torch.cat(signs) if signs else torch.empty(0)
 
 
 def _workload(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -59,6 +59,11 @@ class SilencingCheck(Callback):
                 "training.check_silencing is defined for leaky neurons without lateral "
                 f"interaction, but got {type(other[0]).__name__}; leave it out"
             )
+        if any(layer.recurrence is not None for layer in layers):
+            raise InvalidValueError(
+                "training.check_silencing is defined for layers whose spikes do not come back to "
+                "them, but the network has recurrent ones; leave it out"
+            )
         self._layers = {
             index: layer for index, layer in enumerate(layers, start=1) if layer.neuron.annealed
         }

@@ -317,10 +317,10 @@ def _compact(inputs: np.ndarray, static: bool) -> np.ndarray:
 
 
 def layer_name(layer: SpikingLayer) -> str:
-    """A layer in the papers' notation, without its pooling: ``16C5`` or ``10``."""
+    """A layer in the papers' notation, without its pooling: ``16C5``, ``10`` or ``Rec512``."""
     synapse = layer.synapse
     if isinstance(synapse, nn.Linear):
-        return f"{synapse.out_features}"
+        return f"{'Rec' if layer.recurrence is not None else ''}{synapse.out_features}"
     return f"{synapse.out_channels}C{synapse.kernel_size[0]}"
 
 
