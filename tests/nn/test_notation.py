@@ -115,7 +115,7 @@ def test_shapes_are_those_of_torch(convs, dense, height, width):
 
 WRITE = (
     "write 16C5 (or 16Conv5), 16C3P (padded), 16C3S2 (stride), AP2, MP2, "
-    "10 (or 1024Dense10, FC10), GAP, or a block: 64DW, 128R, 12DB32, T"
+    "10 (or 1024Dense10, FC10), Rec512, GAP, or a block: 64DW, 128R, 12DB32, T"
 )
 ERRORS = [
     (

@@ -24,13 +24,13 @@ class BinaryLinear(QuantizedLinear):
 
     Example:
         >>> import torch
-        >>> layer = BinaryLinear(4, 2)
+        >>> layer = BinaryLinear(40, 20)
         >>> layer.weight.unique()
         tensor([-1.,  1.], grad_fn=<Unique2Backward0>)
         >>> sorted(layer.state_dict())
         ['bias', 'latent_weight']
-        >>> layer(torch.ones(5, 3, 4)).shape  # [time, batch, features]
-        torch.Size([5, 3, 2])
+        >>> layer(torch.ones(5, 3, 40)).shape  # [time, batch, features]
+        torch.Size([5, 3, 20])
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
