@@ -142,6 +142,7 @@ class SpikingNetwork(nn.Module):
         neurons = neurons_by_layer(neuron, kinds, last_fires=output == "spikes")
         inits = per_layer("init", init, kinds)
         norms = _norms(norm, kinds)
+        normed = any(each != "none" for each in norms)
         quantizer = choose_quantizer(weights, weight_bits, weight_options)
         if not 0 <= moderate_dropout < 1:
             raise InvalidValueError(
@@ -161,7 +162,7 @@ class SpikingNetwork(nn.Module):
                 make_neuron(plan.output_shape, fires=hidden or output == "spikes", **told),
                 quantizer=quantizer,
                 norm=norms[index],
-                norm_options=norm_options,
+                norm_options=None if norms[index] == "none" and normed else norm_options,
                 dropout=rate,
                 moderate_dropout=moderate_dropout if hidden and not convolves else 0.0,
                 init=inits[index],

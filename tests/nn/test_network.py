@@ -329,6 +329,17 @@ def test_batch_norm_follows_the_layers_that_a_table_or_a_list_names():
     assert "norm={'dense': 'tdbn', 'output': 'none'}" in str(refusal.value)
 
 
+def test_options_of_a_norm_are_of_the_layers_that_have_one():
+    options = {"norm_options": {"momentum": 0.3}}
+    network = SpikingNetwork("4C3-6-5", (1, 8, 8), beta=0.9, norm="tdbn", **options)
+    assert network.layers[0].norm.momentum == 0.3 and network.layers[1].norm is None
+    norm = {"dense": "tdbn", "default": "none"}
+    network = SpikingNetwork("4C3-6-Rec5", (1, 8, 8), beta=0.9, norm=norm, **options)
+    assert [layer.norm.momentum for layer in network.layers[1:]] == [0.3, 0.3]
+    with pytest.raises(InvalidValueError, match="norm 'none' has no setting 'momentum'"):
+        SpikingNetwork("4C3-5", (1, 8, 8), beta=0.9, norm="none", **options)
+
+
 def test_a_dense_layers_batch_norm_over_the_window_is_that_of_a_table_of_samples():
     network = SpikingNetwork("6-5", (8,), beta=0.9, theta_0=3.0, norm=["tdbn", "none"])
     layer = network.layers[0]
