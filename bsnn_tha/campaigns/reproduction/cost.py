@@ -71,6 +71,8 @@ def cost(plan: Plan, entries: Sequence[Entry]) -> Figure:
                     places, scores, spread, fmt="o-", ms=4, lw=1.2, elinewidth=0.8,
                     color=colour(index), label=name,
                 )  # fmt: skip
+                if len(set(places)) == 1 < len(own):  # labels would lie on each other
+                    continue
                 for point, place in zip(own, places, strict=True):
                     axes.annotate(
                         point.label, (place, point.score), (4, -10 if index % 2 else 5),
