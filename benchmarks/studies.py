@@ -3,7 +3,8 @@
     python -m benchmarks.studies --trials 1000
 
 The first table has seconds for so many instant trials of eleven parameters, by
-storage, sampler and number of worker processes. The second shows how many
+storage, sampler and number of worker processes, and the workers' CPU seconds, which
+are the same whatever else the machine does. The second shows how many
 workers a storage carries: each runs trials that wait, as if for a GPU, and
 report ten epochs; the ideal is the waiting alone. The third is the ratio of CPU
 seconds of a study's trial on digits to those of the same training without a
@@ -82,8 +83,13 @@ def work(where: str, name: str, method: Method, objective: Objective, trials: in
     Worker(opened.study, objective, trials).work()
 
 
-def measure(where: str, sampler: str, workers: int, objective: Objective, trials: int) -> float:
-    """Seconds until a new study has its trials. Processes are forks, started at once."""
+def measure(
+    where: str, sampler: str, workers: int, objective: Objective, trials: int
+) -> tuple[float, float]:
+    """Seconds until a new study has its trials, and CPU seconds of its workers.
+
+    Workers are forks, started at once.
+    """
     name = f"{objective.__name__}-{sampler}-{workers}-{trials}"
     # Halving asks the storage about all trials at every report, as in a real study.
     method = Method(sampler, "halving" if objective is waiting else "none")
@@ -100,9 +106,11 @@ def measure(where: str, sampler: str, workers: int, objective: Objective, trials
             finally:
                 os._exit(1)
         processes.append(process)
-    if any(os.waitpid(process, 0)[1] for process in processes):
+    ended = [os.wait4(process, 0) for process in processes]
+    if any(status for _, status, _ in ended):
         raise RuntimeError(f"a worker on {where} failed")
-    return time.perf_counter() - start
+    used = sum(usage.ru_utime + usage.ru_stime for _, _, usage in ended)
+    return time.perf_counter() - start, used
 
 
 def overhead(folder: str, size: str, pairs: int) -> tuple[float, list[float]]:
@@ -158,19 +166,20 @@ def main() -> None:
         url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
         storages = {"journal": folder, "PostgreSQL": url}
         if options.trials:
-            print(f"| storage | sampler | workers | seconds for {options.trials} trials |")
-            print("|---|---|---:|---:|")
+            print(f"| storage | sampler | workers | seconds for {options.trials} trials | CPU s |")
+            print("|---|---|---:|---:|---:|")
         for kind, where in storages.items() if options.trials else ():
             for sampler in options.samplers:
                 for workers in (1, 4):
-                    took = measure(where, sampler, workers, instant, options.trials)
-                    print(f"| {kind} | {sampler} | {workers} | {took:.1f} |", flush=True)
+                    took, used = measure(where, sampler, workers, instant, options.trials)
+                    row = f"{kind} | {sampler} | {workers} | {took:.1f} | {used:.1f}"
+                    print(f"| {row} |", flush=True)
         if options.carry:
             print(f"\n| storage | workers | {EPOCHS * EPOCH_SECONDS:g} s trials: time / ideal |")
             print("|---|---:|---:|")
         for kind, where in storages.items():
             for workers in options.carry:
-                took = measure(where, "tpe", workers, waiting, ROUNDS * workers)
+                took, _ = measure(where, "tpe", workers, waiting, ROUNDS * workers)
                 ideal = ROUNDS * EPOCHS * EPOCH_SECONDS
                 print(f"| {kind} | {workers} | {took / ideal:.2f} |", flush=True)
         server.cleanup()

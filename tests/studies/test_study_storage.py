@@ -12,7 +12,7 @@ import time
 
 import optuna
 import pytest
-from filelock import Timeout
+from filelock import FileLock, Timeout
 from local_server import reserved_port
 from optuna.trial import TrialState
 from study_workers import NAME, PATIENCE, Process, opened, square, until, work
@@ -124,8 +124,8 @@ def test_a_process_that_is_killed_while_it_holds_the_lock_does_not_keep_it(tmp_p
 
     holder = Process(hold)
     until((tmp_path / "held").exists)
-    with pytest.raises(Timeout):  # the lock is one
-        module._Lock(journal(tmp_path))._lock.acquire(blocking=False)
+    with pytest.raises(Timeout):  # the lock is one, for whoever asks by another way
+        FileLock(module._Lock(journal(tmp_path))._path, blocking=False).acquire()
     monkeypatch.setattr(module._Lock, "acquire", asks)
     writer = Process(work, str(tmp_path), 1)
     until((tmp_path / "asked").exists)
@@ -134,6 +134,17 @@ def test_a_process_that_is_killed_while_it_holds_the_lock_does_not_keep_it(tmp_p
     assert writer.wait() == 0
     holder.wait()
     assert len(opened(str(tmp_path)).trials) == 1
+
+
+def test_a_process_that_is_forked_while_the_lock_is_held_does_not_keep_it(tmp_path):
+    lock = module._Lock(tmp_path / "journal")
+    lock.acquire()
+    forked = Process(time.sleep, PATIENCE)
+    lock.release()
+    with FileLock(lock._path, blocking=False):
+        pass
+    forked.kill(signal.SIGKILL)
+    forked.wait()
 
 
 def test_opening_a_study_again_writes_nothing_but_what_is_new(tmp_path):
