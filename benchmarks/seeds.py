@@ -27,7 +27,8 @@ from optuna.trial import FrozenTrial
 
 from bsnn_tha.presets import load_preset
 from bsnn_tha.run_folder import replace_atomically
-from studies.finals import Finals, is_further
+from studies.finals import Finals
+from studies.lessons import settings
 from studies.race import INSTANCES
 from studies.ranking import best_trials
 from studies.samplers import tpe
@@ -116,7 +117,7 @@ def compared(task: Synthetic, trainings: int, seeds: str) -> dict[str, tuple[int
     def best(opened: OpenStudy) -> float:
         return max(truth(task, trial) for trial in opened.study.trials)
 
-    tried = sum(not is_further(trial) for trial in raced.study.trials)
+    tried = len(settings(raced.study.trials, raced.plan))
     return {
         "one seed, highest accuracy": (trainings, truth(task, luckiest(single))),
         "one seed, highest lower bound": (trainings, truth(task, surest(single, seeds))),

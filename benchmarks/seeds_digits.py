@@ -27,11 +27,11 @@ from bsnn_tha.run_folder import replace_atomically
 from bsnn_tha.training.evaluation import load_data, measure
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.session import Session
-from studies.finals import is_further
+from studies.lessons import settings
 from studies.options import Options
 from studies.race import Race
 from studies.ranking import best_trials
-from studies.rungs import Rungs, trained
+from studies.rungs import Rungs, is_final, trained
 from studies.runner import run_study
 from studies.study import OpenStudy
 
@@ -104,13 +104,13 @@ def judged(opened: OpenStudy, fresh: int) -> dict[str, Any]:
         scores.append(found.accuracy)
         tests.append(measure(session.module, dataset, dataset.test, options).values["accuracy"])
     done = opened.study.get_trials(deepcopy=False)
-    epochs = opened.plan.base.training.epochs
+    further = sum(len(setting.trials) - 1 for setting in settings(done, opened.plan))
     return {
         "trial": best.number,
         "trials": len(done),
-        "further seeds": sum(is_further(trial) for trial in done),
-        "proposed": sum("proposed" in trial.user_attrs for trial in done),
-        "epochs": sum(epochs if is_further(trial) else trained(trial) for trial in done),
+        "further seeds": further,
+        "proposed": sum(map(is_final, done)) - further,
+        "epochs": sum(map(trained, done)),
         "scored": best.values[0],
         "validation": scores,
         "test": tests,
@@ -144,6 +144,9 @@ def table(pairs: Sequence[dict[str, dict[str, Any]]]) -> str:
             f"repetitions (95%: {low:.0%} to {high:.0%}), by "
             f"{100 * statistics.fmean(gained):.2f} points in the mean."
         )
+        judges = [own[split] for pair in pairs for own in pair.values()]
+        scatter = math.sqrt(statistics.fmean(map(statistics.variance, judges)))
+        lines.append(f"Between seeds of one setting it scatters by {100 * scatter:.1f} points.")
     return "\n".join(lines) + "\n"
 
 

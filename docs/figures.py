@@ -152,6 +152,30 @@ def _table(path: Path) -> list[dict[str, str]]:
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
+def seeds() -> Iterator[tuple[str, str]]:
+    """``seeds.digits.pairs``, and of ``validation`` and ``test`` ``.better`` and ``.gain``.
+
+    Of the synthetic objective ``seeds.SCATTER.repetitions``, ``.better`` of studies with finals and
+    their ``.gain``. Gains are points in the mean.
+    """
+    pairs = _table(DOCS / "studies/seeds/digits.md")
+    yield "seeds.digits.pairs", str(len(pairs) // 2)
+    for split, column in (("validation", "fresh seeds"), ("test", "test")):
+        means = [float(row[column].partition("%")[0]) for row in pairs]
+        gains = [own - single for single, own in zip(means[::2], means[1::2], strict=True)]
+        yield f"seeds.digits.{split}.better", str(sum(gain > 0 for gain in gains))
+        yield f"seeds.digits.{split}.gain", f"{statistics.mean(gains):.1f}"
+    today = 0.0
+    for row in _table(DOCS / "studies/seeds/table.md"):
+        name, truth = f"seeds.{row['scatter']}", float(row["truth of its best"].rstrip("%"))
+        if row["study"].startswith("one seed, highest accuracy"):
+            today = truth
+            yield f"{name}.repetitions", row["repetitions"]
+        if row["study"].endswith("with finals"):
+            yield f"{name}.better", row["better in (95%)"].partition(" ")[0]
+            yield f"{name}.gain", f"{truth - today:.2f}"
+
+
 def comparisons() -> Iterator[tuple[str, str]]:
     """``thresholds.FOLDER.WEIGHTS.RULE``: mean (σ) of the seeds' test accuracy, %.
 
@@ -320,7 +344,7 @@ def _tenths(figure: str) -> str:
 def all_figures() -> dict[str, str]:
     """Every figure by its name."""
     parts = (
-        temporal_coding, peers, studies, comparisons, runs, cases, campaigns, choices_apart,
+        temporal_coding, peers, studies, seeds, comparisons, runs, cases, campaigns, choices_apart,
         trivial_boxes,
     )  # fmt: skip
     return dict(pair for part in parts for pair in part())

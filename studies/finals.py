@@ -7,8 +7,11 @@ thirds of a study's epochs, are **finals**. Each is a whole training, of whateve
 gain most by it (:mod:`studies.gain`), as far as all trials before it tell
 (:mod:`studies.lessons`):
 
-* a **further seed** of a setting that was tried, s + 1, s + 2, … up to K of them, or
-* a **proposal**: a setting that nobody tried, from seed s.
+* another seed of a setting that was tried, as long as it has fewer than K, or
+* a **proposal**: a setting that nobody tried.
+
+Finals take the seeds s, s + 1, … s + K − 1 in turn. From one seed, neighbouring settings are lucky
+together: proposals would climb what is good for that seed, and nothing would tell.
 
 What is chosen in the end has the highest lower bound (:mod:`studies.ranking`).
 
@@ -19,7 +22,7 @@ seed at once lose one training, whose result counts once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,16 +32,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.cube import Array
-from studies.gain import most_telling
-from studies.lessons import SEED, Lessons, Setting, whole
-from studies.race import INSTANCES
-from studies.rungs import FURTHER, PROPOSED, UNTIL, Rungs, in_no_bracket, is_paused
+from studies.gain import apart, most_telling
+from studies.lessons import Lessons, whole
+from studies.rungs import SEEDS, UNTIL, Rungs, is_final, is_paused
 from studies.study import Plan
-
-
-def is_further(trial: FrozenTrial | optuna.Trial) -> bool:
-    """Whether a trial is a further seed of an earlier one."""
-    return FURTHER in trial.user_attrs
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,8 @@ class Finals:
         underway = _underway(lessons)
         entropy = None if self.seed is None else [*self.seed, len(trials)]
         point = most_telling(
-            lessons.surface.expecting(whole(_points(underway, lessons))),
-            lessons.tried,
+            lessons.surface.expecting(whole(underway)),
+            np.concatenate([lessons.tried, underway]),
             self._spent(lessons, underway),
             lessons.cube,
             whole,
@@ -87,55 +84,42 @@ class Finals:
             return None
         same = np.flatnonzero((lessons.tried == point).all(axis=1))
         if len(same):
-            chosen = min((lessons.settings[i] for i in same), key=lambda own: own.seeds)
-            attributes = {FURTHER: chosen.trial.number, SEED: _free_seed(trials, chosen)}
-            return self._final(chosen.trial.params, attributes)
-        return self._final(lessons.cube.settings(point), {PROPOSED: True})
+            setting = lessons.settings[same[0]]
+            return self._final(setting.trial.params, self._in_turn(trials, setting.taken)[:1])
+        return self._final(
+            lessons.cube.settings(point), self._in_turn(trials)[: self.plan.race.least]
+        )
 
-    def _spent(self, lessons: Lessons, underway: Sequence[FrozenTrial]) -> Array:
-        """Points of settings that have all their seeds, or are proposed by now."""
-        every = np.array([setting.seeds >= self.plan.race.most for setting in lessons.settings])
-        proposed = [trial for trial in underway if not is_further(trial)]
-        return np.concatenate([lessons.tried[every], _points(proposed, lessons)])
+    def _in_turn(self, trials: Sequence[FrozenTrial], taken: Collection[int] = ()) -> list[int]:
+        """Seeds that are not taken, the one first whose turn it is."""
+        turn, most = sum(map(is_final, trials)), self.plan.race.most
+        return [seed for i in range(most) if (seed := (turn + 1 + i) % most) not in taken]
+
+    def _spent(self, lessons: Lessons, underway: Array) -> Array:
+        """Points of settings that have all their seeds, or are new and trained by now."""
+        every = np.array([len(own.taken) >= self.plan.race.most for own in lessons.settings])
+        return np.concatenate([lessons.tried[every], apart(underway, lessons.tried)])
 
     @cached_property
     def _epochs(self) -> int:
         return self.plan.base.training.epochs
 
-    def _final(self, parameters: dict[str, Any], attributes: dict[str, Any]) -> FrozenTrial:
+    def _final(self, parameters: dict[str, Any], seeds: list[int]) -> FrozenTrial:
         return optuna.create_trial(
             state=TrialState.WAITING,
             system_attrs={"fixed_params": parameters},
-            user_attrs={**attributes, UNTIL: self._epochs},
+            user_attrs={SEEDS: seeds, UNTIL: self._epochs},
         )
 
 
 def tries(trials: Sequence[FrozenTrial]) -> int:
     """Trials that try what the sampler suggests, and count now or when they have ended."""
     alive = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-    return sum((t.state in alive or is_paused(t)) and not in_no_bracket(t) for t in trials)
+    return sum((t.state in alive or is_paused(t)) and not is_final(t) for t in trials)
 
 
-def _underway(lessons: Lessons) -> list[FrozenTrial]:
-    """Finals that train now or soon: else all workers would choose the same."""
+def _underway(lessons: Lessons) -> Array:
+    """Points of finals that train now or soon: else all workers would choose the same."""
     coming = (TrialState.RUNNING, TrialState.WAITING)
-    return [t for t in lessons.trials if t.state in coming and in_no_bracket(t)]
-
-
-def _points(trials: Sequence[FrozenTrial], lessons: Lessons) -> Array:
-    """Of the cube, for trials that are underway."""
-    return lessons.cube.points([trial.system_attrs["fixed_params"] for trial in trials])
-
-
-def _free_seed(trials: Sequence[FrozenTrial], chosen: Setting) -> int:
-    """The first seed that a setting has not had."""
-    taken = {
-        trial.user_attrs[SEED]
-        for trial in trials
-        if trial.user_attrs.get(FURTHER) == chosen.trial.number
-        and trial.state not in (TrialState.FAIL, TrialState.PRUNED)
-    }
-    seed = len(chosen.trial.user_attrs.get(INSTANCES, ())) or 1
-    while seed in taken:
-        seed += 1
-    return seed
+    finals = [t for t in lessons.trials if t.state in coming and is_final(t)]
+    return lessons.cube.points([trial.system_attrs["fixed_params"] for trial in finals])

@@ -34,23 +34,22 @@ _FINER = (0.02, 0.08)
 Whole = Callable[[Array], Array]
 
 
-def gains(surface: Surface, tried: Array, asked: Array) -> Array:
+def gains(surface: Surface, rivals: Array, asked: Array) -> Array:
     """What one training at each of the points asked is expected to gain, ``[asked]``.
 
     Args:
         surface: what is known.
-        tried: points of settings that can be taken in the end, ``[tried, coordinates]``.
+        rivals: points of settings that can be taken in the end, ``[rivals, coordinates]``.
         asked: ``[asked, coordinates]``; one that is trained can be taken as well.
     """
     from scipy.special import ndtri
 
-    means, own = surface.at(tried)[0], surface.at(asked)
-    rivals = np.argsort(-means)[:_RIVALS]
+    means, own = surface.at(rivals)[0], surface.at(asked)
     outcome = np.sqrt(own[1] ** 2 + surface.scatter**2)
-    moved = surface.covariance(tried[rivals], asked) / outcome
+    moved = surface.covariance(rivals, asked) / outcome
     z = ndtri((np.arange(_QUANTILES) + 0.5) / _QUANTILES)[:, None]
     itself = own[0] + own[1] ** 2 / outcome * z
-    others = np.max(means[rivals][:, None, None] + moved[:, None] * z, axis=0)
+    others = np.max(means[:, None, None] + moved[:, None] * z, axis=0)
     best: Array = np.maximum(itself, others).mean(axis=0) - means.max()
     return best
 
@@ -67,7 +66,8 @@ def most_telling(
 
     Args:
         surface: what is known.
-        tried: settings that can be taken in the end, as points of the cube.
+        tried: settings that can be taken in the end, as points of the cube, those that are being
+            trained among them.
         spent: points of settings that are not to be trained again.
         cube: of settings.
         whole: makes points of the cube into points of the surface.
@@ -79,20 +79,20 @@ def most_telling(
 
     def near(points: Array, widths: tuple[float, ...]) -> Array:
         found = [cube.near(p, width, generator, _NEAR) for p in points for width in widths]
-        return _apart(np.concatenate(found), spent)
+        return apart(np.concatenate(found), spent)
 
-    leaders = tried[np.argsort(-surface.at(whole(tried))[0])[:_LEADERS]]
+    rivals = tried[np.argsort(-surface.at(whole(tried))[0])[:_RIVALS]]
     anywhere = np.concatenate([tried, cube.drawn(generator, _ANYWHERE)])
-    asked = np.concatenate([_apart(anywhere, spent), near(leaders, _WIDTHS)])
+    asked = np.concatenate([apart(anywhere, spent), near(rivals[:_LEADERS], _WIDTHS)])
     if not len(asked):
         return None
     for _ in _FINER:
-        best = asked[np.argsort(-gains(surface, whole(tried), whole(asked)))[:_LEADERS]]
+        best = asked[np.argsort(-gains(surface, whole(rivals), whole(asked)))[:_LEADERS]]
         asked = np.concatenate([best, near(best, _FINER)])
-    found: Array = asked[np.argmax(gains(surface, whole(tried), whole(asked)))]
+    found: Array = asked[np.argmax(gains(surface, whole(rivals), whole(asked)))]
     return found
 
 
-def _apart(points: Array, others: Array) -> Array:
+def apart(points: Array, others: Array) -> Array:
     """Points that are none of others: at an end of the cube many steps lead to the same one."""
     return points[~(points[:, None] == others).all(axis=2).any(axis=1)]

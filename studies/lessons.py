@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,12 +21,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from studies.cube import Array, Cube
 from studies.race import INSTANCES, scatter
-from studies.rungs import FURTHER, trained
+from studies.rungs import SEEDS, trained
 from studies.study import COMPARED, OBJECTIVES, Plan
 from studies.surface import Surface
 
-SEED = "seed"
-"""User attribute of a further seed: how many after the configuration's own."""
 MOST = 300
 """Measurements that are learned from, the highest: time grows with their cube."""
 OFTEN = 0.1
@@ -39,14 +37,24 @@ class Setting:
     """What has been measured of a setting that a trial ran to its end.
 
     Args:
-        trial: that tried it first.
-        scores: of the first objective, seed by seed, the more the better.
-        seeds: that it has had or is being trained from.
+        trials: that are complete; the first of them tried it first, others are finals.
+        told: scores of the first objective by seed, the more the better.
+        taken: seeds that it has had or is being trained from.
     """
 
-    trial: FrozenTrial
-    scores: list[float]
-    seeds: int
+    trials: list[FrozenTrial] = field(default_factory=list)
+    told: dict[int, float] = field(default_factory=dict)
+    taken: set[int] = field(default_factory=set)
+
+    @property
+    def trial(self) -> FrozenTrial:
+        """That tried it first."""
+        return self.trials[0]
+
+    @property
+    def scores(self) -> list[float]:
+        """Seed by seed."""
+        return list(self.told.values())
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class Lessons:
             np.column_stack([self.cube.points(points), epochs]),
             np.array(values),
             np.array(seeds),
-            scatter([setting.scores for setting in self.settings]),
+            *scatter([setting.scores for setting in self.settings]),
         )
 
     def believed(self) -> tuple[Array, Array]:
@@ -101,12 +109,12 @@ class Lessons:
             scores = setting.scores
             yield setting.trial.params, 1.0, statistics.fmean(scores), len(scores)
         worst = min(statistics.fmean(setting.scores) for setting in self.settings)
-        tries = [trial for trial in self.trials if FURTHER not in trial.user_attrs and trial.params]
+        begun = [trial for trial in self.trials if trial.params]
         all_epochs = self.plan.base.training.epochs
         compared = self.plan.objectives in COMPARED
-        stops = Counter(trained(t) for t in tries if compared and t.state != TrialState.COMPLETE)
-        often = {epochs for epochs, count in stops.items() if count >= OFTEN * len(tries)}
-        for trial in tries:
+        stops = Counter(trained(t) for t in begun if compared and t.state != TrialState.COMPLETE)
+        often = {epochs for epochs, count in stops.items() if count >= OFTEN * len(begun)}
+        for trial in begun:
             last, complete = trained(trial), trial.state == TrialState.COMPLETE
             stages = often | (set() if complete else {last}) if compared else set()
             for epochs in stages:
@@ -123,26 +131,22 @@ def whole(points: Array) -> Array:
 
 
 def settings(trials: Sequence[FrozenTrial], plan: Plan) -> list[Setting]:
-    """Those of complete trials, each with what further seeds have told."""
-    told: dict[int, dict[int, float]] = {}
-    taken: dict[int, set[int]] = {}
+    """Those of complete trials, where there are finals one for all of the same parameters."""
+    found: dict[Hashable, Setting] = {}
     for trial in trials:
-        if FURTHER not in trial.user_attrs:
-            continue
-        if trial.state in (TrialState.FAIL, TrialState.PRUNED):
-            continue
-        first, seed = trial.user_attrs[FURTHER], trial.user_attrs[SEED]
-        taken.setdefault(first, set()).add(seed)
-        if trial.state == TrialState.COMPLETE:
-            told.setdefault(first, {})[seed] = _scores(trial, plan)[0]
-    found = []
-    for trial in trials:
-        if trial.state == TrialState.COMPLETE and FURTHER not in trial.user_attrs:
-            own = _scores(trial, plan)
-            further = told.get(trial.number, {})
-            seeds = len(own) + len(taken.get(trial.number, ()))
-            found.append(Setting(trial, [*own, *further.values()], seeds))
-    return found
+        if trial.state == TrialState.FAIL:
+            continue  # it is tried again, or another takes its place
+        own: Hashable = trial.number
+        if plan.race.most > plan.race.least:
+            own = frozenset((trial.system_attrs.get("fixed_params", {}) | trial.params).items())
+        scores = _scores(trial, plan) if trial.state == TrialState.COMPLETE else []
+        seeds = trial.user_attrs.get(SEEDS, range(max(plan.race.least, len(scores))))
+        setting = found.setdefault(own, Setting())
+        setting.taken.update(seeds)
+        setting.told.update(zip(seeds, scores, strict=False))
+        if scores:
+            setting.trials.append(trial)
+    return [setting for setting in found.values() if setting.trials]
 
 
 def _scores(trial: FrozenTrial, plan: Plan) -> list[float]:

@@ -28,11 +28,9 @@ from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.session import Session
 from studies.checkpoints import Checkpoints, TrialCheckpoint, epochs_in
 from studies.errors import StudyError, TrialFailedError, TrialPausedError
-from studies.finals import is_further
-from studies.lessons import SEED
 from studies.optuna_internals import storage_of, trial_id
 from studies.race import INSTANCES
-from studies.rungs import UNTIL, root_of, trained
+from studies.rungs import SEEDS, UNTIL, root_of, trained
 from studies.space import Depth, Space
 from studies.study import COMPARED, OBJECTIVES, Plan
 
@@ -170,17 +168,13 @@ class TrainingObjective:
             gc.collect()
 
     def _train(self, trial: optuna.Trial, config: RunConfig) -> tuple[float, ...]:
-        """Scores of the setting: the mean over its seeds, or those of a further one."""
+        """Scores of the setting, the mean over the trial's seeds."""
         instances: list[dict[str, float]] = trial.user_attrs.get(INSTANCES, [])
-        further = is_further(trial)
         # Of several objectives none says what is beaten: all settings have all seeds.
         each = self.race.least if len(self.objectives) == 1 else self.race.most
-        before = trial.user_attrs[SEED] if further else 0
-        while len(instances) < (1 if further else each):
-            seed = config.training.seed + before + len(instances)
-            seeded = config.with_changes({"training.seed": seed})
-            first = not further and not instances
-            instances.append(self._train_instance(trial, seeded, first=first))
+        for seed in trial.user_attrs.get(SEEDS, range(each))[len(instances) :]:
+            seeded = config.with_changes({"training.seed": config.training.seed + seed})
+            instances.append(self._train_instance(trial, seeded, first=not instances))
             if self.race.most > 1:
                 trial.set_user_attr(INSTANCES, instances)
         scores = {

@@ -1,10 +1,10 @@
 """Seeds as instances: between how many and how many seeds a setting gets.
 
-Every setting is trained from the same seeds, s, s + 1, …. With ``1..8`` each has one, and the
-last trials of a study, its finals (:mod:`studies.finals`), are further seeds of settings that may
-be the best, or new settings that may be better. The best in the end has the highest m − e, m and e
-the mean and standard error of a setting's true accuracy, by its own seeds and its neighbours
-(:mod:`studies.surface`): no lucky seed is taken at its word.
+With ``3`` every setting is trained from the seeds s, s + 1, s + 2. With ``1..8`` each has one, s,
+and the last trials of a study, its finals (:mod:`studies.finals`), are other seeds of settings
+that may be the best, or new settings that may be better. The best in the end has the highest
+m − e, m and e the mean and standard error of a setting's true accuracy, by its own trainings and
+its neighbours' (:mod:`studies.surface`): no lucky seed is taken at its word.
 
 Why not while a setting is new? Until the end it is not known what it has to beat; and each seed
 that an early leader gets is a setting that is not tried. Why not Optuna's Wilcoxon pruner, which
@@ -22,6 +22,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from studies.errors import StudyError
 from studies.rungs import Rungs
@@ -100,15 +101,25 @@ class Race:
         return bisect.bisect_left(range(trials), True, key=too_many) - 1
 
 
-def scatter(settings: Iterable[Sequence[float]]) -> float:
-    """Standard deviation between seeds of one setting, pooled over settings.
+class Scatter(NamedTuple):
+    """Standard deviation between seeds of one setting, and how many degrees of freedom tell it."""
+
+    deviation: float
+    freedom: float
+
+
+def scatter(settings: Iterable[Sequence[float]]) -> Scatter:
+    """Between seeds, pooled over settings.
 
     σ² = (ν₀·σ₀² + Σ Σ (x − mean)²) / (ν₀ + Σ (n − 1)), with σ₀ = :data:`SCATTER` and
-    ν₀ = :data:`WEIGHT`.
+    ν₀ = :data:`WEIGHT`; the denominator are the degrees of freedom.
 
     Example:
-        >>> scatter([[0.9]]), round(scatter([[0.90, 0.92], [0.80, 0.78], [0.7]] * 100), 4)
-        (0.015, 0.0142)
+        >>> scatter([[0.9]])
+        Scatter(deviation=0.015, freedom=2.0)
+        >>> found = scatter([[0.90, 0.92], [0.80, 0.78], [0.7]] * 100)
+        >>> round(found.deviation, 4), found.freedom
+        (0.0142, 202.0)
     """
     squares, freedom = WEIGHT * SCATTER**2, float(WEIGHT)
     for scores in settings:
@@ -116,4 +127,4 @@ def scatter(settings: Iterable[Sequence[float]]) -> float:
             mean = statistics.fmean(scores)
             squares += sum((score - mean) ** 2 for score in scores)
             freedom += len(scores) - 1
-    return math.sqrt(squares / freedom)
+    return Scatter(math.sqrt(squares / freedom), freedom)

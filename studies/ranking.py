@@ -11,12 +11,10 @@ import statistics
 from dataclasses import dataclass
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from studies.finals import is_further
 from studies.lessons import Lessons, Setting, settings
 from studies.race import INSTANCES
-from studies.rungs import FURTHER
 from studies.study import OpenStudy
 from studies.worker import outcome
 
@@ -44,8 +42,7 @@ class Estimate:
 def best_trials(opened: OpenStudy) -> list[FrozenTrial]:
     """Complete trials, best first; of several objectives the Pareto front, by the first.
 
-    Without further seeds, which tell of the setting they went on with, and without those that
-    break a constraint.
+    Of trials of the same setting the first; without those that break a constraint.
     """
     if len(opened.plan.objectives) > 1:
         trials = opened.study.best_trials
@@ -59,18 +56,17 @@ def best_trials(opened: OpenStudy) -> list[FrozenTrial]:
 def estimates(opened: OpenStudy) -> dict[int, Estimate]:
     """Of all complete trials, by number; values that are minimized have their sign turned.
 
-    Further seeds have the estimate of the setting that they went on with.
+    Trials of the same setting have the same.
     """
     found, race = _settings(opened), opened.plan.race
     if race.most == 1 or not found:
         return {s.trial.number: Estimate(statistics.fmean(s.scores), 0.0) for s in found}
     lessons = Lessons(opened.study.get_trials(deepcopy=False), opened.plan, found)
-    known = {
-        setting.trial.number: Estimate(float(mean), race.z * float(error), len(setting.scores))
+    return {
+        trial.number: Estimate(float(mean), race.z * float(error), len(setting.scores))
         for setting, mean, error in zip(found, *lessons.believed(), strict=True)
+        for trial in setting.trials
     }
-    further = [t for t in _complete(opened) if is_further(t) and t.user_attrs[FURTHER] in known]
-    return known | {trial.number: known[trial.user_attrs[FURTHER]] for trial in further}
 
 
 def score(opened: OpenStudy, trial: FrozenTrial, known: dict[int, Estimate]) -> str:
@@ -90,10 +86,6 @@ def score(opened: OpenStudy, trial: FrozenTrial, known: dict[int, Estimate]) -> 
 def feasible(trial: FrozenTrial) -> bool:
     """Whether a trial keeps the constraints that a sampler of one's own has."""
     return all(value <= 0 for value in trial.constraints.values())
-
-
-def _complete(opened: OpenStudy) -> list[FrozenTrial]:
-    return opened.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 def _settings(opened: OpenStudy) -> list[Setting]:

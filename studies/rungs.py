@@ -34,11 +34,9 @@ UNTIL = "until"
 """User attribute of a trial: after how many epochs it pauses next."""
 ROOT = "root"
 """User attribute of a trial that is tried again: the number of its first try."""
-FURTHER = "seed of"
-"""User attribute of a trial that is a further seed of an earlier one, and in no bracket: the
-number of that."""
-PROPOSED = "proposed"
-"""User attribute of a trial in no bracket whose setting was proposed by what all have told."""
+SEEDS = "seeds"
+"""User attribute of a final (:mod:`studies.finals`), which is in no bracket: which seeds it is
+trained from, 0 for the configuration's own."""
 AGAIN = "again"
 """User attribute of a trial that failed: it is, or is about to be, tried again."""
 
@@ -180,7 +178,7 @@ class Rungs:
     ) -> Iterable[tuple[int, Bracket, list[FrozenTrial]]]:
         latest: dict[int, FrozenTrial] = {}
         for trial in trials:
-            if not in_no_bracket(trial):
+            if not is_final(trial):
                 latest[root_of(trial)] = trial
         grouped: dict[int, list[FrozenTrial]] = {}
         brackets = {}
@@ -203,9 +201,9 @@ def root_of(trial: FrozenTrial | optuna.Trial) -> int:
     return int(trial.user_attrs.get(ROOT, trial.number))
 
 
-def in_no_bracket(trial: FrozenTrial) -> bool:
+def is_final(trial: FrozenTrial) -> bool:
     """Whether a trial runs to its end whatever others have reached (:mod:`studies.finals`)."""
-    return FURTHER in trial.user_attrs or PROPOSED in trial.user_attrs
+    return SEEDS in trial.user_attrs
 
 
 def owed(trials: Sequence[FrozenTrial]) -> set[int]:

@@ -18,7 +18,8 @@ With noise N = diag(σ²/n_i) and measurements y, the posterior at x* has
 a, b, ℓ, λ and σ² are where the marginal likelihood times a prior is highest. The prior is what lets
 a hundred noisy trainings tell anything of seventeen settings: logs are normal, of a about −1 and b
 about 0 with a deviation of 1.5, of ℓ about log(√D/4), as the diagonal of the cube grows, and λ
-about log(1/2) with 1, and of σ² about what seeds of the same settings showed, with 0.5.
+about log(1/2) with 1, and of σ² about what seeds of the same settings showed, with √(2/ν), as the
+log of a variance that was estimated with ν degrees of freedom has.
 """
 
 from __future__ import annotations
@@ -94,15 +95,19 @@ class Surface:
     scale: float
 
     @classmethod
-    def learned(cls, points: Array, values: Array, seeds: Array, scatter: float) -> Surface:
+    def learned(
+        cls, points: Array, values: Array, seeds: Array, scatter: float, freedom: float = 8.0
+    ) -> Surface:
         """The most probable one.
 
         Args:
             points, values, seeds: measurements.
             scatter: standard deviation between seeds that is expected.
+            freedom: degrees of freedom that it was estimated with.
         """
         centre, scale = float(values.mean()), max(float(values.std()), scatter)
-        likeness = _likeliest(points, (values - centre) / scale, seeds, (scatter / scale) ** 2)
+        expected, doubt = (scatter / scale) ** 2, float(np.sqrt(2 / freedom))
+        likeness = _likeliest(points, (values - centre) / scale, seeds, expected, doubt)
         return cls(points, values, seeds, likeness, centre, scale)
 
     @property
@@ -112,8 +117,9 @@ class Surface:
 
     def at(self, points: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of the true values at points, ``[points]`` each."""
-        mean = self.likeness.covariance(points, self.points) @ self._weights
-        variance = self.likeness.variance - np.sum(self._whitened(points) ** 2, axis=0)
+        whitened = self._whitened(points)
+        mean = whitened.T @ self._told
+        variance = self.likeness.variance - np.sum(whitened**2, axis=0)
         deviation = np.sqrt(np.maximum(variance, 0.0))
         return mean * self.scale + self.centre, deviation * self.scale
 
@@ -139,13 +145,13 @@ class Surface:
         return np.asarray(np.linalg.cholesky(prior + np.diag(noise)), dtype=np.float64)
 
     @cached_property
-    def _weights(self) -> Array:
-        """(K + N)⁻¹ y."""
-        from scipy.linalg import cho_solve
+    def _told(self) -> Array:
+        """L⁻¹ y."""
+        from scipy.linalg import solve_triangular
 
         values = (self.values - self.centre) / self.scale
-        weights: Array = cho_solve((self._factor, True), values)
-        return weights
+        told: Array = solve_triangular(self._factor, values, lower=True)
+        return told
 
     def _whitened(self, points: Array) -> Array:
         """L⁻¹ K*ᵀ, ``[measurements, points]``."""
@@ -168,14 +174,14 @@ def _matern_slope(distance: Array) -> Array:
     return (5 / 3) * (1 + r) * np.exp(-r)
 
 
-def _likeliest(points: Array, values: Array, seeds: Array, noise: float) -> Likeness:
+def _likeliest(points: Array, values: Array, seeds: Array, noise: float, doubt: float) -> Likeness:
     """The most probable likeness, for values of variance 1 and a noise that is expected."""
     from scipy.optimize import minimize
 
     count = points.shape[1]
     lengths = np.full(count, np.log(np.sqrt(count) / 4)), np.full(count, np.log(0.5))
     usual = np.concatenate([[-1.0, 0.0], *lengths, [np.log(noise)]])
-    spread = np.concatenate([[1.5, 1.5], np.ones(2 * count), [0.5]])
+    spread = np.concatenate([[1.5, 1.5], np.ones(2 * count), [doubt]])
     apart = np.abs(points[:, None] - points)
     squares = apart**2
 

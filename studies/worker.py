@@ -34,15 +34,13 @@ from studies import heartbeat
 from studies.checkpoints import Checkpoints
 from studies.errors import StudyError, TrialFailedError, TrialPausedError
 from studies.finals import Finals, tries
-from studies.lessons import SEED
 from studies.optuna_internals import begin, claim, put_back, storage_of, trial_id
 from studies.race import INSTANCES
 from studies.rungs import (
     AGAIN,
     EPOCHS,
-    FURTHER,
-    PROPOSED,
     ROOT,
+    SEEDS,
     UNTIL,
     Rungs,
     is_paused,
@@ -60,7 +58,7 @@ POLL = 1.0
 Objective = Callable[[optuna.Trial], float | Sequence[float]]
 
 _ALIVE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-_HANDED_ON = ("published", "warm start", UNTIL, INSTANCES, FURTHER, SEED, PROPOSED)
+_HANDED_ON = ("published", "warm start", UNTIL, INSTANCES, SEEDS)
 """What a trial that is tried again keeps of its user attributes."""
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -142,8 +140,8 @@ class Worker:
             return None
         queued = (t for t in trials if t.state == TrialState.WAITING and not is_paused(t))
         trial = next(filter(None, (claim(self.study, t) for t in queued)), None)
-        if trial is None and (further := self._final(trials)) is not None:
-            self.study.add_trial(further)
+        if trial is None and (final := self._final(trials)) is not None:
+            self.study.add_trial(final)
             return self._next()  # it is in the queue now, whoever takes it
         trial = trial or begin(self.study)
         if self._rank(trial) >= self.trials:

@@ -1,7 +1,7 @@
 """A film of the best trial, of a run that trained it once more.
 
-Trials take no snapshots. Trained again from its own seed, a trial ends with the same bits, and
-this time it is filmed:
+Trials take no snapshots. Its configuration is trained again, and this time it is filmed; a trial
+ends with the same bits, unless it is a final from another seed (:mod:`studies.finals`):
 
     runs/studies/digits-tha/trial-12/     a run folder like any other
 """

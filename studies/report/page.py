@@ -207,8 +207,8 @@ class _Page:
         if run is None:
             return _note(
                 f"Trials take no snapshots. With --film, bsnn-tha study report trains trial "
-                f"{self.best[0].number} again from its own seed, with the same result, and "
-                "shows its film here."
+                f"{self.best[0].number} again, from the configuration's seed, and shows its film "
+                "here."
             )
         film = film_of(run).embedded(dpi=DPI)
         said = (

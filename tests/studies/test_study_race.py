@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import random
 import statistics
+from collections import Counter
 
 import numpy as np
 import optuna
@@ -18,14 +20,14 @@ from bsnn_tha.training.evaluation import load_data
 from bsnn_tha.training.session import Session
 from studies.cube import Cube
 from studies.errors import StudyError
-from studies.finals import Finals, is_further
+from studies.finals import Finals
 from studies.gain import gains, most_telling
-from studies.lessons import SEED, Lessons, settings
+from studies.lessons import Lessons, settings
 from studies.objective import TrainingObjective
 from studies.optuna_internals import begin, put_back
 from studies.race import INSTANCES, SCATTER, WEIGHT, Race, scatter
 from studies.ranking import best_trials, estimates, score
-from studies.rungs import EPOCHS, FURTHER, PROPOSED, UNTIL, Rungs, in_no_bracket
+from studies.rungs import EPOCHS, SEEDS, UNTIL, Rungs, is_final
 from studies.space import Choice, Number, Space
 from studies.study import OpenStudy, Plan
 from studies.surface import Surface
@@ -45,11 +47,11 @@ def test_seeds_are_one_number_or_two():
 def test_the_scatter_is_pooled_over_settings_of_any_mean():
     generator = random.Random(0)
     settings = [[m + generator.gauss(0, 0.03) for _ in range(4)] for m in (0.2, 0.9) * 200]
-    assert scatter(settings) == pytest.approx(0.03, rel=0.05)
+    assert scatter(settings).deviation == pytest.approx(0.03, rel=0.05)
     # By hand: two settings with two seeds each, and what is taken for granted.
     squares = 2 * 0.01**2 + 2 * 0.02**2 + WEIGHT * SCATTER**2
     wanted = (squares / (2 + WEIGHT)) ** 0.5
-    assert scatter([[0.5, 0.52], [0.7, 0.74], [0.1]]) == pytest.approx(wanted)
+    assert scatter([[0.5, 0.52], [0.7, 0.74], [0.1]]) == pytest.approx((wanted, 2 + WEIGHT))
 
 
 def test_finals_take_two_thirds_of_the_epochs():
@@ -109,7 +111,7 @@ def test_a_trials_value_is_the_mean_of_trainings_from_the_seeds_that_follow():
 def synthetic(trial, config, first):
     """One training without one: β is the accuracy, but for a seed that helps a bad setting."""
     beta, seed = config.neuron.beta, config.training.seed - tiny().training.seed
-    assert first == (seed == 0)
+    assert first or seed > 0
     accuracy = beta + (0.01 if seed % 2 else -0.01)
     return {"accuracy": accuracy, "spikes": 100 * beta, "seconds": 1.0}
 
@@ -119,24 +121,21 @@ def test_the_last_trials_are_finals():
     opened = run(tiny(), "1..3", 12, score=synthetic, betas=betas)
     tried, finals = opened.study.trials[:4], opened.study.trials[4:]
     assert [trial.params["neuron.beta"] for trial in tried] == betas
-    assert not any(in_no_bracket(trial) for trial in tried)
-    seeds = {number: {0} for number in range(12)}
+    assert not any(is_final(trial) for trial in tried)
+    seeds = {beta: [0] for beta in betas}
     for trial in finals:
-        if is_further(trial):
-            first = opened.study.trials[trial.user_attrs[FURTHER]]
-            assert trial.params == first.params and not trial.intermediate_values
-            assert trial.user_attrs[SEED] not in seeds[first.number]
-            seeds[first.number].add(trial.user_attrs[SEED])
-        else:
-            assert trial.user_attrs[PROPOSED]
-            assert trial.params["neuron.beta"] not in [
-                other.params["neuron.beta"] for other in opened.study.trials[: trial.number]
-            ]
-    assert max(map(len, seeds.values())) <= 3
+        seeds.setdefault(trial.params["neuron.beta"], []).extend(trial.user_attrs[SEEDS])
+    # Settings that nobody tried, and others once more: each from a seed that it has not had.
+    assert len(seeds) > 4 and sum(map(len, seeds.values())) == 12
+    assert all(len(set(own)) == len(own) and set(own) <= {0, 1, 2} for own in seeds.values())
+    # All seeds have their turn.
+    turns = Counter(seed for trial in finals for seed in trial.user_attrs[SEEDS])
+    assert set(turns) == {0, 1, 2} and min(turns.values()) >= 2
     # They go where it may be high: β is the accuracy, and up to 0.99.
     assert max(trial.params["neuron.beta"] for trial in finals) > 0.98
     best = best_trials(opened)
-    assert not any(is_further(trial) for trial in best) and best[0].params["neuron.beta"] >= 0.97
+    assert len({t.params["neuron.beta"] for t in best}) == len(best) == len(seeds)
+    assert best[0].params["neuron.beta"] >= 0.97
     known = estimates(opened)
     assert score(opened, best[0], known).endswith(f"± {known[best[0].number].margin:.4f}")
 
@@ -144,7 +143,7 @@ def test_the_last_trials_are_finals():
 def test_a_study_that_goes_on_tries_new_settings_before_more_finals():
     opened = run(tiny(), "1..3", 6, score=synthetic, betas=[0.6, 0.95])
     again(opened, 12, synthetic)
-    assert [in_no_bracket(trial) for trial in opened.study.trials] == (
+    assert [is_final(trial) for trial in opened.study.trials] == (
         [False] * 2 + [True] * 4 + [False] * 2 + [True] * 4
     )
 
@@ -154,9 +153,8 @@ def test_where_a_setting_has_had_all_its_seeds_another_one_is_proposed():
     betas = [0.6, 0.99, 0.7, 0.65, 0.8, 0.75]
     opened = run(tiny(), "1..2", 18, score=synthetic, betas=betas)
     finals = opened.study.trials[6:]
-    assert all(in_no_bracket(trial) for trial in finals) and len(finals) == 12
-    at_the_end = [t for t in opened.study.trials if t.params["neuron.beta"] == 0.99]
-    assert [is_further(trial) for trial in at_the_end[1:]] in ([], [True])
+    assert all(is_final(trial) for trial in finals) and len(finals) == 12
+    assert sum(t.params["neuron.beta"] == 0.99 for t in opened.study.trials) <= 2
     small = Cube({"a": CategoricalDistribution((1, 2))})
     points, seeds = np.eye(2), np.ones(2)
     surface = Surface.learned(points, np.array([0.5, 0.6]), seeds, 0.01)
@@ -170,14 +168,16 @@ def test_workers_at_once_train_other_things():
     trials = opened.study.trials[:4]  # before the finals
     finals = Finals.of(opened.plan, seed=(0,))
     alone = finals.next(trials).system_attrs["fixed_params"]["neuron.beta"]
-    underway = [*trials, running(finals.next(trials), 4)]
-    lessons = Lessons.of(underway, opened.plan)
+    another = finals.next([*trials, running(finals.next(trials), 4)])
+    assert another.system_attrs["fixed_params"]["neuron.beta"] != alone
+    assert another.user_attrs[SEEDS] == [2]
+    lessons = Lessons.of(trials, opened.plan)
     # What one trains is told to the next by what is expected of it: there is less to gain.
     point = np.column_stack([lessons.cube.points([{"neuron.beta": alone}]), [1.0]])
     tried = np.column_stack([lessons.tried, np.ones(4)])
     before = gains(lessons.surface, tried, point)
-    after = gains(lessons.surface.expecting(point), tried, point)
-    assert 0 < after[0] < before[0]
+    after = gains(lessons.surface.expecting(point), np.concatenate([tried, point]), point)
+    assert 0 <= after[0] < before[0]
 
 
 def test_no_setting_has_more_seeds_than_it_may():
@@ -195,35 +195,49 @@ def test_no_setting_has_more_seeds_than_it_may():
             )
         )
     further = Finals.of(plan, seed=(0,)).next(study.trials)
-    assert (further.user_attrs[FURTHER], further.user_attrs[SEED]) == (0, 1)
-    for number in range(3):
-        for seed in (1, 2):
-            study.add_trial(
-                optuna.create_trial(value=0.9, user_attrs={FURTHER: number, SEED: seed})
-            )
+    assert further.system_attrs["fixed_params"] == {"neuron.reset": "subtract"}
+    assert further.user_attrs[SEEDS] == [1]
+    for seed in (1, 2):
+        study.add_trial(seed_of(seed, 0.9, study.trials[0]))
     assert Finals.of(plan, seed=(0,)).next(study.trials) is None
 
 
-def seed_of(number, seed, value, params):
+def seed_of(seed, value, first):
+    """A final of a setting that was tried."""
     return optuna.create_trial(
-        params=params,
-        distributions={"neuron.beta": FloatDistribution(0.5, 0.99)},
+        params=first.params,
+        distributions=first.distributions,
         value=value,
-        user_attrs={FURTHER: number, SEED: seed, INSTANCES: [{"accuracy": value}]},
+        user_attrs={SEEDS: [seed], INSTANCES: [{"accuracy": value}]},
     )
 
 
 def test_a_seed_that_two_workers_trained_counts_once():
     opened = run(tiny(), "1", 2, score=synthetic, betas=[0.97, 0.6])
-    params = opened.study.trials[0].params
     for seed in (1, 2, 2):
-        opened.study.add_trial(seed_of(0, seed, 0.9 + seed / 100, params))
-    first, second = settings(opened.study.trials, opened.plan)
-    assert first.scores == pytest.approx([0.96, 0.91, 0.92]) and first.seeds == 3
-    assert second.scores == pytest.approx([0.59]) and second.seeds == 1
+        opened.study.add_trial(seed_of(seed, 0.9 + seed / 100, opened.study.trials[0]))
+    plan = dataclasses.replace(opened.plan, seeds="1..4")
+    first, second = settings(opened.study.trials, plan)
+    assert first.told == pytest.approx({0: 0.96, 1: 0.91, 2: 0.92}) and first.taken == {0, 1, 2}
+    assert second.told == pytest.approx({0: 0.59}) and second.trial.number == 1
+    assert [t.number for t in first.trials] == [0, 2, 3, 4]
+    known = estimates(OpenStudy(opened.study, plan))
+    assert known[0] == known[2] == known[4] != known[1] and known[0].seeds == 3
 
 
-def test_finals_are_in_no_bracket():
+def test_what_is_good_for_one_seed_alone_is_not_climbed():
+    def score(trial, config, first):
+        beta, seed = config.neuron.beta, config.training.seed - tiny().training.seed
+        lucky = 0.2 * math.exp(-(((beta - 0.6) / 0.1) ** 2)) if seed == 0 else 0.0
+        return {"accuracy": 0.9 - (beta - 0.9) ** 2 + lucky, "spikes": 1.0, "seconds": 1.0}
+
+    opened = run(tiny(), "1..4", 24, score=score, betas=[0.5, 0.6, 0.7, 0.8, 0.85, 0.95])
+    tried = opened.study.trials[:8]
+    assert max(tried, key=lambda trial: trial.value).params["neuron.beta"] < 0.7
+    assert best_trials(opened)[0].params["neuron.beta"] > 0.8
+
+
+def test_finals_are_is_final():
     rungs = Rungs.halving(9)
     study = optuna.create_study(direction="maximize")
     for number in range(9):
@@ -233,9 +247,7 @@ def test_finals_are_in_no_bracket():
         trial.set_user_attr(UNTIL, 1)
         put_back(study, trial)
     without = rungs.decide(study.trials, 0)
-    study.add_trial(
-        optuna.create_trial(value=9.0, user_attrs={FURTHER: 8, SEED: 1}, state=TrialState.COMPLETE)
-    )
+    study.add_trial(optuna.create_trial(value=9.0, user_attrs={SEEDS: [1]}))
     assert len(without.go_on) == 3
     assert rungs.decide(study.trials, 0) == without
 
@@ -254,7 +266,7 @@ def test_a_killed_final_is_trained_again():
     again(kept[0], 6, dies_once)
     assert trained[2] == trained[3]
     retried = kept[0].study.trials[3]
-    assert in_no_bracket(retried) and retried.state == TrialState.COMPLETE
+    assert is_final(retried) and retried.state == TrialState.COMPLETE
     assert sum(t.state == TrialState.COMPLETE for t in kept[0].study.trials) == 6
 
 
@@ -333,7 +345,7 @@ def test_short_trainings_tell_of_settings_that_none_was_trained_long():
         )
     proposed = Finals.of(plan, seed=(0,)).next(study.trials)
     assert proposed.system_attrs["fixed_params"]["neuron.beta"] > 0.9
-    assert proposed.user_attrs == {PROPOSED: True, UNTIL: 9}
+    assert proposed.user_attrs == {SEEDS: [1], UNTIL: 9}
 
 
 def test_trials_are_points_of_a_cube():
@@ -363,7 +375,7 @@ def test_trials_are_points_of_a_cube():
 
 def test_what_is_minimized_has_its_finals_at_the_other_end():
     opened = run(tiny(), "1..3", 12, ("spikes",), synthetic, [0.6, 0.95, 0.5, 0.9])
-    finals = [t.params["neuron.beta"] for t in opened.study.trials if in_no_bracket(t)]
+    finals = [t.params["neuron.beta"] for t in opened.study.trials if is_final(t)]
     assert finals and min(finals) < 0.52
     assert best_trials(opened)[0].params["neuron.beta"] < 0.53
 
