@@ -153,11 +153,7 @@ def _table(path: Path) -> list[dict[str, str]]:
 
 
 def seeds() -> Iterator[tuple[str, str]]:
-    """``seeds.digits.pairs``, and of ``validation`` and ``test`` ``.better`` and ``.gain``.
-
-    Of the synthetic objective ``seeds.SCATTER.repetitions``, ``.better`` of studies with finals and
-    their ``.gain``. Gains are points in the mean.
-    """
+    """``seeds.digits.pairs``, and of ``.validation`` and ``.test`` ``.better`` and ``.gain``."""
     pairs = _table(DOCS / "studies/seeds/digits.md")
     yield "seeds.digits.pairs", str(len(pairs) // 2)
     for split, column in (("validation", "fresh seeds"), ("test", "test")):
@@ -165,15 +161,6 @@ def seeds() -> Iterator[tuple[str, str]]:
         gains = [own - single for single, own in zip(means[::2], means[1::2], strict=True)]
         yield f"seeds.digits.{split}.better", str(sum(gain > 0 for gain in gains))
         yield f"seeds.digits.{split}.gain", f"{statistics.mean(gains):.1f}"
-    today = 0.0
-    for row in _table(DOCS / "studies/seeds/table.md"):
-        name, truth = f"seeds.{row['scatter']}", float(row["truth of its best"].rstrip("%"))
-        if row["study"].startswith("one seed, highest accuracy"):
-            today = truth
-            yield f"{name}.repetitions", row["repetitions"]
-        if row["study"].endswith("with finals"):
-            yield f"{name}.better", row["better in (95%)"].partition(" ")[0]
-            yield f"{name}.gain", f"{truth - today:.2f}"
 
 
 def comparisons() -> Iterator[tuple[str, str]]:
