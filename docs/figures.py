@@ -232,6 +232,14 @@ def cases() -> Iterator[tuple[str, str]]:
             yield f"runs.{case.parent.name}.{case.name}", values
 
 
+def speakers() -> Iterator[tuple[str, str]]:
+    """``speakers.CASE``: accuracy on held-out and on known training speakers, %."""
+    path = DOCS / "runs/spoken-digits-speakers/results.json"
+    for found in json.loads(path.read_text(encoding="utf-8")).values():
+        for name, case in found.items() if isinstance(found, dict) else ():
+            yield f"speakers.{name}", f"{case['unseen']:.1f} and {case['seen']:.1f}"
+
+
 def campaigns() -> Iterator[tuple[str, str]]:
     """``reproduction.TABLE.ROW``: mean of the seeds' test accuracy, %, and their σ in brackets.
 
@@ -331,8 +339,8 @@ def _tenths(figure: str) -> str:
 def all_figures() -> dict[str, str]:
     """Every figure by its name."""
     parts = (
-        temporal_coding, peers, studies, seeds, comparisons, runs, cases, campaigns, choices_apart,
-        trivial_boxes,
+        temporal_coding, peers, studies, seeds, comparisons, runs, cases, speakers, campaigns,
+        choices_apart, trivial_boxes,
     )  # fmt: skip
     return dict(pair for part in parts for pair in part())
 

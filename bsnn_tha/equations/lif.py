@@ -111,7 +111,9 @@ def fire(
         >>> fire(torch.tensor([0.9, 1.0, 1.1]), one, one, FastSigmoid())
         tensor([0., 1., 1.])
     """
-    return _Fire.apply(membrane, threshold, centre, surrogate, threshold_gradient)
+    # A tensor of its own: compilers trace no function that gets the same one twice, as θ and a
+    # centre at θ would be.
+    return _Fire.apply(membrane, threshold, centre.detach(), surrogate, threshold_gradient)
 
 
 def fires(membrane: Tensor, threshold: Tensor) -> Tensor:

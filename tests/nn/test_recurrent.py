@@ -211,6 +211,9 @@ def test_a_compiled_network_and_transforms_take_the_loop():
     frames = (torch.rand(4, BATCH, INPUTS) < 0.4).double()
     values = dict(network.named_parameters())
     expected = torch.autograd.grad(network(frames).spikes.sum(), list(values.values()))
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    found = torch.autograd.grad(compiled(frames).spikes.sum(), list(values.values()))
+    torch.testing.assert_close(found, expected)
 
     def loss(values):
         return functional_call(network, values, (frames,)).spikes.sum()

@@ -24,6 +24,11 @@ NETWORKS = {
         },
     ),
     "synaptic": ("3000-10", (700,), {"model": "synaptic", "synaptic_decay": 0.5}),
+    "recurrent, normalised": (
+        "Rec300-10",
+        (700,),
+        {"norm": {"dense": "tdbn", "output": "none"}, "slope": 1.0},
+    ),
 }
 
 
