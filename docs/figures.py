@@ -153,7 +153,10 @@ def _table(path: Path) -> list[dict[str, str]]:
 
 
 def seeds() -> Iterator[tuple[str, str]]:
-    """``seeds.digits.pairs``, and of ``.validation`` and ``.test`` ``.better`` and ``.gain``."""
+    """``seeds.digits.pairs``, and of ``.validation`` and ``.test`` ``.better`` and ``.gain``.
+
+    Of the synthetic objective ``seeds.SCATTER.better`` and ``.repetitions``.
+    """
     pairs = _table(DOCS / "studies/seeds/digits.md")
     yield "seeds.digits.pairs", str(len(pairs) // 2)
     for split, column in (("validation", "fresh seeds"), ("test", "test")):
@@ -161,6 +164,10 @@ def seeds() -> Iterator[tuple[str, str]]:
         gains = [own - single for single, own in zip(means[::2], means[1::2], strict=True)]
         yield f"seeds.digits.{split}.better", str(sum(gain > 0 for gain in gains))
         yield f"seeds.digits.{split}.gain", f"{statistics.mean(gains):.1f}"
+    for row in _table(DOCS / "studies/seeds/table.md"):
+        if row["study"].endswith("with finals"):
+            yield f"seeds.{row['scatter']}.better", row["better in (95%)"].partition(" ")[0]
+            yield f"seeds.{row['scatter']}.repetitions", row["repetitions"]
 
 
 def comparisons() -> Iterator[tuple[str, str]]:
