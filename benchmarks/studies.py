@@ -15,6 +15,7 @@ both; the median over pairs, with the quartiles.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import statistics
 import tempfile
@@ -139,6 +140,9 @@ def overhead(folder: str, size: str, pairs: int) -> tuple[float, list[float]]:
 
     plainly()
     trial()
+    # As the command does, whose trials collect garbage: what is here by now stays.
+    gc.collect()
+    gc.freeze()
     plain, ratios = [], []
     for pair in range(pairs):
         # In turns, so that neither is always the second.
