@@ -164,7 +164,7 @@ def _band(
                     marker="." if len(mean) < _FEW else "",
                     lw=1.2 + 2 * (len(rows) - 1 - index) / len(rows),
                     color=colour(index % 8),
-                    label=row.name.removeprefix(f"{data}-"),
+                    label=row.label or row.name.removeprefix(f"{data}-"),
                 )
         axes.set(title=what, xlabel="epoch")
         count(axes.xaxis)

@@ -14,7 +14,7 @@ A plan is a TOML file, one of ``plans/`` in this folder or the user's own::
     printed = {best = 99.12, mean = 99.07, std = 0.04}
     set = {"training.epochs" = 14}     # changes to the preset, dotted keys; "none" removes one
     series = "MNIST, time steps"       # a line of the figure of accuracy over cost
-    label = "T = 6"                    # of its point there; the name if left out
+    label = "T = 6"                    # of it in figures; the name if left out
 """
 
 from __future__ import annotations
