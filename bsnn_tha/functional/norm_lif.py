@@ -91,6 +91,8 @@ class NeuronsBehindNorm(NamedTuple):
             start: membranes before the first step, ``[batch, C, height, width]``; zero if None.
             record: whether membranes are wanted.
         """
+        if current.dim() != 5:
+            return Refused("it needs maps, and a fully connected layer has none")
         given = [*norm[:2], *dynamics.tensors, *([] if start is None else [start])]
         if not batch_norm.takes(current.flatten(0, 1).unsqueeze(0)):
             return Refused("batch norm is the library's")

@@ -208,6 +208,17 @@ def test_batch_norm_that_is_the_library_s_is_left_to_it():
 # In networks
 
 
+def test_fully_connected_layers_behind_tdbn_go_by_parts():
+    network = SpikingNetwork(
+        "30Dense20-5", (30,), beta=0.5, norm={"dense": "tdbn", "output": "none"}
+    )
+    window = network((torch.rand(6, 4, 30) < 0.3).float())
+    window.spikes.sum().backward()
+    assert window.spikes.shape == (6, 4, 5)
+    assert network.routes()[0] == {"training": ["linear + batch_norm_steps + cpu.lif"]}
+    assert network.layers[0].norm.weight.grad is not None
+
+
 def make(route="auto", **settings):
     torch.manual_seed(1)
     told = {"beta": 0.5, "theta_0": 1.0, "surrogate": "triangle", "slope": 1.0, "norm": "tdbn"}
