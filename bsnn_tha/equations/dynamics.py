@@ -59,6 +59,30 @@ class Dynamics:
         """The same with others in place of :attr:`tensors`."""
         return replace(self, beta=beta, threshold=threshold, centre=centre)
 
+    def of_sample(self, neurons: tuple[int, ...]) -> Self | None:
+        """The same with each of :attr:`tensors` one number ``[]``, or one for each neuron.
+
+        Args:
+            neurons: the shape of a sample's.
+
+        Returns:
+            The dynamics; None where a tensor differs between samples, or does not fit.
+
+        Example:
+            >>> import torch
+            >>> from bsnn_tha.equations.surrogate import FastSigmoid
+            >>> one, of_channel = torch.ones(1), torch.ones(4, 1, 1)
+            >>> dynamics = Dynamics(one, of_channel, one, FastSigmoid()).of_sample((4, 5, 5))
+            >>> [tuple(its.shape) for its in dynamics.tensors]
+            [(), (4, 5, 5), ()]
+        """
+        try:
+            return self.mapped(
+                lambda its: its.reshape(()) if its.numel() == 1 else its.expand(neurons)
+            )
+        except RuntimeError:
+            return None
+
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
         """The same with a function of each of :attr:`tensors`, e.g. in another dtype."""
         return self.with_tensors(*map(function, self.tensors))

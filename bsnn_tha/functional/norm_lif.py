@@ -50,7 +50,7 @@ class NormedWindow(NamedTuple):
 
 
 class NeuronsBehindNorm(NamedTuple):
-    """The route of currents that are normalised, and of neurons that one number is told.
+    """The route of currents that are normalised, and of neurons with one β.
 
     Example:
         >>> from bsnn_tha.equations.surrogate import Triangle
@@ -104,13 +104,16 @@ class NeuronsBehindNorm(NamedTuple):
             return Refused("it needs plain tensors")
         if dynamics.alpha is not None:
             return Refused("its neurons have a synaptic current")
-        if any(tensor.numel() != 1 for tensor in dynamics.tensors):
-            return Refused("β, θ and the centre must be one number")
-        if dynamics.learned:
-            return Refused("β or θ is learned")
+        if dynamics.beta.numel() != 1:
+            return Refused("β must be one number")
+        if dynamics.beta.requires_grad:
+            return Refused("β is learned")
+        of_sample = dynamics.of_sample(current.shape[2:])
+        if of_sample is None:
+            return Refused("θ and the centre must be one number, or one for each neuron")
         if not differentiates(dynamics.surrogate):
             return Refused("its surrogate is not compiled")
-        return cls(norm, dynamics, current, steps, start, record)
+        return cls(norm, of_sample, current, steps, start, record)
 
     def window(self) -> NormedWindow:
         """The window, with membranes if they are wanted, and the statistics."""
@@ -118,10 +121,11 @@ class NeuronsBehindNorm(NamedTuple):
         note("norm_lif")
         # In the state's dtype, as in lif_window; and as they are now: θ may change in place
         # before the backward pass.
-        numbers = dynamics.mapped(lambda its: its.detach().to(current.dtype, copy=True))
+        now = dynamics.mapped(lambda its: _innermost(its.detach().to(current.dtype, copy=True)))
         spikes, membranes, last, mean, variance = NormLIF.apply(
-            current, norm.weight, norm.bias, start, norm.eps, numbers, steps, record
-        )
+            current, norm.weight, norm.bias, start, dynamics.threshold,
+            norm.eps, now, steps, record,
+        )  # fmt: skip
         values = current.numel() // len(norm.weight)
         return NormedWindow(LIFWindow(spikes, membranes, last), mean, variance, values)
 
@@ -136,12 +140,17 @@ class NormLIF(Function):
         weight: Tensor,
         bias: Tensor,
         start: Tensor | None,
+        threshold: Tensor,
         eps: float,
         dynamics: Dynamics,
         steps: int,
         record: bool,
     ) -> tuple[Tensor | None, ...]:
-        """Spikes, membranes or None, the last membrane; mean and unbiased variance."""
+        """Spikes, membranes or None, the last membrane; mean and unbiased variance.
+
+        ``dynamics`` are innermost in memory and keep their values; θ comes apart as well, for
+        autograd finds it only so.
+        """
         norm, lif = _loops()
         maps = _innermost(current.detach())
         shape, channels = maps.shape[1:], maps.shape[-1]
@@ -177,7 +186,10 @@ class NormLIF(Function):
         maps, weight, mean, variance = ctx.saved_tensors
         arriving = [None if its is None else _innermost(its) for its in grads[:3]]
         arriving = [None if its is None else its.view(-1) for its in arriving]
-        g_maps, g_first = lif.backward(arriving, maps.flatten(1), *ctx.run)
+        learned = ctx.needs_input_grad[4]
+        g_maps, g_first, g_threshold = lif.backward(arriving, maps.flatten(1), *ctx.run, learned)
+        if g_threshold is not None and g_threshold.dim():
+            g_threshold = g_threshold.movedim(-1, -3)
         rows = maps.view(1, -1, maps.shape[-1])
         g_input, g_weight, g_bias = norm.backward(
             g_maps.view(rows.shape), rows, weight, mean, variance, ctx.eps
@@ -186,12 +198,13 @@ class NormLIF(Function):
         if ctx.start is not None:
             shape, dtype = ctx.start
             g_start = g_first.view(maps.shape[1:]).movedim(-1, -3).sum_to_size(shape).to(dtype)
-        return g_input.view(maps.shape).movedim(-1, -3), g_weight, g_bias, g_start, *[None] * 4
+        g_current = g_input.view(maps.shape).movedim(-1, -3)
+        return g_current, g_weight, g_bias, g_start, g_threshold, *[None] * 4
 
 
 def _innermost(maps: Tensor) -> Tensor:
-    """Maps ``[..., C, height, width]`` with the channels innermost in memory."""
-    return maps.movedim(-3, -1).contiguous()
+    """Maps ``[..., C, height, width]`` with the channels innermost in memory; or a number."""
+    return maps.movedim(-3, -1).contiguous() if maps.dim() else maps
 
 
 def _as_maps(flat: Tensor, shape: torch.Size) -> Tensor:

@@ -50,6 +50,8 @@ def _own_way(neuron: WindowNeuron) -> Refused | None:
         return Refused(f"its neurons have backend={neuron.backend!r}")
     if neuron.init_hidden:
         return Refused("its neurons keep their own state")
+    if neuron.resets_teach:
+        return Refused("resets have a gradient for its θ")
     return None
 
 

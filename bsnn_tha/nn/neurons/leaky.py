@@ -181,7 +181,7 @@ class Leaky(WindowNeuron, snn.Leaky):
     ) -> LIFWindow:
         current = signal("current", current, self.beta.dtype)
         start = self._kept(self._step_shape(current.shape[1:]), state, self.mem)
-        if self._resets_teach:
+        if self.resets_teach:
             result = self._by_steps(current, start, record)
         else:
             result = lif_window(current, self.dynamics(), start, record, self.backend, recurrent)

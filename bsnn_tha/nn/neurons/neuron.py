@@ -190,12 +190,13 @@ class WindowNeuron(KeepsState):
         Args:
             mem: u[t].
         """
-        if not self._resets_teach:
+        if not self.resets_teach:
             return None
         return self._spikes(mem.detach())
 
     @property
-    def _resets_teach(self) -> bool:
+    def resets_teach(self) -> bool:
+        """Whether :meth:`resets` gives θ a gradient."""
         return self.emits == "membrane" and self.threshold.requires_grad
 
     def dynamics(self) -> Dynamics:

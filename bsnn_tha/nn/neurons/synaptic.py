@@ -161,7 +161,7 @@ class Synaptic(WindowNeuron, snn.Synaptic):
         current = signal("current", current, self.beta.dtype)
         syn, mem = (None, None) if state is None else state
         start = self._start(self._step_shape(current.shape[1:]), syn, mem)
-        if self._resets_teach:
+        if self.resets_teach:
             result = self._by_steps(current, start, record)
         else:
             result = lif_window(current, self.dynamics(), start, record, self.backend)
