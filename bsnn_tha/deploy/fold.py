@@ -11,7 +11,9 @@ Dividing a membrane and its threshold by the same positive number changes no spi
 
 - After maximum pooling a negative a_c stays in the gain: max(−s) is not −max(s).
 - Where a_c = 0 the gain is 0, and what is left is the offset.
-- A residual sum has two scales: the larger is the unit, the other a gain below 1.
+- A residual sum has two scales, and so has what a recurrent layer adds to its current, of which
+  the norm knows nothing: the larger is the unit, the other a gain below 1. Beside an input that
+  counts in s, what comes back counts with s times its scale, and its gain may be up to 1 / s.
 - Where the output's membranes are read, its channels share the largest unit, so that they can be
   compared. One that does not fire has θ = ∞.
 """  # noqa: E501 (one equation, one line)
@@ -75,11 +77,6 @@ def fold(
         last = index == len(network.layers) - 1
         where = f"layer {index + 1} of {network.notation}"
         _check_neuron(layer.neuron, where, last)
-        if layer.recurrence is not None:
-            raise InvalidValueError(
-                f"{where} is recurrent, which no target takes yet; train it with "
-                f"Dense{layer.output_shape[0]} in network.notation"
-            )
         scale = 1.0 if layer.reads else encoding.scale
         shared = last and readout == "membrane_sum"
         layers.append(_folded(layer, where, scale, shared))
@@ -114,8 +111,8 @@ class _Way:
     def __init__(
         self,
         connection: Connection,
-        where: str,
         reads: tuple[int, ...],
+        where: str,
         output_shape: Shape,
         input_scale: float,
     ) -> None:
@@ -160,24 +157,24 @@ class _Way:
 
 def _folded(layer: SpikingLayer, where: str, input_scale: float, shared_unit: bool) -> Layer:
     shape, neuron = layer.output_shape, layer.neuron
-    way = _Way(layer, where, layer.reads, shape, input_scale)
-    scale, offset = np.abs(way.scale), way.offset
-    beside: _Way | None = None
-    if layer.shortcut is not None:
-        skipped = layer.shortcut
-        if skipped.connection is None:
-            scale = np.maximum(scale, 1.0)
-        else:
-            beside = _Way(skipped.connection, where, skipped.reads, shape, 1.0)
-            scale, offset = np.maximum(scale, np.abs(beside.scale)), offset + beside.offset
+    first, *others = layer.connections()
+    ways = [_Way(*first, where, shape, input_scale)]
+    ways += [_Way(*other, where, shape, 1.0) for other in others]
+    as_they_are = layer.shortcut is not None and layer.shortcut.connection is None
+    # Not against an input's 1 but against the whole numbers that it counts in: its gain would
+    # otherwise be left with few bits.
+    beside = [input_scale * np.abs(way.scale) for way in ways[1:]]
+    scale = np.max([np.abs(ways[0].scale), *beside], axis=0)
+    if as_they_are:
+        scale = np.maximum(scale, 1.0)
+    offset = np.sum([way.offset for way in ways], axis=0)
     # A channel without weight that counts has no scale of its own.
     unit = np.where(scale > 0, scale, 1.0)
     if shared_unit:
         unit = np.full_like(unit, unit.max())
-    terms = [way.term(unit)]
-    if beside is not None:
-        terms.append(beside.term(unit))
-    elif layer.shortcut is not None:
+    terms = [way.term(unit) for way in ways]
+    if as_they_are:
+        assert layer.shortcut is not None
         terms.append(Term("spikes", layer.shortcut.reads, shape, shape, None, 1.0 / unit))
     synaptic = isinstance(neuron, Synaptic)
     folded = Layer(

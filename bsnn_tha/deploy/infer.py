@@ -60,6 +60,7 @@ class Runner:
             aligned_zeros((need.neurons,), np.int32) for _ in range(2)
         )
         self._spikes = aligned_zeros((need.spikes,), np.uint16)
+        self._active = np.zeros(len(network.layers), np.int64)
         self._units = need.units
         self._arguments = (
             *tables,
@@ -72,7 +73,7 @@ class Runner:
             aligned_zeros((need.lists,), np.int32),
             aligned_zeros((need.lists,), np.int32),
             aligned_zeros((need.patch,), np.uint16),
-            np.zeros(len(network.layers), np.int64),
+            self._active,
         )
         self._values = math.prod(network.input.shape)
         self._outputs = network.layers[-1].neurons
@@ -80,8 +81,8 @@ class Runner:
 
     def reset(self) -> None:
         """Start a window anew: all states are 0."""
-        self._membranes[:] = 0
-        self._synapses[:] = 0
+        for its in (self._membranes, self._synapses, self._spikes, self._active):
+            its[:] = 0
 
     def step(self, frame: Array) -> NDArray[np.uint8]:
         """One time step of one sample; the state is kept.

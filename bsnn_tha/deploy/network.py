@@ -11,6 +11,9 @@ A layer adds up what its terms bring and lets its neurons decide, at every time 
     reset "subtract": v − threshold where the last v ≥ threshold (after β); "zero": β v is 0
     there; "none": nothing.
 
+A recurrent layer has a term that reads its own spikes: those of the step before, of which there
+are none before the first.
+
 The same classes hold the network in floating point (as :func:`~bsnn_tha.deploy.fold.fold`
 makes it) and in whole numbers (:func:`~bsnn_tha.deploy.integer.integer_network`). There gains,
 offsets, thresholds and states count ``unit``\\ s of the trained network's membrane potential,
@@ -85,7 +88,7 @@ class Term:
     Attributes:
         kind: ``"dense"``, ``"conv"``, or ``"spikes"``: added as they are.
         reads: layers whose spikes it takes, by index, their channels one after the other;
-            empty for the network's input.
+            empty for the network's input, its layer's own index alone for what comes back.
         input_shape: of what it reads, for one sample and one time step.
         output_shape: after pooling; the layer's.
         weights: −1 and 1, int8: ``[out, in]`` or ``[out, in / groups, kernel, kernel]``;
@@ -115,6 +118,10 @@ class Term:
     def fan_in(self) -> int:
         """Weights of one output."""
         return 1 if self.weights is None else math.prod(self.weights.shape[1:])
+
+    def comes_back_to(self, index: int) -> bool:
+        """Whether it brings a layer's own spikes back to it, one step later."""
+        return index in self.reads
 
     @property
     def filter_shape(self) -> Shape:
@@ -170,7 +177,8 @@ class Layer:
     """Neurons and the terms that drive them.
 
     Attributes:
-        terms: the weights, then the shortcut of a residual block, if there is one.
+        terms: the weights, then the shortcut of a residual block or the recurrent weights, if
+            there are any.
         output_shape: of its spikes.
         offset: ``[channels]``.
         threshold: ``[channels]``, or ``output_shape`` for one of each neuron. In whole numbers
@@ -220,7 +228,8 @@ class DeployedNetwork:
 
     Attributes:
         input: how what comes in becomes whole numbers.
-        layers: each reads layers before it; the last one's neurons are the output.
+        layers: each reads layers before it, and itself one step late; the last one's neurons
+            are the output.
         readout: the answer is the output with the most spikes, or with the largest sum of its
             membranes over the window, the first of equals. A membrane is read after the step's
             spikes are decided and before they are taken off.

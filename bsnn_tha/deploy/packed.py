@@ -270,7 +270,7 @@ def _layer(
     if layer.terms[0].kind == "spikes":
         raise _ContradictionError(f"layer {index + 1} must begin with its weights")
     terms = tuple(
-        _term(f"{name}.terms.{k}", term, shape, encoding, before, tensors)
+        _term(f"{name}.terms.{k}", term, shape, encoding, before, tensors, first=k == 0)
         for k, term in enumerate(layer.terms)
     )
     decays = {"low": 0, "high": 1 << decay_bits}
@@ -297,10 +297,14 @@ def _term(
     encoding: InputEncoding,
     before: list[Layer],
     tensors: Mapping[str, Array],
+    first: bool,
 ) -> Term:
-    if any(source >= len(before) for source in term.reads):
+    # Its own layer's spikes come back through weights beside the first.
+    recurrent = term.reads == [len(before)] and term.kind == "dense" and not first
+    if not recurrent and any(source >= len(before) for source in term.reads):
         raise _ContradictionError(f"{name} reads a layer that does not come before it")
-    shapes = [before[source].output_shape for source in term.reads] or [encoding.shape]
+    known = [layer.output_shape for layer in before] + [output_shape]
+    shapes = [known[source] for source in term.reads] or [encoding.shape]
     if len({shape[1:] for shape in shapes}) > 1:
         raise _ContradictionError(f"{name} reads maps of different sizes")
     input_shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])

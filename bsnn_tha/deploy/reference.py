@@ -1,7 +1,8 @@
 """A deployed network, run in plain NumPy: the specification that everything else is equal to.
 
 Written to be read, and fast enough for a test set: what has no memory (sums, pooling) takes a
-whole window at once, only neurons walk through time.
+whole window at once, only neurons walk through time, and with them what comes back to a recurrent
+layer.
 """
 
 from __future__ import annotations
@@ -73,10 +74,10 @@ def run(
         )
     spikes: list[NDArray[np.uint8]] = []
     final = []
-    for index, layer in enumerate(network.layers):
-        currents = _current(layer, inputs, spikes, num_steps)
+    for index in range(len(network.layers)):
+        currents = _current(network, index, inputs, spikes, num_steps)
         started = state[index] if state is not None else None
-        fired, membranes, ended = _neurons(network, layer, currents, started)
+        fired, membranes, ended = _neurons(network, index, currents, started)
         spikes.append(fired)
         final.append(ended)
     counted = network.readout == "spike_count"
@@ -125,11 +126,18 @@ def decayed(values: Array, decay: Array, decay_bits: int | None) -> Array:
 
 
 def _current(
-    layer: Layer, inputs: Array, spikes: list[NDArray[np.uint8]], num_steps: int | None
+    network: DeployedNetwork,
+    index: int,
+    inputs: Array,
+    spikes: list[NDArray[np.uint8]],
+    num_steps: int | None,
 ) -> Array:
-    """I of every step, ``[time, batch, *output_shape]``."""
+    """I of every step but for what comes back, ``[time, batch, *output_shape]``."""
+    layer = network.layers[index]
     total: Any = layer.each(layer.offset)
     for term in layer.terms:
+        if term.comes_back_to(index):
+            continue
         if not term.reads and num_steps is not None:  # once for all time steps
             once = sums(term, inputs)[None]
             counts = np.broadcast_to(once, (num_steps, *once.shape[1:]))
@@ -147,11 +155,13 @@ def _current(
 
 def _neurons(
     network: DeployedNetwork,
-    layer: Layer,
+    index: int,
     currents: Array,
     start: tuple[Array | None, Array] | None,
 ) -> tuple[NDArray[np.uint8], Array, tuple[Array | None, Array]]:
     """Spikes and membranes of every step, and the state after the last."""
+    layer = network.layers[index]
+    back = [term for term in layer.terms if term.comes_back_to(index)]
     bits, threshold = network.decay_bits, layer.each(layer.threshold)
     zero = np.zeros(currents.shape[1:], np.int64 if network.whole else np.float64)
     synapse, membrane = (None, zero) if start is None else start
@@ -160,6 +170,8 @@ def _neurons(
     membranes = np.empty(currents.shape, zero.dtype)
     for step, current in enumerate(currents):
         fired = membrane >= threshold
+        for term in back:
+            current = current + layer.each(term.gain) * sums(term, fired)
         if synapse is not None:
             assert layer.synaptic_decay is not None
             synapse = _held(decayed(synapse, layer.synaptic_decay, bits) + current, layer, True)

@@ -6,7 +6,7 @@ time step. Both are those of the arrays: what a target's program needs besides i
 Operations are counted over the test set: additions are spikes (and nonzero inputs) times the
 weights they meet (:mod:`bsnn_tha.observe.workload`), updates are neurons times time steps, each
 a multiplication by β (and κ), an addition, a comparison. An image meets the first layer's weights
-once, not at every time step.
+once, not at every time step; recurrent weights meet the spikes of the last step as well.
 
 Energy is an estimate: these counts times the constants of :mod:`bsnn_tha.observe.energy`.
 """

@@ -36,7 +36,7 @@ def test_every_spike_is_the_references(name, tmp_path):
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", ["dense", "held", "maximum", "residual"])
+@pytest.mark.parametrize("name", ["dense", "held", "maximum", "residual", "recurrent, held"])
 def test_the_self_test_is_clean_under_the_sanitizers(name, tmp_path):
     exported(CASES[name].deployment(), tmp_path)
     made = make(tmp_path, "sanitize")
@@ -44,7 +44,7 @@ def test_the_self_test_is_clean_under_the_sanitizers(name, tmp_path):
 
 
 @needs_board
-@pytest.mark.parametrize("name", ["synaptic", "convolution"])
+@pytest.mark.parametrize("name", ["synaptic", "convolution", "recurrent"])
 def test_on_an_emulated_cortex_m(name, tmp_path):
     deployment = CASES[name].deployment()
     report = exported(deployment, tmp_path)

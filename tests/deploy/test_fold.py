@@ -66,10 +66,6 @@ def test_every_preset_network_is_folded_without_changing_a_spike(name: str) -> N
         with pytest.raises(InvalidValueError, match="membrane potentials|lateral"):
             fold(network, encoding, "spike_count", 4)
         return
-    if any(layer.recurrence is not None for layer in network.layers):
-        with pytest.raises(InvalidValueError, match="is recurrent, which no target takes yet"):
-            fold(network, encoding, "membrane_sum", 4)
-        return
     folded = fold(network, encoding, "membrane_sum", 4)
     # Features without maps are few: several events of each bring them to their thresholds.
     inputs = random_input(encoding, 4, 2)
@@ -151,8 +147,9 @@ def test_threshold_rules_and_synaptic_neurons(rule: str, per: Any) -> None:
     assert folded.layers[1].decay.shape == (9,)
 
 
-def test_a_window_continues_where_the_last_one_ended() -> None:
-    network = look_trained(SpikingNetwork("6C3-5", (2, 6, 6), beta=0.9, theta_0=1.0))
+@pytest.mark.parametrize("notation", ["6C3-5", "Rec12-Rec5"])
+def test_a_window_continues_where_the_last_one_ended(notation: str) -> None:
+    network = look_trained(SpikingNetwork(notation, (2, 6, 6), beta=0.9, theta_0=1.0))
     encoding = events((2, 6, 6))
     folded, inputs = fold(network, encoding, "spike_count", 9), random_input(encoding, 9, 2)
     whole = run(folded, inputs)

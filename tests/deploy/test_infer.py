@@ -34,6 +34,8 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
         {"model": "synaptic", "synaptic_decay": 0.5, "rule": "learned", "per": "neuron"},
     ),
     "thresholds of neurons in maps": ("6C3P-AP2-10", {"rule": "learned", "per": "neuron"}),
+    "recurrent": ("Rec70-Rec33-5", {"norm": {"dense": "tdbn"}}),
+    "recurrent behind maps": ("6C3P-AP2-Rec300-Rec10", {"reset_mechanism": "zero"}),
     "decays of neurons": ("9-6", {"beta": [torch.linspace(0.1, 0.9, 9), 1.0]}),
 }
 

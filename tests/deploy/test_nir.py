@@ -29,13 +29,19 @@ KINDS = {
         "20-10", EVENTS, {"model": "synaptic", "synaptic_decay": 0.7, "reset_mechanism": "zero"}
     ),
     "per neuron": Case("20-10", IMAGE, {"rule": "learned", "per": "neuron"}),
+    "recurrent to zero": Case("Rec20-10", EVENTS, {"reset_mechanism": "zero"}),
+    "recurrent, no reset": Case("Rec20-10", EVENTS, {"theta_0": 5.0, "reset_mechanism": "none"}),
+    "recurrent, normalised": Case("Rec20-10", EVENTS, {"norm": {"dense": "tdbn"}}),
 }
+RECURRENT = ["recurrent", "recurrent to zero", "recurrent, no reset", "recurrent, normalised"]
 EXACT = {
     "snntorch": ["dense", "convolution", "residual", "blocks", "separable", "to zero",
-                 "synaptic to zero", "held"],
-    "spikingjelly": ["dense", "convolution", "residual", "blocks", "to zero", "synaptic to zero"],
-    "norse": ["dense", "convolution", "separable", "to zero", "per neuron"],
-    "sinabs": ["dense", "convolution", "held", "synaptic"],
+                 "synaptic to zero", "held", *RECURRENT],
+    "spikingjelly": ["dense", "convolution", "residual", "blocks", "to zero", "synaptic to zero",
+                     *RECURRENT],
+    "norse": ["dense", "convolution", "separable", "to zero", "per neuron", *RECURRENT],
+    "sinabs": ["dense", "convolution", "held", "synaptic", "recurrent", "recurrent, no reset",
+               "recurrent, normalised"],
 }  # fmt: skip
 
 
@@ -74,7 +80,7 @@ def test_by_the_readers_equations_every_spike_is_equal(reader, case, tmp_path):
     assert share_when_walked(tmp_path, reader) > 0.9999
 
 
-@pytest.mark.parametrize("case", ["dense", "convolution", "residual", "to zero"])
+@pytest.mark.parametrize("case", ["dense", "convolution", "residual", "to zero", *RECURRENT])
 def test_snntorch_itself_reads_every_spike(case, tmp_path, monkeypatch, capsys):
     pytest.importorskip("nirtorch")
     written(tmp_path, case, reader="snntorch")
@@ -100,7 +106,7 @@ def test_a_file_of_another_network_is_noticed(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("reader", ["snntorch", "spikingjelly", "norse", "sinabs"])
-@pytest.mark.parametrize("case", ["dense", "convolution"])
+@pytest.mark.parametrize("case", ["dense", "convolution", "recurrent"])
 def test_a_plain_lif_says_beforehand_how_much_it_is_another(reader, case, tmp_path):
     with pytest.raises(InvalidValueError, match=r"[\d.]+% of hand-made's spikes") as refused:
         written(tmp_path, case, reader=reader, plain=True)

@@ -36,6 +36,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "6C3P-8DWS2-AP2-10": {},
     "9-5": {"model": "synaptic", "synaptic_decay": 0.5, "rule": "learned", "per": "neuron"},
     "9-6": {"beta": [torch.linspace(0.1, 0.9, 9), 0.99]},
+    "Rec9-12-Rec5": {"norm": "per-step"},
 }
 
 
@@ -149,6 +150,7 @@ def test_a_configuration_of_another_network_is_refused_before_it_is_built() -> N
 # --- bad files -----------------------------------------------------------------------------
 
 SMALL, _ = serialised(_packed("9-5"))
+RECURRENT, _ = serialised(_packed("Rec9-12-Rec5"))
 
 
 def _refused(content: bytes, match: str | None = None) -> None:
@@ -157,14 +159,21 @@ def _refused(content: bytes, match: str | None = None) -> None:
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
 
 
-def _changed(change: Callable[[dict[str, Any]], None], honest: bool = True) -> bytes:
-    """The small file with another manifest, and, if honest, its sum."""
-    tensors = dict(sorted(safetensors.numpy.load(SMALL).items()))
-    manifest = packed_file._manifest(SMALL, "")
+def _changed(
+    change: Callable[[dict[str, Any]], None], honest: bool = True, content: bytes = SMALL
+) -> bytes:
+    """A file with another manifest, and, if honest, its sum."""
+    tensors = dict(sorted(safetensors.numpy.load(content).items()))
+    manifest = packed_file._manifest(content, "")
     change(manifest)
     if honest:
         manifest["sha256"] = packed_file._digest(manifest, tensors)
     return safetensors.numpy.save(tensors, {"bsnn_tha": json.dumps(manifest)})
+
+
+def _recurring(changes: dict[str, Any], layer: int = 0) -> bytes:
+    """The recurrent file with other words about a layer's recurrent weights."""
+    return _changed(lambda m: m["layers"][layer]["terms"][1].update(changes), content=RECURRENT)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +191,9 @@ def _changed(change: Callable[[dict[str, Any]], None], honest: bool = True) -> b
         (_changed(lambda m: m.update(state_bits=16)), "widths"),
         (_changed(lambda m: m.update(spare=1)), "spare"),
         (_changed(lambda m: m["layers"][1]["terms"][0].update(reads=[1])), "before it"),
+        (_recurring({"reads": [1]}), "before it"),
+        (_recurring({"reads": [2, 0]}, layer=2), "before it"),
+        (_recurring({"kind": "spikes"}), "before it"),
         (_changed(lambda m: m["layers"][0].update(output_shape=[2**20])), "must be uint8"),
         (_changed(lambda m: m["layers"][0]["widths"].update(current=[0, 1])), "widths"),
         (_changed(lambda m: m["input"].update(shape=[2**20, 2**20, 2**20])), "16,777,216 values"),

@@ -77,6 +77,10 @@ CASES = {
     "one place": Case(
         "8C2S2-AP3-10C3P-10", _image(1, 8, 8), {"beta": 0.0, "reset_mechanism": "zero"}
     ),
+    # Spikes that come back, in more than one block of channels, behind batch norm of scales of
+    # their own; and beside sums of a constant input.
+    "recurrent": Case("Rec70-Rec33-10", _events(40), {"norm": {"default": "tdbn"}}),
+    "recurrent, held": Case("Rec20-Rec10", _image(30), {"beta": 1.0}, readout="membrane_sum"),
     "separable": Case("8DW-70DWS2-10", _image(3, 6, 6), {"reset_mechanism": "none"}),
 }
 
@@ -86,7 +90,8 @@ def random_case(seed: int) -> Case:
     pick = random.Random(seed)
     sizes = (3, 8, 17, 33, 70)
     if pick.random() < 0.25:
-        layers = [str(pick.choice(sizes)) for _ in range(pick.randint(1, 3))]
+        kinds = ("", "", "Rec")
+        layers = [pick.choice(kinds) + str(pick.choice(sizes)) for _ in range(pick.randint(1, 3))]
         shape: tuple[int, ...] = (pick.choice((5, 31, 64, 70)),)
     else:
         shape = pick.choice((1, 2, 3, 9)), pick.choice((7, 8, 11)), pick.choice((7, 8, 10))
@@ -94,14 +99,14 @@ def random_case(seed: int) -> Case:
         layers += pick.choice(([], [], ["AP2"], ["MP2"], ["AP3"]))
         blocks = ("8R", "12RS2", "2DB4", "T", "16DW", "9DWS2", "10C3P", "24C1")
         layers += [pick.choice(blocks) for _ in range(pick.randint(0, 2))]
-        layers += pick.choice(([], ["GAP"], ["12"]))
+        layers += pick.choice(([], ["GAP"], ["12"], ["Rec12"]))
     kind, bits = pick.choice((_events, _image)), pick.choice((1, 2, 5, 8))
     neuron: dict[str, Any] = {
         "beta": pick.choice((0.0, 0.3, 0.9, 1.0)),
         "theta_0": pick.choice((0.3, 1.0, 4.0)),
         "reset_mechanism": pick.choice(("subtract", "zero", "none")),
     }
-    if pick.random() < 0.3:
+    if pick.random() < 0.3 and not any("Rec" in layer for layer in layers):
         neuron |= {"model": "synaptic", "synaptic_decay": pick.choice((0.2, 0.8, 1.0))}
     if pick.random() < 0.2:
         neuron |= {"rule": "learned", "per": "neuron"}

@@ -41,12 +41,13 @@ def walk(path: Path, reader: str, inputs: np.ndarray, num_steps: int) -> dict[st
 
 
 def _order(graph: nir.NIRGraph) -> list[str]:
-    """From input to output, each after what it reads but for the ways back of resets."""
+    """From input to output, each after what it reads but for the ways back to neurons."""
     order: list[str] = []
     left = list(graph.nodes)
     while left:
         for name in left:
-            reads = [a for a, b in graph.edges if b == name and not a.startswith("reset_")]
+            late = ("reset_", "recurrent_")
+            reads = [a for a, b in graph.edges if b == name and not a.startswith(late)]
             if name.endswith("_back"):
                 reads = [a for a, b in graph.edges if b == name]
             if all(a in order for a in reads):

@@ -12,8 +12,6 @@ from torch.func import functional_call
 
 from bsnn_tha import Leaky, SpikingNetwork, load
 from bsnn_tha.config import RunConfig
-from bsnn_tha.deploy.fold import fold
-from bsnn_tha.deploy.network import InputEncoding
 from bsnn_tha.equations.binarize import Binary
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.running import running
@@ -300,14 +298,6 @@ def test_weights_of_another_shape_are_refused():
         Leaky(0.8).recurrent_window(torch.ones(2, 1, 12), torch.ones(12, 11))
     with pytest.raises(InvalidValueError, match="for a current"):
         Leaky(0.8).recurrent_window(torch.ones(2, 1, 3, 2, 2), torch.ones(3, 3))
-
-
-def test_what_deploys_networks_refuses_it_in_one_line():
-    network = SpikingNetwork("Rec12-5", (INPUTS,), beta=0.8)
-    encoding = InputEncoding("events", (INPUTS,), 1, False, 1.0)
-    with pytest.raises(InvalidValueError, match="layer 1 of Rec12-5 is recurrent") as refusal:
-        fold(network, encoding, "spike_count", STEPS)
-    assert "train it with Dense12" in str(refusal.value)
 
 
 # In training

@@ -90,6 +90,8 @@ class LayerCode:
         offset, threshold, decay, synaptic_decay: of the equations.
         reset: likewise.
         bounds: of a membrane that is held within them; synapse_bounds likewise.
+        recurrent: whether its own spikes come back to it. It then reads a copy of them, for blocks
+            of channels take their places one after the other.
         text: what it is, for a comment.
     """
 
@@ -107,6 +109,7 @@ class LayerCode:
     reset: str
     bounds: tuple[int, int] | None
     synapse_bounds: tuple[int, int] | None
+    recurrent: bool
     text: str
 
     @property
@@ -225,6 +228,9 @@ class Program:
                     found.append(Field(term.held_type, f"held_{i}", layer.neurons, text))
             spikes = f"uint{layer.bits}_t"
             found.append(Field(spikes, f"spikes_{i}", layer.all_words, f"z of layer {i}, as bits"))
+            if layer.recurrent:
+                text = f"z of layer {i} a time step before"
+                found.append(Field(spikes, f"before_{i}", layer.all_words, text))
         return sorted(found, key=lambda field: -field.size)
 
     @property

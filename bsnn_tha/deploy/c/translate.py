@@ -51,10 +51,8 @@ def program(network: DeployedNetwork) -> Program:
         0,
         None,
     )
-    layers: list[LayerCode] = []
-    for index, layer in enumerate(network.layers):
-        layers.append(_layer(network, index, layer, given, layers))
-    return Program(network, tuple(layers), input_type, given if packs else None)
+    layers = tuple(_layer(network, index, given) for index in range(len(network.layers)))
+    return Program(network, layers, input_type, given if packs else None)
 
 
 def maps(shape: Shape) -> tuple[int, int, int]:
@@ -67,12 +65,11 @@ def maps(shape: Shape) -> tuple[int, int, int]:
     return (shape[0], 1, 1) if len(shape) == 1 else (shape[0], shape[1], shape[2])
 
 
-def _layer(
-    network: DeployedNetwork, index: int, layer: Layer, given: Source, earlier: list[LayerCode]
-) -> LayerCode:
+def _layer(network: DeployedNetwork, index: int, given: Source) -> LayerCode:
+    layer = network.layers[index]
     widths, shape = layer.widths, layer.output_shape
     assert widths is not None and network.state_bits is not None
-    terms = tuple(_term(network, index, k, layer, given, earlier) for k in range(len(layer.terms)))
+    terms = tuple(_term(network, index, k, given) for k in range(len(layer.terms)))
     decay = number(f"decay_{index}", layer.decay, shape)
     synaptic = None
     if layer.synaptic_decay is not None:
@@ -102,6 +99,7 @@ def _layer(
         reset=layer.reset,
         bounds=(widths.membrane.low, widths.membrane.high) if held else None,
         synapse_bounds=(synapse.low, synapse.high) if held and synapse is not None else None,
+        recurrent=any(term.comes_back_to(index) for term in layer.terms),
         text=f"Layer {index}: {_by(shape)} neurons",
     )
 
@@ -119,10 +117,9 @@ def _term(
     network: DeployedNetwork,
     index: int,
     k: int,
-    layer: Layer,
     given: Source,
-    earlier: list[LayerCode],
 ) -> TermCode:
+    layer = network.layers[index]
     term = layer.terms[k]
     assert layer.widths is not None
     name = f"{index}" if k == 0 else f"{index}_{k}"
@@ -136,7 +133,10 @@ def _term(
         )
     sources: list[Source] = []
     first = 0
-    for source in [given] if not term.reads else [_spikes(earlier[read]) for read in term.reads]:
+    read = [_spikes(f"spikes_{i}", network.layers[i].output_shape) for i in term.reads] or [given]
+    if term.comes_back_to(index):
+        read = [_spikes(f"before_{index}", layer.output_shape)]
+    for source in read:
         table = None
         if weights is not None:
             suffix = name if len(term.reads) < 2 else f"{name}_from_{source.name[7:]}"
@@ -170,7 +170,7 @@ def _term(
         gain=number(f"gain_{name}", term.gain, layer.output_shape),
         held=held,
         held_type="int16_t" if layer.widths.sums[k].bits <= 16 else "int32_t",
-        text=_described(term, height, width),
+        text=_described(term, height, width, term.comes_back_to(index)),
     )
 
 
@@ -184,8 +184,9 @@ def _filters(term: Term) -> np.ndarray | None:
     return term.weights.reshape(-1, channels, height, width)
 
 
-def _spikes(layer: LayerCode) -> Source:
-    return Source(f"spikes_{layer.index}", f"uint{layer.bits}_t", layer.bits, layer.shape, 0, None)
+def _spikes(name: str, shape: Shape) -> Source:
+    bits = word_bits(shape[0])
+    return Source(name, f"uint{bits}_t", bits, maps(shape), 0, None)
 
 
 def _place(place: str, pooled: str, tap: str, pool: int, kernel: int, term: Term) -> str:
@@ -209,7 +210,9 @@ def _place(place: str, pooled: str, tap: str, pool: int, kernel: int, term: Term
     return f"{text} - {term.padding}" if term.padding else text
 
 
-def _described(term: Term, height: int, width: int) -> str:
+def _described(term: Term, height: int, width: int, recurrent: bool) -> str:
+    if recurrent:
+        return f"{term.fan_in} spikes of its own, of the time step before"
     pooled = "" if term.pool == 1 else f", {term.pool} x {term.pool} {term.pooling} pooling"
     if term.kind == "spikes":
         return "spikes as they are"

@@ -29,9 +29,15 @@ def emulate(
     frames = inputs[None] if num_steps is not None else inputs
     steps, batch = num_steps or len(inputs), frames.shape[1]
     spikes: list[NDArray[np.float32]] = []
-    for layer, scale, kind in zip(folded.layers, numbers, kinds, strict=True):
+    for index, (layer, scale, kind) in enumerate(zip(folded.layers, numbers, kinds, strict=True)):
         total: Array = layer.each(scale.offset).astype(np.float32)
+        recurrent = None
         for term in layer.terms:
+            if term.comes_back_to(index):
+                assert term.weights is not None
+                weights = term.weights * (term.gain * scale.factor)[:, None]
+                recurrent = weights.astype(np.float32)
+                continue
             given = [spikes[index] for index in term.reads] or [frames]
             joined = np.concatenate(given, axis=2) if len(given) > 1 else given[0]
             counts = sums(term, joined.reshape(-1, *joined.shape[2:])).astype(np.float32)
@@ -41,18 +47,25 @@ def emulate(
         currents = np.broadcast_to(total, (steps, batch, *layer.output_shape))
         spikes.append(
             _window(currents, layer.decay.astype(np.float32), layer.synaptic_decay,
-                    scale.threshold.astype(np.float32), kind)
+                    scale.threshold.astype(np.float32), kind, recurrent)
         )  # fmt: skip
     return spikes
 
 
 def _window(
-    currents: Array, decay: Array, synaptic: Array | None, threshold: Array, kind: Neurons
+    currents: Array,
+    decay: Array,
+    synaptic: Array | None,
+    threshold: Array,
+    kind: Neurons,
+    recurrent: Array | None,
 ) -> NDArray[np.float32]:
     fired = np.zeros(currents.shape, np.float32)
     u = np.zeros(currents.shape[1:], np.float32)
     i = np.zeros_like(u)
     for step, current in enumerate(currents):
+        if recurrent is not None and step:
+            current = current + fired[step - 1] @ recurrent.T
         if synaptic is not None:
             current = i = synaptic.astype(np.float32) * i + current
         u = decay * u + current

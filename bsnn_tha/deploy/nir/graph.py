@@ -76,7 +76,7 @@ class GraphMaker:
     def _layer(self, index: int, layer: Layer, fires: bool) -> None:
         where, profile = f"layer {index + 1}", self.profile
         kind = neurons(profile, layer, fires, self.plain)
-        self._check(kind, layer, where)
+        self._check(kind, index, layer, where)
         numbers = scaled(layer, profile.one_threshold and fires, where)
         self.kinds.append(kind)
         self.numbers.append(numbers)
@@ -87,7 +87,10 @@ class GraphMaker:
         synaptic = None
         if layer.synaptic_decay is not None:
             synaptic = self._decay(layer.synaptic_decay, layer, where)
-        made = Dynamics(kind, layer.output_shape, threshold, decay, synaptic, where)
+        back = next((term for term in layer.terms if term.comes_back_to(index)), None)
+        # What never fires brings nothing back.
+        recurrent = None if back is None or not fires else self._weighted(back, numbers)
+        made = Dynamics(kind, layer.output_shape, threshold, decay, synaptic, recurrent, where)
         form = integrator_based
         if self.plain:
             form = plain
@@ -95,19 +98,21 @@ class GraphMaker:
             form = current_based
         nodes = form(index, made, profile)
         for k, term in enumerate(layer.terms):
-            name = f"weights_{index}" if k == 0 else f"shortcut_{index}"
-            self._term(name, layer, term, numbers, nodes.entry, first=k == 0)
+            if term is not back:
+                name = f"weights_{index}" if k == 0 else f"shortcut_{index}"
+                self._term(name, term, numbers, nodes.entry, first=k == 0)
         self.nodes |= nodes.nodes
         self.edges += nodes.edges
 
-    def _check(self, kind: Neurons, layer: Layer, where: str) -> None:
+    def _check(self, kind: Neurons, index: int, layer: Layer, where: str) -> None:
         profile = self.profile
         if kind == "to zero" and layer.reset == "zero" and not profile.current_based:
             raise InvalidValueError(
                 f"{where} resets to zero, which {profile.name} cannot read; choose "
                 "reader=snntorch, spikingjelly or norse"
             )
-        if not profile.joins and (len(layer.terms) > 1 or len(layer.terms[0].reads) > 1):
+        at_once = [term for term in layer.terms if not term.comes_back_to(index)]
+        if not profile.joins and (len(at_once) > 1 or len(at_once[0].reads) > 1):
             raise InvalidValueError(
                 f"{where} adds up what comes by several ways, of which {profile.name} takes all "
                 "but one a time step late; choose reader=snntorch or spikingjelly"
@@ -119,14 +124,17 @@ class GraphMaker:
                 "neuron.reset_mechanism = 'zero'"
             )
 
-    def _term(
-        self, name: str, layer: Layer, term: Term, numbers: Scaled, to: str, first: bool
-    ) -> None:
-        gain = np.broadcast_to(term.gain * numbers.factor, (layer.channels,))
-        offset = numbers.offset if first else np.zeros(layer.channels)
+    def _weighted(self, term: Term, numbers: Scaled) -> Array:
+        """Weights of a term times its gains, in the reader's scale."""
+        gain = term.gain * numbers.factor
         if not term.reads:
             gain = gain / self.folded.input.scale
-        weights = _full(term) * gain.reshape(-1, *(1,) * (_full(term).ndim - 1))
+        weights = _full(term)
+        return weights * gain.reshape(-1, *(1,) * (weights.ndim - 1))
+
+    def _term(self, name: str, term: Term, numbers: Scaled, to: str, first: bool) -> None:
+        offset = numbers.offset if first else np.zeros_like(numbers.offset)
+        weights = self._weighted(term, numbers)
         start = 0
         for source in term.reads or (None,):
             shape = self.folded.input.shape if source is None else self._shape(source)

@@ -42,6 +42,8 @@ class Dynamics:
         threshold: θ, or out of reach.
         decay: β.
         synaptic_decay: κ, or None.
+        recurrent: ``[neurons, neurons]``, the currents that their spikes bring back to them, or
+            None.
         where: which layer it is, for errors.
     """
 
@@ -50,6 +52,7 @@ class Dynamics:
     threshold: NDArray[np.float64]
     decay: NDArray[np.float64]
     synaptic_decay: NDArray[np.float64] | None
+    recurrent: NDArray[np.float64] | None
     where: str
 
     @property
@@ -60,7 +63,7 @@ class Dynamics:
 
 
 def current_based(index: int, made: Dynamics, profile: Profile) -> Nodes:
-    """One ``CubaLIF``, and −θ back to it."""
+    """One ``CubaLIF``, and what comes back to it."""
     import nir
 
     name, one = f"neurons_{index}", np.ones(made.shape)
@@ -80,15 +83,7 @@ def current_based(index: int, made: Dynamics, profile: Profile) -> Nodes:
         v_threshold=threshold.astype(typed), v_reset=np.zeros(made.shape, typed),
     )  # fmt: skip
     nodes = Nodes(name, {name: node})
-    if made.kind == "self-inhibition":
-        back = f"reset_{index}"
-        nodes.nodes[back] = each_by(-made.threshold, made)
-        nodes.edges.append((name, back))
-        if profile.pairs and len(made.shape) == 1:
-            nodes.nodes[f"{back}_back"] = each_by(np.ones(made.shape), made)
-            nodes.edges.append((back, f"{back}_back"))
-            back = f"{back}_back"
-        nodes.edges.append((back, name))
+    _come_back(nodes, index, name, made, profile)
     return nodes
 
 
@@ -136,11 +131,31 @@ def integrator_based(index: int, made: Dynamics, profile: Profile) -> Nodes:
         (membrane, count), (count, besides), (besides, over), (over, off), (off, spikes),
         (count, spikes),
     ]  # fmt: skip
-    if made.kind == "self-inhibition":
+    _come_back(nodes, index, membrane, made, profile)
+    return nodes
+
+
+def _come_back(nodes: Nodes, index: int, to: str, made: Dynamics, profile: Profile) -> None:
+    """Add the way of spikes back to the node of u, one step later: −θ, and recurrent weights.
+
+    The two are one matrix. There is no synaptic current where there are recurrent weights.
+    """
+    inhibits = made.kind == "self-inhibition"
+    if made.recurrent is not None:
+        back = f"recurrent_{index}"
+        taken = np.diag(made.threshold) if inhibits else 0
+        nodes.nodes[back] = affine(made.recurrent - taken, np.zeros(made.shape))
+    elif inhibits:
         back = f"reset_{index}"
         nodes.nodes[back] = each_by(-made.threshold, made)
-        nodes.edges += [(spikes, back), (back, membrane)]
-    return nodes
+    else:
+        return
+    nodes.edges.append((f"neurons_{index}", back))
+    if profile.pairs and len(made.shape) == 1:
+        nodes.nodes[f"{back}_back"] = each_by(np.ones(made.shape), made)
+        nodes.edges.append((back, f"{back}_back"))
+        back = f"{back}_back"
+    nodes.edges.append((back, to))
 
 
 def plain(index: int, made: Dynamics, profile: Profile) -> Nodes:
@@ -159,7 +174,9 @@ def plain(index: int, made: Dynamics, profile: Profile) -> Nodes:
             tau=tau, r=one, v_leak=0 * one, v_reset=0 * one,
             v_threshold=threshold.astype(np.float32),
         )  # fmt: skip
-        return Nodes(name, {name: node})
+        nodes = Nodes(name, {name: node})
+        _come_back(nodes, index, name, made, profile)
+        return nodes
     if (made.decay == 0).any() or (made.decay == 1).any():
         raise InvalidValueError(
             f"{made.where} has a decay of 0 or 1, for which a plain LIF has no time constant; "
@@ -174,7 +191,9 @@ def plain(index: int, made: Dynamics, profile: Profile) -> Nodes:
         tau=steps * np.float32(profile.dt), r=r, v_leak=0 * steps, v_reset=0 * steps,
         v_threshold=threshold.astype(np.float32),
     )  # fmt: skip
-    return Nodes(name, {name: node})
+    nodes = Nodes(name, {name: node})
+    _come_back(nodes, index, name, made, profile)
+    return nodes
 
 
 def each_by(factor: Array, made: Dynamics, bias: float = 0.0) -> Any:

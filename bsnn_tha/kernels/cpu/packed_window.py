@@ -66,7 +66,7 @@ def _windows(
         decay_bits: of decays' fractions.
         counts_spikes: whether scores are counts of spikes; else they are sums of membranes.
         membranes, synapses: states, changed in place.
-        spikes: of the step, units of all layers, then of terms that read copies; likewise.
+        spikes: of the last step, units of all layers, then of terms that read copies; likewise.
         room: to compute in: sums of all terms, then a map before it is pooled.
         listed, other_list: of spikes, likewise.
         patch: of units, likewise.
@@ -79,10 +79,13 @@ def _windows(
         if afresh:
             membranes[:] = 0
             synapses[:] = 0
+            spikes[:] = 0
+            active[:] = 0
         for step in range(num_steps):
             frame = inputs[0 if constant else step, sample]
             for index in range(len(layers)):
                 layer = layers[index]
+                # A layer's own spikes are those of the step before, until its neurons have theirs.
                 for t in range(layer[c.TERM_AT], layer[c.TERM_AT] + layer[c.TERMS]):
                     # A constant input is summed once.
                     if terms[t, c.READS] or not constant or step == 0:
