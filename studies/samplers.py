@@ -30,16 +30,16 @@ def tpe(seed: int | None) -> Any:
     It takes running trials for bad ones (a constant liar), so that workers do not all try the
     same; alone it is unchanged.
     """
-    from optuna.samplers import TPESampler
+    from studies.optuna_tpe import RememberingTPESampler
 
-    return TPESampler(seed=seed, constant_liar=True)
+    return RememberingTPESampler(seed=seed, constant_liar=True)
 
 
 def multivariate_tpe(seed: int | None) -> Any:
     """As :func:`tpe`, for parameters that depend on each other."""
-    from optuna.samplers import TPESampler
+    from studies.optuna_tpe import RememberingTPESampler
 
-    return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+    return RememberingTPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
 
 def cma_es(seed: int | None, source_trials: Any = None) -> Any:
