@@ -30,7 +30,7 @@ _SPARE = 3 << 27
 OWN_PRODUCTS = "cpu.input_gradient."
 KINDS = {
     "products": (OWN_PRODUCTS, "aten::mm", "aten::addmm", "aten::bmm", "convolution", "qconv"),
-    "one pass": ("cpu.sparse_lif.", "cpu.sparse_conv_lif."),
+    "one pass": ("cpu.sparse_lif", "cpu.sparse_conv_lif."),
     "sparse convolutions": ("cpu.sparse_conv.", "cpu.weight_gradient."),
     "spikes listed": ("cpu.events.",),
     "neurons": ("cpu.lif_scans.", "cpu.norm_lif."),

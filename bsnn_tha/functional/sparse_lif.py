@@ -58,7 +58,7 @@ def sparse_lif(
     Returns:
         The window, without membranes; or None where the parts one by one are
         the way: an input with other values or with too many of them, other weights,
-        learned β or θ, a surrogate that is not compiled, float16, a GPU, no numba, or
+        learned β, a surrogate that is not compiled, float16, a GPU, no numba, or
         too little to do.
 
     Example:
@@ -98,8 +98,8 @@ class DenseInOnePass(NamedTuple):
             return Refused("something is at work that takes PyTorch's own operations only")
         if dynamics.alpha is not None:
             return Refused("its neurons have a synaptic current")
-        if dynamics.learned:
-            return Refused("β or θ is learned")
+        if dynamics.beta.requires_grad:
+            return Refused("β is learned")
         if not differentiates(dynamics.surrogate):
             return Refused("its surrogate is not compiled")
         if not 0 <= layer.probability < 1:
@@ -145,8 +145,8 @@ class DenseInOnePass(NamedTuple):
         note("sparse_lif")
         mask = _loops().Mask(probability, 0 if seed is None else int(seed))
         spikes, last = SparseLIF.apply(
-            input, weight, layer.bias, start.to(weight.dtype), layer.dynamics, mask, signs,
-            events, result_dtype(weight),
+            input, weight, layer.bias, start.to(weight.dtype), layer.dynamics.threshold,
+            layer.dynamics.mapped(Tensor.detach), mask, signs, events, result_dtype(weight),
         )  # fmt: skip
         return LIFWindow(spikes, None, last)
 
@@ -161,6 +161,7 @@ class SparseLIF(Function):
         weight: Tensor,
         bias: Tensor | None,
         start: Tensor,
+        threshold: Tensor,
         dynamics: Dynamics,
         mask: Any,
         signs: Tensor,
@@ -170,7 +171,8 @@ class SparseLIF(Function):
         """Spikes of this dtype, and the last membrane.
 
         ``mask``, ``signs`` and ``events`` are dropout, the weights and the input as
-        :mod:`bsnn_tha.kernels.cpu.sparse_lif` reads them.
+        :mod:`bsnn_tha.kernels.cpu.sparse_lif` reads them. θ comes apart from ``dynamics`` as well,
+        for autograd finds it only so.
         """
         spikes = torch.empty(len(input), *start.shape, dtype=dtype)
         last = _loops().forward(events, signs, bias, mask, dynamics, start, spikes)
@@ -190,6 +192,7 @@ class SparseLIF(Function):
         gradients = loops.backward(
             loops.Events(starts, columns), signs, bias, ctx.mask,
             ctx.dynamics.with_tensors(*tensors), start, *grads, ctx.shape[0], g_current,
+            ctx.needs_input_grad[4],
         )  # fmt: skip
         g_input = None
         if g_current is not None:

@@ -137,7 +137,7 @@ class Counted(Binary):
 ONCE = {
     "dense": ("200", (700,), 1.0, {}, "sparse_lif", 1),
     # One pass refuses before it looks at a value.
-    "dense, learned": ("200", (700,), 1.0, {"learn_beta": True}, "sparse_linear + cpu.lif", 0),
+    "dense, learned β": ("200", (700,), 1.0, {"learn_beta": True}, "sparse_linear + cpu.lif", 0),
     # One pass looks at the values, and refuses; it does not list them.
     "dense, other values": ("200", (700,), 0.5, {}, "sparse_linear + cpu.lif", 1),
     "convolution": ("16C5-AP2", (2, 32, 32), 1.0, {}, "sparse_conv_lif", 1),

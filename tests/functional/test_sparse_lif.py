@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
 from bsnn_tha.equations.dynamics import Dynamics
-from bsnn_tha.equations.lif import RESETS
+from bsnn_tha.equations.lif import RESETS, lif_sequence_reference
 from bsnn_tha.equations.surrogate import SURROGATES, FastSigmoid
+from bsnn_tha.equations.threshold_gradient import SHARED, WINDOWS, ThresholdGradient
 from bsnn_tha.functional.dropout import dropout
 from bsnn_tha.functional.lif import lif_window
 from bsnn_tha.functional.sparse_lif import sparse_lif
@@ -42,14 +43,36 @@ def parts(
     return lif_window(current, dynamics, membrane, backend="reference")
 
 
-# What is compiled for itself: reset, surrogate and whether there is dropout.
+def plain(
+    input, weight, bias, threshold, dynamics, membrane=None, probability=0.0, seed=None,
+):  # fmt: skip
+    """The same with a plain time loop, which autograd differentiates, θ included."""
+    current = F.linear(input, weight) + bias
+    if probability:
+        current = dropout(current, probability, seed)
+    return lif_sequence_reference(
+        current, dynamics.beta, threshold, dynamics.centre, dynamics.surrogate, dynamics.reset,
+        membrane, dynamics.threshold_gradient,
+    )  # fmt: skip
+
+
+def one_pass(input, weight, bias, threshold, dynamics, **keywords):
+    """θ as a leaf of its own."""
+    dynamics = dynamics.with_tensors(dynamics.beta, threshold, dynamics.centre)
+    return sparse_lif(input, weight, bias, dynamics, **keywords)
+
+
+# What is compiled for itself: reset, surrogate, whether there is dropout; how θ gets its gradient.
 SHAPES = [shape(0.7, 1.3) for shape in SURROGATES.values()]
 COMPILED = [
-    ("subtract", SHAPES[0], 0.3),  # fast_sigmoid
-    ("subtract", SHAPES[2], 0.0),  # arctan
-    ("zero", SHAPES[0], 0.0),
-    ("zero", SHAPES[5], 0.3),  # triangle
-    ("none", SHAPES[3], 0.0),  # exponential
+    ("subtract", SHAPES[0], 0.3, SHARED),  # fast_sigmoid
+    ("subtract", SHAPES[2], 0.0, ThresholdGradient("piecewise")),  # arctan
+    ("zero", SHAPES[0], 0.0, ThresholdGradient("sigmoid", fired_only=True)),
+    ("zero", SHAPES[5], 0.3, SHARED),  # triangle
+    ("none", SHAPES[3], 0.0, SHARED),  # exponential
+]
+PATHS = [
+    ThresholdGradient(window, fired_only) for window in WINDOWS for fired_only in (True, False)
 ]
 
 
@@ -60,15 +83,15 @@ COMPILED = [
     outputs=st.sampled_from([1, 3, 255, 257, 1100]),
     share=st.sampled_from([0.0, 0.05, 0.6]),
     most=st.sampled_from([1, 3]),
-    compiled=one_of(COMPILED, RESETS, SHAPES, [0.0, 0.3]),
+    compiled=one_of(COMPILED, RESETS, SHAPES, [0.0, 0.3], PATHS),
     per_neuron=st.booleans(),
     threads=st.sampled_from([1, 3]),
     seed=st.integers(0, 99),
 )
-def test_one_pass_is_the_parts(
+def test_one_pass_is_the_plain_time_loop(
     steps, batch, width, outputs, share, most, compiled, per_neuron, threads, seed
 ):
-    reset, surrogate, probability = compiled
+    reset, surrogate, probability, path = compiled
     torch.manual_seed(seed)
     input = events((steps, batch, width), share, torch.float64, seed, most)
     shape = (outputs,) if per_neuron else ()
@@ -79,16 +102,17 @@ def test_one_pass_is_the_parts(
         input,
         torch.randn(outputs, width, dtype=torch.float64).sign(),
         torch.randn(outputs, dtype=torch.float64),
+        threshold,
         torch.randn(batch, outputs, dtype=torch.float64),
     )
-    arguments = (Dynamics(beta.clamp(0, 1), threshold, centre, surrogate, reset),)
+    arguments = (Dynamics(beta.clamp(0, 1), threshold, centre, surrogate, reset, path),)
     keywords = {"probability": probability, "seed": torch.tensor(seed)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "SPARSE_LIF_THREAD", 1)
         patch.setattr(torch, "get_num_threads", lambda: threads)
-        actual = run(sparse_lif, leaves, *arguments, **keywords)
-    expected = run(parts, leaves, *arguments, **keywords)
-    # float64, and the reference's own autograd.
+        actual = run(one_pass, leaves, *arguments, **keywords)
+    expected = run(plain, leaves, *arguments, **keywords)
+    # float64: the same but for the order of sums.
     assert_same(actual, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -99,19 +123,26 @@ def layer(outputs=300, width=80, batch=3, dtype=torch.float32):
     return weight, bias, torch.zeros(batch, outputs, dtype=dtype)
 
 
-def test_float32_to_the_last_bit_and_the_same_for_any_threads(monkeypatch):
-    leaves = events((40, 3, 80)), *layer()
+@pytest.mark.parametrize("learned", [False, True])
+def test_float32_to_the_last_bit_and_the_same_for_any_threads(learned, monkeypatch):
+    weight, bias, start = layer()
+    leaves = events((40, 3, 80)), weight, bias, start
+    one_way, other_way = sparse_lif, parts
+    if learned:
+        leaves = *leaves[:-1], 2.1 * torch.ones(300), start
+        one_way, other_way = one_pass, plain
     arguments = (Dynamics(0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5)),)
     keywords = {"probability": 0.2, "seed": torch.tensor(11)}
-    expected = run(parts, leaves, *arguments, **keywords)
+    expected = run(other_way, leaves, *arguments, **keywords)
     assert 0.05 < expected[0].mean() < 0.95
     found = []
     for threads in (1, 3):
         monkeypatch.setattr(tuning, "SPARSE_LIF_THREAD", 1)
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        found.append(run(sparse_lif, leaves, *arguments, **keywords))
+        found.append(run(one_way, leaves, *arguments, **keywords))
     assert all(torch.equal(one, three) for one, three in zip(*found, strict=True))
-    assert_same(found[0], expected)
+    # Sums of 120 steps and samples.
+    assert_same(found[0], expected, rtol=1e-5, atol=1e-4)
 
 
 def test_a_tie_fires_and_nan_does_not():
@@ -141,7 +172,6 @@ def test_a_tie_fires_and_nan_does_not():
         {"weight": torch.full((5, 9), math.nan)},
         {"weight": 2 * torch.ones(5, 9)},
         {"beta": torch.tensor(0.5, requires_grad=True)},
-        {"threshold": torch.tensor(0.5, requires_grad=True)},
         {"threshold": torch.ones(2, 1)},
         {"surrogate": lambda membrane, centre: membrane},
     ],
@@ -208,13 +238,22 @@ def step(net, input, **keywords):
     return [spikes.detach(), *(p.grad.clone() for p in net.parameters())]
 
 
-def test_networks_take_it_unasked_and_compute_the_same(monkeypatch):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"rule": "learned", "per": "neuron", "surrogate_centre": "moving"},
+        {"rule": "tanh", "penalty_window": "sigmoid", "fired_only": True},
+    ],
+    ids=str,
+)
+def test_networks_take_it_unasked_and_compute_the_same(settings, monkeypatch):
     input, calls, function = events((25, 4, 80)), [], loops.forward
     monkeypatch.setattr(loops, "forward", lambda *a: calls.append(1) or function(*a))
-    fast = step(network(), input)
+    fast = step(network(**settings), input)
     assert len(calls) == 3
     calls.clear()
-    plain = step(network(backend="reference"), input)
+    plain = step(network(backend="reference", **settings), input)
     assert not calls
     assert torch.equal(fast[0], plain[0]) and fast[0].any()
     for got, wanted in zip(fast[1:], plain[1:], strict=True):

@@ -3,7 +3,8 @@ r"""Eq. 1, 2 and 8 and their gradients in compiled loops: one neuron, one time s
 Whatever loop on the CPU has neurons in it calls these functions, and the compiler puts them
 in its place: the scans of :mod:`bsnn_tha.kernels.cpu.lif_scans`, those behind batch norm
 (:mod:`~bsnn_tha.kernels.cpu.norm_lif`) and the layers in one pass
-(:mod:`~bsnn_tha.kernels.cpu.sparse_lif`, :mod:`~bsnn_tha.kernels.cpu.sparse_conv_lif`).
+(:mod:`~bsnn_tha.kernels.cpu.sparse_lif_scans`,
+:mod:`~bsnn_tha.kernels.cpu.sparse_conv_lif`).
 They are to be read beside :mod:`bsnn_tha.equations.lif`. Every operation is the one
 written there, in the same order, and rounded once: the same bits.
 
