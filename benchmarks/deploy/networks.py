@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from bsnn_tha.deploy.deployment import Deployment, Samples
 from bsnn_tha.deploy.encode import samples_of
 from bsnn_tha.deploy.export import Exported, deploy, readout_of
 from bsnn_tha.deploy.integer import Precision
+from bsnn_tha.deploy.packed import Packed, read
+from bsnn_tha.deploy.restore import configuration, spiking_network
 from bsnn_tha.nn.network import SpikingNetwork
 from bsnn_tha.training.evaluation import load_data
 from bsnn_tha.training.machine import Machine
@@ -74,18 +77,25 @@ class Work:
 BATCH = 128
 
 
-def _of_zoo(name: str) -> Callable[[], Work]:
-    def make() -> Work:
-        bsnn_tha.keep_freed_memory()
-        trained = zoo.load(name)
-        dataset = load_data(trained.config, Machine())
-        assert dataset.test is not None
-        batch, _ = dataset.test[list(range(BATCH))]
-        counts = readout_of(trained.loss) == "spike_count"
-        steps = trained.config.data.num_steps
-        return Work(trained.network, samples_of(batch), dataset.static, steps, counts)
+def _mnist() -> Work:
+    """The zoo's."""
+    return _work(zoo.packed("mnist"))
 
-    return make
+
+def _shd() -> Work:
+    """A trained network of SHD's size without recurrence, for which peers have no such layers."""
+    return _work(read(Path(__file__).with_name("size-of-shd.safetensors")))
+
+
+def _work(packed: Packed) -> Work:
+    """A packed network as it was trained, and samples of its test set."""
+    bsnn_tha.keep_freed_memory()
+    network, config = spiking_network(packed), configuration(packed)
+    dataset = load_data(config, Machine())
+    assert dataset.test is not None
+    batch, _ = dataset.test[list(range(BATCH))]
+    counts = readout_of(config.build_loss(network)) == "spike_count"
+    return Work(network, samples_of(batch), dataset.static, config.data.num_steps, counts)
 
 
 def _dvs() -> Work:
@@ -104,8 +114,8 @@ def _dvs() -> Work:
 
 
 NETWORKS: dict[str, Callable[[], Work]] = {
-    "mnist": _of_zoo("mnist"),
-    "spoken-digits": _of_zoo("spoken-digits"),
+    "mnist": _mnist,
+    "spoken-digits": _shd,
     "dvs": _dvs,
 }
 TITLES = {

@@ -1,4 +1,4 @@
-"""Networks of this project, trained: packed files in the package, 10 to 102 kB each.
+"""Networks of this project, trained: packed files in the package, 10 to 69 kB each.
 
 >>> from bsnn_tha import zoo
 >>> zoo.names()[0]
