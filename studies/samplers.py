@@ -25,10 +25,11 @@ SAMPLERS: Axis[Any] = Axis(
 
 
 def tpe(seed: int | None) -> Any:
-    """Optuna's defaults, as the paper's studies had.
+    """Optuna's defaults: for one objective all parameters are drawn together.
 
-    It takes running trials for bad ones (a constant liar), so that workers do not all try the
-    same; alone it is unchanged.
+    The paper's studies had the defaults of their day, which drew each parameter by itself; for
+    several objectives that is still so. Running trials are taken for bad ones (a constant liar), so
+    that workers do not all try the same; alone it changes nothing.
     """
     from studies.optuna_tpe import RememberingTPESampler
 
@@ -36,7 +37,9 @@ def tpe(seed: int | None) -> Any:
 
 
 def multivariate_tpe(seed: int | None) -> Any:
-    """As :func:`tpe`, for parameters that depend on each other."""
+    """As :func:`tpe`, but together for several objectives as well, and in spaces with conditions
+    in groups of parameters that occur together.
+    """
     from studies.optuna_tpe import RememberingTPESampler
 
     return RememberingTPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
