@@ -184,6 +184,8 @@ class SpikingLayer(Connection):
                 window = routes.window(layer, self.read(input), must_pay=self.route == "auto")
                 if not isinstance(window, Refused):
                     self.show_synapse(input.flatten(0, 1))
+                    # A pass fires 0 and 1, which the neurons may hand on as something else.
+                    window = window._replace(spikes=self.neuron.handed_on(window.spikes))
                     if generator is None:
                         return window
                     membranes = membranes_beside(layer, *modules, input, generator)

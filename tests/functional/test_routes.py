@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bsnn_tha import InvalidValueError, SpikingNetwork
+from bsnn_tha import InvalidValueError, Leaky, SpikingNetwork
 from bsnn_tha.cli import app
 from bsnn_tha.equations.binarize import Binary
 from bsnn_tha.functional import routes
@@ -84,6 +84,40 @@ def test_the_reference_drops_by_the_same_masks():
         network = SpikingNetwork("80Dense40Dense3", (80,), beta=0.9, dropout=0.5, route=route)
         found.append(network(input).spikes)
     assert torch.equal(*found)
+
+
+HANDED_ON = {
+    "graded": {"graded_spikes_factor": 0.5},
+    "graded, learned": {"graded_spikes_factor": 1.5, "learn_graded_spikes_factor": True},
+    "without a gradient": {"surrogate_disable": True},
+}
+
+
+@pytest.mark.parametrize("settings", HANDED_ON.values(), ids=HANDED_ON)
+@pytest.mark.parametrize("first", ["sparse_lif", "sparse_conv_lif", "norm_lif"])
+def test_one_pass_hands_on_what_the_neurons_say(first, settings):
+    notation, norm, shape = {
+        "sparse_lif": ("200", "none", (500,)),
+        "sparse_conv_lif": ("16C5-AP2", "none", (2, 20, 20)),
+        "norm_lif": ("16C5-AP2", "tdbn", (2, 20, 20)),
+    }[first]
+    torch.manual_seed(4)
+    input = (torch.rand(20, 4, *shape) < 0.03).float()
+    found = []
+    for route in ("reference", "auto"):
+        torch.manual_seed(5)
+        norms = {} if len(shape) == 1 else {"norm": norm}
+        network = SpikingNetwork(notation, shape, beta=0.8, route=route, **norms)
+        network.layers[0].neuron = Leaky(0.8, **settings)
+        window = network(input)
+        # The last membrane has a gradient whatever spikes have.
+        (window.spikes.square().sum() + window.state[0].sum()).backward()
+        found.append((window.spikes.detach(), [its.grad for its in network.parameters()]))
+    assert first in network.routes()[0]["training"][0]
+    (spikes, gradients), (got, got_gradients) = found
+    assert spikes.any() and torch.equal(got, spikes)
+    for its, wanted in zip(got_gradients, gradients, strict=True):
+        torch.testing.assert_close(its, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_route_that_cannot_be_taken_says_why():
