@@ -42,14 +42,14 @@ def sparse_conv_lif(
     Args:
         input: ``[time, batch, in, height, width]``.
         weight: ``[out, in, k, k]``, ±1 (or small whole numbers).
-        dynamics: of the neurons; its tensors are numbers.
+        dynamics: of the neurons; β is a number, θ and the centre may be one for each neuron.
         membrane: u before the first step, ``[batch, out, ...]``; zero if None.
         pool, padding: as in :func:`~bsnn_tha.functional.conv.conv_avg_pool2d`.
 
     Returns:
         The window, without membranes; or None where the parts one by one are
         the way: an input with other values or too many spikes, other weights, pooling by
-        other than powers of two, learned β or θ or one for each neuron, a surrogate that is
+        other than powers of two, learned β or one for each neuron, a surrogate that is
         not compiled, float16, a GPU, no numba, or too little to do.
 
     Example:
@@ -75,6 +75,8 @@ class ConvolutionInOnePass(NamedTuple):
     layer: Layer
     input: Tensor
     found: Listed
+    dynamics: Dynamics
+    """Each of its tensors one number, or one for each neuron of a sample."""
 
     @classmethod
     def accepts(cls, layer: Layer, input: Tensor, must_pay: bool = True) -> Self | Refused:
@@ -90,29 +92,35 @@ class ConvolutionInOnePass(NamedTuple):
             return Refused("it needs plain tensors")
         if dynamics.alpha is not None:
             return Refused("its neurons have a synaptic current")
-        if any(tensor.numel() != 1 for tensor in dynamics.tensors):
-            return Refused("β, θ and the centre must be one number")
-        if dynamics.learned:
-            return Refused("β or θ is learned")
+        if dynamics.beta.numel() != 1:
+            return Refused("β must be one number")
+        if dynamics.beta.requires_grad:
+            return Refused("β is learned")
         if not differentiates(dynamics.surrogate):
             return Refused("its surrogate is not compiled")
         found = listed(layer, input, must_pay)
-        return found if isinstance(found, Refused) else cls(layer, input, found)
+        if isinstance(found, Refused):
+            return found
+        sizes = found.geometry
+        of_sample = dynamics.of_sample((sizes.outputs, sizes.rows, sizes.columns))
+        if of_sample is None:
+            return Refused("θ and the centre must be one number, or one for each neuron")
+        return cls(layer, input, found, of_sample)
 
     def window(self) -> LIFWindow:
         """The window, without membranes."""
-        layer, input, found = self
+        layer, input, found, dynamics = self
         geometry, weight, start = found.geometry, layer.weight, layer.start
-        assert layer.dynamics is not None
         if start is None:
             shape = input.shape[1], geometry.rows, geometry.columns, geometry.outputs
             start = weight.new_zeros(shape).permute(0, 3, 1, 2)
         note("sparse_conv_lif")
-        # Numbers as they are now: θ may change in place before the backward pass.
-        numbers = layer.dynamics.mapped(lambda its: its.detach().clone())
+        # As they are now: θ may change in place before the backward pass.
+        now = dynamics.mapped(lambda its: _innermost(its.detach().to(weight.dtype, copy=True)))
         spikes, last = SparseConvLIF.apply(
-            input, weight, start.to(weight.dtype), found, numbers, result_dtype(weight)
-        )
+            input, weight, start.to(weight.dtype), dynamics.threshold, found, now,
+            result_dtype(weight),
+        )  # fmt: skip
         return LIFWindow(spikes, None, last)
 
 
@@ -125,11 +133,16 @@ class SparseConvLIF(Function):
         input: Tensor,
         weight: Tensor,
         start: Tensor,
+        threshold: Tensor,
         found: Listed,
         dynamics: Dynamics,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
-        """Spikes of this dtype and the last membrane, both channels last in memory."""
+        """Spikes of this dtype and the last membrane, both channels last in memory.
+
+        ``dynamics`` have channels last and keep their values; θ comes apart as well, for autograd
+        finds it only so.
+        """
         weights, events, geometry = found.weights, found.events, found.geometry
         spikes = torch.empty(
             *input.shape[:2], geometry.rows, geometry.columns, geometry.outputs, dtype=dtype
@@ -147,16 +160,18 @@ class SparseConvLIF(Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         (geometry, *_), (start, weights, *events) = ctx.layer, ctx.saved_tensors
-        with_input, with_weight, with_start, *_ = ctx.needs_input_grad
+        with_input, with_weight, with_start, learned, *_ = ctx.needs_input_grad
         g_spikes, g_last = grads
         if g_spikes is None:
             g_spikes = start.new_zeros(ctx.shape).permute(0, 1, 4, 2, 3)
-        g_weight, g_start, g_current = _loops().backward(
+        g_weight, g_start, g_current, g_threshold = _loops().backward(
             ctx.events(*events), weights, *ctx.layer, start.permute(0, 2, 3, 1),
             g_spikes.permute(0, 1, 3, 4, 2).contiguous(),
             None if g_last is None else g_last.permute(0, 2, 3, 1),
-            with_input,
+            with_input, learned,
         )  # fmt: skip
+        if g_threshold is not None and g_threshold.dim():
+            g_threshold = g_threshold.permute(2, 0, 1)
         g_input = None
         if with_input:
             g_maps = g_current.flatten(0, 1)
@@ -166,8 +181,14 @@ class SparseConvLIF(Function):
             g_input,
             g_weight if with_weight else None,
             g_start.permute(0, 3, 1, 2) if with_start else None,
+            g_threshold,
             *[None] * 3,
         )
+
+
+def _innermost(values: Tensor) -> Tensor:
+    """``[out, rows, columns]`` with the channels innermost in memory; or a number."""
+    return values.permute(1, 2, 0).contiguous() if values.dim() else values
 
 
 def _loops() -> ModuleType:

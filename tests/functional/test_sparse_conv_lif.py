@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
 from bsnn_tha.equations.dynamics import Dynamics
-from bsnn_tha.equations.lif import RESETS
+from bsnn_tha.equations.lif import RESETS, lif_sequence_reference
 from bsnn_tha.equations.surrogate import SURROGATES, FastSigmoid
+from bsnn_tha.equations.threshold_gradient import SHARED, WINDOWS, ThresholdGradient
 from bsnn_tha.functional.lif import lif_window
 from bsnn_tha.functional.sparse_conv_lif import sparse_conv_lif
 from bsnn_tha.kernels import tuning
@@ -43,9 +44,41 @@ def parts(
     return lif_window(current, dynamics, membrane, backend="reference")
 
 
-# With each geometry, what else is compiled for itself: reset and surrogate.
-NEURONS = list(zip(itertools.cycle(RESETS), sorted(SURROGATES), strict=False))
-neurons = one_of(NEURONS, RESETS, sorted(SURROGATES))
+def plain(input, weight, threshold, dynamics, membrane=None, pool=1, padding=0):
+    """The same with a plain time loop, which autograd differentiates, θ included."""
+    maps = F.conv2d(input.flatten(0, 1), weight, padding=padding)
+    current = F.avg_pool2d(maps, pool).unflatten(0, input.shape[:2])
+    return lif_sequence_reference(
+        current, dynamics.beta, threshold, dynamics.centre, dynamics.surrogate, dynamics.reset,
+        membrane, dynamics.threshold_gradient,
+    )  # fmt: skip
+
+
+def one_pass(input, weight, threshold, dynamics, **keywords):
+    """θ as a leaf of its own."""
+    dynamics = dynamics.with_tensors(dynamics.beta, threshold, dynamics.centre)
+    return sparse_conv_lif(input, weight, dynamics, **keywords)
+
+
+# With each geometry, what else is compiled for itself: reset and surrogate; whose θ is, and how it
+# gets its gradient.
+WHOSE = ["layer", "neuron", "channel", "layer"]
+PATHS = [
+    SHARED,
+    ThresholdGradient("sigmoid", fired_only=True),
+    SHARED,
+    ThresholdGradient("triangle"),
+]
+NEURONS = list(
+    zip(
+        itertools.cycle(RESETS), sorted(SURROGATES), itertools.cycle(WHOSE), itertools.cycle(PATHS),
+        strict=False,
+    )
+)  # fmt: skip
+neurons = one_of(
+    NEURONS, RESETS, sorted(SURROGATES), WHOSE,
+    [ThresholdGradient(window, fired_only) for window in WINDOWS for fired_only in (True, False)],
+)  # fmt: skip
 
 
 @given(
@@ -63,10 +96,10 @@ neurons = one_of(NEURONS, RESETS, sorted(SURROGATES))
     threads=st.sampled_from([1, 3]),
     seed=st.integers(0, 99),
 )
-def test_one_pass_is_the_parts(
+def test_one_pass_is_the_plain_time_loop(
     steps, batch, channels, compiled, beyond, padding, share, most, layout, threads, seed
 ):
-    (outputs, kernel, pool, (rows, columns)), (reset, surrogate) = compiled
+    (outputs, kernel, pool, (rows, columns)), (reset, surrogate, whose, path) = compiled
     height, width = (
         input_side(places, kernel, pool, padding, rest)
         for places, rest in zip((rows, columns), beyond, strict=True)
@@ -80,21 +113,27 @@ def test_one_pass_is_the_parts(
     # The same values in another order of memory.
     inverse = sorted(range(5), key=layout.__getitem__)
     input = input.permute(layout).contiguous().permute(inverse)
-    constants = (low + torch.rand((), dtype=torch.float64) for low in (0.0, 0.5, 0.3))
+    beta, centre = (low + torch.rand((), dtype=torch.float64) for low in (0.0, 0.3))
+    sizes = {"layer": (), "channel": (outputs, 1, 1), "neuron": (outputs, rows, columns)}[whose]
+    threshold = 0.5 + torch.rand(sizes, dtype=torch.float64)
+    # The centre moves with θ where there is one for each.
+    centre = threshold if sizes else centre
     leaves = (
         input,
         torch.randn(outputs, channels, kernel, kernel, dtype=torch.float64).sign(),
+        threshold,
         torch.randn(batch, outputs, rows, columns, dtype=torch.float64),
     )
-    arguments = (Dynamics(*constants, SURROGATES[surrogate](slope=1.3), reset),)
+    shape = SURROGATES[surrogate](slope=1.3)
+    arguments = (Dynamics(beta, threshold, centre, shape, reset, path),)
     keywords = {"pool": pool, "padding": padding}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "CONV_THREAD", 1)
         patch.setattr(tuning, "EVENTS_THREAD", 1)
         patch.setattr(torch, "get_num_threads", lambda: threads)
-        actual = run(sparse_conv_lif, leaves, *arguments, **keywords)
-    expected = run(parts, leaves, *arguments, **keywords)
-    # float64, and the reference's own autograd.
+        actual = run(one_pass, leaves, *arguments, **keywords)
+    expected = run(plain, leaves, *arguments, **keywords)
+    # float64: the same but for the order of sums.
     assert_same(actual, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -105,18 +144,41 @@ def layer(batch=3, channels=5, side=12, outputs=20, share=0.05):
     return events((30, batch, channels, side, side), share), weight, torch.zeros(batch, 20, 4, 4)
 
 
-def test_float32_to_the_last_bit_and_the_same_for_any_threads(monkeypatch):
-    arguments = (Dynamics(0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5)),)
-    keywords = {"pool": 2}
-    expected = run(parts, layer(), *arguments, **keywords)
+@pytest.mark.parametrize("whose", [None, "layer", "neuron"])
+def test_float32_to_the_last_bit_and_the_same_for_any_threads(whose, monkeypatch):
+    dynamics = Dynamics(0.9 * ONE, 2.1 * ONE, ONE, FastSigmoid(0.5))
+    one_way, other_way = sparse_conv_lif, parts
+    input, weight, start = layer()
+    leaves = [input, weight, start]
+    if whose is not None:
+        one_way, other_way = one_pass, plain
+        theta = torch.linspace(1.5, 2.5, 320).view(20, 4, 4) if whose == "neuron" else 2.1 * ONE
+        leaves = [input, weight, theta, start]
+    expected = run(other_way, leaves, dynamics, pool=2)
     assert 0.05 < expected[0].mean() < 0.95
     found = []
     for threads in (1, 3):
         monkeypatch.setattr(tuning, "CONV_THREAD", 1)
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        found.append(run(sparse_conv_lif, layer(), *arguments, **keywords))
+        found.append(run(one_way, leaves, dynamics, pool=2))
     assert all(torch.equal(one, three) for one, three in zip(*found, strict=True))
-    assert_same(found[0], expected)
+    # Sums over up to 14,400 terms, in another order.
+    tolerance = {} if whose is None else {"rtol": 1e-4, "atol": 1e-3}
+    assert_same(found[0], expected, **tolerance)
+
+
+def test_a_threshold_that_moves_before_the_backward_pass_is_the_one_that_fired():
+    input, weight, _ = layer()
+    theta = torch.full((20, 4, 4), 2.1)
+    dynamics = Dynamics(0.9 * ONE, theta, theta, FastSigmoid(0.5))
+    gradients = []
+    for moved in (0.0, 0.7):
+        leaf = weight.clone().requires_grad_()
+        window = sparse_conv_lif(input, leaf, dynamics, pool=2)
+        theta += moved
+        window.spikes.sum().backward()
+        gradients.append(leaf.grad)
+    assert torch.equal(*gradients) and gradients[0].any()
 
 
 def test_a_tie_fires_and_a_membrane_that_is_no_number_does_not():
@@ -147,8 +209,8 @@ def test_a_tie_fires_and_a_membrane_that_is_no_number_does_not():
         {"weight": torch.full((5, 3, 3, 3), math.inf)},
         {"weight": torch.full((5, 3, 3, 3), 40_000.0)},
         {"beta": torch.tensor(0.5, requires_grad=True)},
-        {"threshold": torch.tensor(0.5, requires_grad=True)},
-        {"threshold": torch.ones(5, 1, 1)},
+        {"beta": torch.ones(5, 1, 1)},
+        {"threshold": torch.ones(2, 5, 1, 1)},
         {"surrogate": lambda membrane, centre: membrane},
         {"pool": 3},
         {"pool": 8},
@@ -240,17 +302,24 @@ def counted(monkeypatch):
     return calls
 
 
-def test_networks_take_it_unasked_and_compute_the_same(monkeypatch):
+LEARNED = [
+    {"rule": "learned", "per": "neuron", "surrogate_centre": "moving"},
+    {"rule": "tanh", "penalty_window": "sigmoid", "fired_only": True},
+]
+
+
+@pytest.mark.parametrize("settings", [{}, *LEARNED], ids=str)
+def test_networks_take_it_unasked_and_compute_the_same(settings, monkeypatch):
     input, calls = events((25, 4, 2, 20, 20)), counted(monkeypatch)
-    fast = step(network(), input)
+    fast = step(network(**settings), input)
     assert len(calls) == 2
-    plain = step(network(backend="reference"), input)
+    plain = step(network(backend="reference", **settings), input)
     assert len(calls) == 2
     assert torch.equal(fast[0], plain[0]) and fast[0].any()
     for got, wanted in zip(fast[1:], plain[1:], strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
     # A window in chunks is the window.
-    chunked = step(network(), input, chunk_steps=10)
+    chunked = step(network(**settings), input, chunk_steps=10)
     assert torch.equal(chunked[0], fast[0])
     for got, wanted in zip(chunked[1:], fast[1:], strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
@@ -258,7 +327,7 @@ def test_networks_take_it_unasked_and_compute_the_same(monkeypatch):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"norm": "per-step"}, {"rule": "learned"}, {"weights": "float"}, {"weights": "sawb"}],
+    [{"norm": "per-step"}, {"learn_beta": True}, {"weights": "float"}, {"weights": "sawb"}],
     ids=str,
 )
 def test_layers_of_other_kinds_go_the_usual_way(monkeypatch, settings):
