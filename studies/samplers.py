@@ -31,7 +31,7 @@ def tpe(seed: int | None) -> Any:
     several objectives that is still so. Running trials are taken for bad ones (a constant liar), so
     that workers do not all try the same; alone it changes nothing.
     """
-    from studies.optuna_tpe import RememberingTPESampler
+    from studies.optuna_internals.tpe import RememberingTPESampler
 
     return RememberingTPESampler(seed=seed, constant_liar=True)
 
@@ -40,7 +40,7 @@ def multivariate_tpe(seed: int | None) -> Any:
     """As :func:`tpe`, but together for several objectives as well, and in spaces with conditions
     in groups of parameters that occur together.
     """
-    from studies.optuna_tpe import RememberingTPESampler
+    from studies.optuna_internals.tpe import RememberingTPESampler
 
     return RememberingTPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 

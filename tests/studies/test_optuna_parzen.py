@@ -8,7 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.samplers import TPESampler
 from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator
 
-from studies.optuna_parzen import FasterParzenEstimator
+from studies.optuna_internals.parzen import FasterParzenEstimator
 
 SPACE = {
     "linear": FloatDistribution(-1, 2),

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from studies import samplers
 from studies.optuna_internals import begin, storage_of, trial_id
-from studies.optuna_tpe import RememberingTPESampler
+from studies.optuna_internals.tpe import RememberingTPESampler
 from studies.rungs import EPOCHS
 from studies.sampling import SeesPaused
 from studies.storage import open_storage

@@ -24,7 +24,7 @@ from optuna.search_space.group_decomposed import _GroupDecomposedSearchSpace, _S
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.optuna_parzen import FasterParzenEstimator
+from studies.optuna_internals.parzen import FasterParzenEstimator
 
 COMPLETE, PRUNED, INFEASIBLE, RUNNING = range(4)
 """What a trial is to TPE: the worst of one kind is better than the best of the next."""

@@ -1,9 +1,9 @@
-"""What studies need of Optuna that it does not promise to keep.
+"""What studies need of Optuna that it does not promise to keep: all of it, and nowhere else.
 
-All of it is here, but for the inside of TPE, which :mod:`studies.optuna_tpe` and
-:mod:`studies.optuna_parzen` override. Optuna's private names move between versions. ``setup.cfg``
-bounds the version to those that the tests ran with; the tests of these three files say what has
-moved when that bound is raised.
+The inside of its TPE is in files of its own, :mod:`studies.optuna_internals.tpe` and
+:mod:`studies.optuna_internals.parzen`. Optuna's private names move between versions. ``setup.cfg``
+bounds the version to those that the tests ran with; the tests of these files say what has moved
+when that bound is raised.
 """
 
 from __future__ import annotations
