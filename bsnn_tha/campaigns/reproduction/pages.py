@@ -121,7 +121,7 @@ def curves(plan: Plan, entries: Sequence[Entry]) -> Figure:
     }
     bands: dict[str, list[tuple[Row, list[Entry]]]] = {}
     for row, own in rows:
-        bands.setdefault(row.preset.partition("/")[0], []).append((row, own))
+        bands.setdefault(row.config(0).data.name, []).append((row, own))
     if all(len(band) == 1 for band in bands.values()):
         bands = {"": rows}
     with mpl.rc_context(RC):
