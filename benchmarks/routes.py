@@ -3,7 +3,7 @@
 Each route of :mod:`bsnn_tha.functional.routes` that goes spike by spike, against what the layer
 takes without it, on layers of the papers, at shares of inputs that spike from 2.5 to 50%:
 
-    OMP_NUM_THREADS=1 python -m benchmarks.routes [-o docs]
+    OMP_NUM_THREADS=1 python -m benchmarks.routes [-o docs/images]
 
 Forward and backward, seconds of the processor (which what else the machine does meets less);
 the two take turns, and their minima are compared: above 1 the route is faster. The numbers
@@ -125,7 +125,7 @@ def draw(found: Gains, path: Path) -> None:
             axes.axhline(1, color=GREY, linewidth=0.8)
             axes.set(title=name, xlabel="inputs that spike, %", ylabel="times as fast")
             axes.set_ylim(bottom=0)
-            axes.legend()
+            axes.legend(loc="upper right")
         figure.savefig(path)
 
 
@@ -134,6 +134,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, help="folder of routes.json and routes.png")
     folder = parser.parse_args().output
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     found = measure()
     if folder is not None:
         kept = {"processor": processor(), "shares": SHARES, "gains": found}
