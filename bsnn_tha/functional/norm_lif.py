@@ -24,6 +24,7 @@ from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.functional import batch_norm
 from bsnn_tha.functional.running import Refused, note
 from bsnn_tha.kernels.curves import differentiates
+from bsnn_tha.kernels.layout import innermost
 
 
 class Norm(NamedTuple):
@@ -121,7 +122,7 @@ class NeuronsBehindNorm(NamedTuple):
         note("norm_lif")
         # In the state's dtype, as in lif_window; and as they are now: θ may change in place
         # before the backward pass.
-        now = dynamics.mapped(lambda its: _innermost(its.detach().to(current.dtype, copy=True)))
+        now = dynamics.mapped(lambda its: innermost(its.detach().to(current.dtype, copy=True)))
         spikes, membranes, last, mean, variance = NormLIF.apply(
             current, norm.weight, norm.bias, start, dynamics.threshold,
             norm.eps, now, steps, record,
@@ -152,7 +153,7 @@ class NormLIF(Function):
         autograd finds it only so.
         """
         norm, lif = _loops()
-        maps = _innermost(current.detach())
+        maps = innermost(current.detach())
         shape, channels = maps.shape[1:], maps.shape[-1]
         rows = maps.view(1, -1, channels)
         mean, variance = norm.statistics(rows)
@@ -184,7 +185,7 @@ class NormLIF(Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         norm, lif = _loops()
         maps, weight, mean, variance = ctx.saved_tensors
-        arriving = [None if its is None else _innermost(its) for its in grads[:3]]
+        arriving = [None if its is None else innermost(its) for its in grads[:3]]
         arriving = [None if its is None else its.view(-1) for its in arriving]
         learned = ctx.needs_input_grad[4]
         g_maps, g_first, g_threshold = lif.backward(arriving, maps.flatten(1), *ctx.run, learned)
@@ -200,11 +201,6 @@ class NormLIF(Function):
             g_start = g_first.view(maps.shape[1:]).movedim(-1, -3).sum_to_size(shape).to(dtype)
         g_current = g_input.view(maps.shape).movedim(-1, -3)
         return g_current, g_weight, g_bias, g_start, g_threshold, *[None] * 4
-
-
-def _innermost(maps: Tensor) -> Tensor:
-    """Maps ``[..., C, height, width]`` with the channels innermost in memory; or a number."""
-    return maps.movedim(-3, -1).contiguous() if maps.dim() else maps
 
 
 def _as_maps(flat: Tensor, shape: torch.Size) -> Tensor:

@@ -27,6 +27,7 @@ from bsnn_tha.functional.layer import Convolution, Layer
 from bsnn_tha.functional.running import Refused, note
 from bsnn_tha.functional.sparse_conv import Listed, input_gradient, listed
 from bsnn_tha.kernels.curves import differentiates
+from bsnn_tha.kernels.layout import innermost
 
 
 def sparse_conv_lif(
@@ -116,7 +117,7 @@ class ConvolutionInOnePass(NamedTuple):
             start = weight.new_zeros(shape).permute(0, 3, 1, 2)
         note("sparse_conv_lif")
         # As they are now: θ may change in place before the backward pass.
-        now = dynamics.mapped(lambda its: _innermost(its.detach().to(weight.dtype, copy=True)))
+        now = dynamics.mapped(lambda its: innermost(its.detach().to(weight.dtype, copy=True)))
         spikes, last = SparseConvLIF.apply(
             input, weight, start.to(weight.dtype), dynamics.threshold, found, now,
             result_dtype(weight),
@@ -184,11 +185,6 @@ class SparseConvLIF(Function):
             g_threshold,
             *[None] * 3,
         )
-
-
-def _innermost(values: Tensor) -> Tensor:
-    """``[out, rows, columns]`` with the channels innermost in memory; or a number."""
-    return values.permute(1, 2, 0).contiguous() if values.dim() else values
 
 
 def _loops() -> ModuleType:

@@ -90,3 +90,13 @@ class Layout(NamedTuple):
 def empty(like: Tensor, order: list[int]) -> Tensor:
     """An empty window whose dimensions lie in this order."""
     return torch.empty_permuted(like.shape, order, dtype=like.dtype, device=like.device)
+
+
+def innermost(maps: Tensor) -> Tensor:
+    """Maps ``[..., C, height, width]`` with the channels innermost in memory; or a number ``[]``.
+
+    Example:
+        >>> innermost(torch.empty(2, 8, 5, 4)).shape, innermost(torch.tensor(1.5))
+        (torch.Size([2, 5, 4, 8]), tensor(1.5000))
+    """
+    return maps.movedim(-3, -1).contiguous() if maps.dim() else maps

@@ -10,6 +10,7 @@ import pytest
 import torch
 from deployed import behaviour, events, image, look_trained, random_input
 from exported_c import make, needs_compiler
+from training_runs import train_recurrent
 
 from bsnn_tha import SpikingNetwork, load
 from bsnn_tha.data import load_dataset
@@ -21,9 +22,6 @@ from bsnn_tha.deploy.packed import read
 from bsnn_tha.deploy.reference import run
 from bsnn_tha.deploy.restore import spiking_network
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.presets import load_preset
-from bsnn_tha.training.machine import Machine
-from bsnn_tha.training.run import train
 
 INPUTS, STEPS = 20, 12
 
@@ -128,20 +126,8 @@ def test_the_norms_scale_and_that_of_what_comes_back_share_a_unit() -> None:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> export.Exported:
-    config = load_preset("digits", "best").with_changes(
-        {
-            "network.notation": "Rec24-10",
-            "network.norm": {"dense": "tdbn", "output": "none"},
-            "neuron.surrogate_scale": 0.2,
-            "threshold.theta_0": 5.0,
-            "training.epochs": 2,
-            "augment.shift": 0,
-            "data.subset": 300,
-            "snapshots.count": 0,
-        }
-    )
     folder = tmp_path_factory.mktemp("recurrent") / "small"
-    train(config, output=folder, machine=Machine(threads=1), verbose=False)
+    train_recurrent(folder, {"snapshots.count": 0})
     options = {"root": Path(), "cache": Path(), "seed": 0, "validation": 0.1, "num_steps": 6}
     digits = load_dataset("digits", **options)
     return export.deploy(load(folder), digits, name="small", samples=60)

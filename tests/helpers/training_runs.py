@@ -298,3 +298,21 @@ def at_call(owner, name, number=1, after=False):
         setattr(owner, name, counted)
 
     return stop
+
+
+def train_recurrent(folder: Path, changes: dict[str, object]) -> Path:
+    """A run of two epochs of a small recurrent network on digits, in a new folder."""
+    config = load_preset("digits", "best").with_changes(
+        {
+            "network.notation": "Rec24-10",
+            "network.norm": {"dense": "tdbn", "output": "none"},
+            "neuron.surrogate_scale": 0.2,
+            "threshold.theta_0": 5.0,
+            "training.epochs": 2,
+            "augment.shift": 0,
+            "data.subset": 300,
+            **changes,
+        }
+    )
+    train(config, output=folder, machine=MACHINE, verbose=False)
+    return folder

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call
+from training_runs import train_recurrent
 
 from bsnn_tha import Leaky, SpikingNetwork, load
 from bsnn_tha.config import RunConfig
@@ -17,7 +18,6 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.running import running
 from bsnn_tha.nn.notation import DenseSpec, parse_network
 from bsnn_tha.observe.metrics import weight_bits
-from bsnn_tha.presets import load_preset
 from bsnn_tha.training.callbacks.monitor import _signs
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.run import train
@@ -305,22 +305,8 @@ def test_weights_of_another_shape_are_refused():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    config = load_preset("digits", "best").with_changes(
-        {
-            "network.notation": "Rec24-10",
-            "network.norm": {"dense": "tdbn", "output": "none"},
-            "neuron.surrogate_scale": 0.2,
-            "threshold.theta_0": 5.0,
-            "training.epochs": 2,
-            "training.norm_batches": 3,
-            "augment.shift": 0,
-            "data.subset": 300,
-            "snapshots.count": 3,
-        }
-    )
     folder = tmp_path_factory.mktemp("recurrent") / "run"
-    train(config, output=folder, machine=Machine(threads=1), verbose=False)
-    return folder
+    return train_recurrent(folder, {"training.norm_batches": 3, "snapshots.count": 3})
 
 
 def test_operations_and_flips_count_recurrent_weights(run):
