@@ -1,7 +1,7 @@
 """Signs of latent weights with other gradients than the identity, as quantizers of one's own.
 
     bsnn-tha train fashion-mnist --variant best --set data.subset=8000 --epochs 8 --threads 1 \
-        --set snapshots.count=0 --set network.weights=gradients:Sharpened --allow-code --seed 0
+        --set snapshots.count=0 --set network.weights=gradients:Sharpened --seed 0
 
 from this folder. Neither was kept: ``docs/reproduction`` says what they gave.
 """
