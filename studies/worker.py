@@ -138,8 +138,10 @@ class Worker:
             return paused
         if self._alive(trials) >= self.trials:
             return None
-        queued = (t for t in trials if t.state == TrialState.WAITING and not is_paused(t))
+        queued = [t for t in trials if t.state == TrialState.WAITING and not is_paused(t)]
         trial = next(filter(None, (claim(self.study, t) for t in queued)), None)
+        if trial is None and queued:
+            return self._next()  # others took them meanwhile, perhaps the last ones
         if trial is None and (final := self._final(trials)) is not None:
             self.study.add_trial(final)
             return self._next()  # it is in the queue now, whoever takes it

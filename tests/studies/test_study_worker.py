@@ -198,6 +198,21 @@ def test_a_trial_that_came_too_late_is_not_run(study, monkeypatch):
     assert study.trials[1].user_attrs["reason"] == "not needed: others were faster"
 
 
+def test_who_loses_the_last_of_the_queue_begins_none_in_its_place(study, monkeypatch):
+    study.enqueue_trial({"x": 0.5})
+    claim = module.claim
+
+    def faster(study, waiting):
+        won = claim(study, waiting)  # another worker's
+        square(won)
+        study.tell(won, 1.0)
+        return claim(study, waiting)
+
+    monkeypatch.setattr(module, "claim", faster)
+    Worker(study, square, 1).work()
+    assert [(t.state, t.value) for t in study.trials] == [(COMPLETE, 1.0)]
+
+
 def test_a_trial_that_was_queued_while_another_began_comes_first(study, monkeypatch):
     Worker(study, square, 3).work()
     begin = module.begin
