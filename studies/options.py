@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bsnn_tha.config import RunConfig
+from bsnn_tha.presets import load_preset
 from bsnn_tha.training.machine import Machine
 from studies.checkpoints import Checkpoints
 from studies.errors import StudyError
@@ -33,6 +35,7 @@ class Options:
         warm_start: studies whose best settings come next, see :mod:`studies.warm_start`.
         changes: of the preset, by dotted key: the budget, and settings that are
             not to be searched.
+        begin: values to begin with instead of the preset's, of settings that are searched.
         timeout: seconds after which no trial is begun, and running ones pause.
         checkpoints: folder or address for the checkpoints of trials that pause; by default
             beside the study's report.
@@ -56,6 +59,7 @@ class Options:
     published: bool = True
     warm_start: tuple[str, ...] = ()
     changes: dict[str, Any] | None = None
+    begin: dict[str, Any] | None = None
     timeout: float | None = None
     checkpoints: str | None = None
     force: bool = False
@@ -75,6 +79,16 @@ class Options:
         _ = self.method  # refuses an unknown sampler before anything is opened
         if self.name is not None and (not self.name or "/" in self.name):
             raise StudyError(f"a study's name must be a word without /, but got {self.name!r}")
+
+    @property
+    def config(self) -> RunConfig:
+        """The preset with the changes, and the values to begin with: what trials change.
+
+        Raises:
+            InvalidValueError: no such preset, or a change breaks a rule.
+        """
+        asked = {**(self.changes or {}), **(self.begin or {})}
+        return load_preset(self.dataset, self.variant).with_changes(asked)
 
     @property
     def study_name(self) -> str:

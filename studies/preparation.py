@@ -9,7 +9,7 @@ from bsnn_tha.data import check_options
 from bsnn_tha.data.dataset import Dataset
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.notation import write_out
-from bsnn_tha.presets import load_preset
+from bsnn_tha.suggest import did_you_mean
 from bsnn_tha.training.evaluation import load_data
 from bsnn_tha.training.session import Session
 from studies.errors import StudyError
@@ -30,7 +30,8 @@ class Prepared(NamedTuple):
     """Of the plan's network."""
 
     def published(self) -> dict[str, Any]:
-        """The parameters that stand for the configuration itself: where the paper ended.
+        """The parameters that stand for the configuration itself: where the paper ended, or the
+        values to begin with.
 
         Raises:
             StudyError: the space does not reach so far.
@@ -39,8 +40,8 @@ class Prepared(NamedTuple):
             return self.space.parameters(self.plan.base, self.depth)
         except InvalidValueError as error:
             raise StudyError(
-                f"the study cannot start from the preset's own settings: {error}; widen the "
-                "space, or leave them out with --no-published"
+                f"the study cannot start from the preset's own settings: {error}; begin with "
+                "another value (--begin), widen the space, or leave them out with --no-published"
             ) from None
 
 
@@ -51,7 +52,7 @@ def prepare(options: Options) -> Prepared:
         InvalidValueError: no such preset, or a change breaks a rule.
         StudyError: the space cannot be loaded, or an objective does not fit.
     """
-    config = load_preset(options.dataset, options.variant).with_changes(options.changes or {})
+    config = options.config
     if config.training.protocol != "validation":
         raise InvalidValueError(
             "a study never sees the test set: training.protocol must be validation"
@@ -77,6 +78,12 @@ def prepare(options: Options) -> Prepared:
     )
     if not space.rows:
         raise StudyError("there is nothing to search: --set fixes every row of the space")
+    searched = [row.key for row in space.rows]
+    for key in options.begin or {}:
+        if key not in searched:
+            raise StudyError(
+                f"{key} is not searched{did_you_mean(key, searched)}; give its value with --set"
+            )
     if "threshold.theta_inf" in fixed and any(r.key == "threshold.theta_0" for r in space.rows):
         raise StudyError(
             "threshold.theta_inf is fixed but threshold.theta_0 is searched, which may come to "

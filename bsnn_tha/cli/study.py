@@ -87,6 +87,14 @@ Checkpoints = Annotated[
         "reach. Default: beside the report, where only this one does."
     ),
 ]
+Begin = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="Of a setting that is searched, the first trial's value instead of the preset's; "
+        "repeatable.",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Go on although plan or budget differ.")]
 
 Existing = Annotated[str, typer.Argument(help="Of the study.")]
@@ -170,6 +178,7 @@ def run(
     timeout: Timeout = None,
     checkpoints: Checkpoints = None,
     set_: Sets = None,
+    begin: Begin = None,
     force: Force = False,
     data_root: DataRoot = None,
     cache_root: CacheRoot = None,
@@ -178,9 +187,9 @@ def run(
 ) -> None:
     """Search a data set and variant; the same command goes on.
 
-    The first trial has the published settings; what --set fixes is not
-    searched. The first Ctrl-C finishes the
-    running trials, a second one stops at once; finished trials are kept.
+    The first trial has the published settings, or those of --begin; what --set
+    fixes is not searched. The first Ctrl-C finishes the running trials, a second
+    one stops at once; finished trials are kept.
 
     \b
     bsnn-tha study digits --trials 50 --workers 2
@@ -196,7 +205,7 @@ def run(
 
     keep_freed_memory()
     budget = {"training.epochs": epochs, "data.subset": subset, "data.num_steps": steps}
-    changes = settings(budget, set_)
+    changes, first = settings(budget, set_), settings({}, begin)
     options = Options(
         dataset,
         variant,
@@ -208,12 +217,13 @@ def run(
         pruner=pruner,
         reduction=reduction,
         seed=sampler_seed,
-        objectives=tuple(objective or _usual_objective(dataset, variant, changes)),
+        objectives=tuple(objective or _usual_objective(dataset, variant, changes | first)),
         seeds=seeds_per_trial,
         space=space,
         published=published,
         warm_start=tuple(warm_start or ()),
         changes=changes,
+        begin=first,
         timeout=timeout,
         checkpoints=checkpoints,
         force=force,

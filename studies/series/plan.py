@@ -14,6 +14,7 @@ A plan is a TOML file, one of ``plans/`` in this folder or the user's own::
     preset = "mnist/tha"
     printed = {best = 99.12, mean = 99.07, std = 0.04}
     set = {}                           # of this one
+    begin = {}                         # values of the first trial, of what is searched
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from pydantic import Field
 from bsnn_tha.campaigns import plan_files
 from bsnn_tha.campaigns.plan_files import Printed, Table
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.presets import load_preset
 from bsnn_tha.suggest import did_you_mean
 from studies.options import Options
 
@@ -39,6 +39,7 @@ class Search(Table):
     preset: str
     printed: Printed = Printed()
     set: dict[str, Any] = Field(default_factory=dict)
+    begin: dict[str, Any] = Field(default_factory=dict)
 
 
 class Series(Table):
@@ -98,6 +99,7 @@ class Series(Table):
             variant,
             name=f"{self.name}-{search.name}",
             changes=plan_files.changes(self.set | search.set),
+            begin=search.begin,
             **planned | asked,
         )
 
@@ -107,7 +109,7 @@ def series_names() -> list[str]:
 
     Example:
         >>> series_names()
-        ['appendix-d', 'appendix-d-small']
+        ['annealing', 'appendix-d', 'appendix-d-small']
     """
     return plan_files.plan_names(_ROOM)
 
@@ -121,6 +123,5 @@ def load_series(name: str) -> Series:
     series = plan_files.read_plan(Series, _ROOM, name, "series")
     plan_files.check_names(series.name, [search.name for search in series.studies])
     for search in series.studies:
-        options = series.options(search)
-        load_preset(options.dataset, options.variant).with_changes(options.changes or {})
+        _ = series.options(search).config  # refuses what no run can be
     return series

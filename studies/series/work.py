@@ -22,7 +22,6 @@ from optuna.trial import TrialState
 from bsnn_tha.data.inventory import inventory
 from bsnn_tha.data.root import data_root
 from bsnn_tha.errors import BsnnThaError
-from bsnn_tha.presets import load_preset
 from studies.errors import StudyError
 from studies.forecast import Forecast
 from studies.options import Options
@@ -119,8 +118,7 @@ def outlook(options: Options, *, downloads: bool = True) -> Outlook:
 
 def _missing_data(options: Options) -> str:
     """What a known data set lacks on this machine, and how to get it; else nothing."""
-    config = load_preset(options.dataset, options.variant).with_changes(options.changes or {})
-    name, root = config.data.name, data_root(options.data_root)
+    name, root = options.config.data.name, data_root(options.data_root)
     for entry in inventory(root):
         if entry.name == name and entry.obtain:
             return f"{name} is not in {root}; {entry.obtain}"

@@ -1,8 +1,8 @@
 """Search spaces, one small file per family of data sets.
 
-Each file has the tables ``ANNEALED`` (θ0 → θ∞ layer by layer), ``FIXED`` (one θ) and, but for
-detectors, ``UNIT`` (θ stays at 1). Where a configuration names another threshold rule,
-:mod:`studies.spaces.rules` searches what all rules have.
+Each file has the tables ``ANNEALED`` (θ0 → θ∞ layer by layer), ``FIXED`` (one θ) and ``UNIT`` (θ
+stays at 1), as the paper searched them. Where a configuration names another threshold rule, or its
+output does not fire, :mod:`studies.spaces.rules` searches what all of these have.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bsnn_tha.data.dataset import Dataset
 from bsnn_tha.errors import InvalidValueError
 from studies.errors import StudyError
 from studies.space import Space
-from studies.spaces import boxes, events, images, rules, temporal_coding
+from studies.spaces import events, images, rules, temporal_coding
 
 
 def space_for(config: RunConfig, dataset: Dataset) -> Space:
@@ -27,16 +27,14 @@ def space_for(config: RunConfig, dataset: Dataset) -> Space:
         >>> space_for(load_preset("digits", "tha"), dataset) is images.ANNEALED
         True
     """
-    if config.loss.name == "yolo" and config.threshold.rule in (None, "fixed", "annealed"):
-        return boxes.FIXED if config.threshold.theta_inf is None else boxes.ANNEALED
-    if config.threshold.rule == "fixed" and config.network.output == "membrane":
-        return rules.READOUT
-    if config.threshold.rule not in (None, "annealed"):
-        return rules.FIXED if config.optimizer.threshold_lr is None else rules.OWN_RATE
+    readout, annealed = config.network.output == "membrane", config.threshold.theta_inf is not None
+    if readout or config.threshold.rule not in (None, "annealed"):
+        own_rate = config.optimizer.threshold_lr is not None
+        return rules.space(annealed=annealed, readout=readout, own_rate=own_rate)
     family = images if dataset.static else events
     if dataset.num_classes is None:
         family = temporal_coding
-    if config.threshold.theta_inf is not None:
+    if annealed:
         space = family.ANNEALED
     elif config.network.weights != "binary" or config.threshold.theta_0 != 1.0:
         space = family.FIXED

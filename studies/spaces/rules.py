@@ -1,6 +1,6 @@
-"""Networks with a threshold rule named: fixed, learned, or a user's own; weights of any size."""
+"""Networks with a named rule of thresholds, or whose output does not fire; weights of any size."""
 
-from studies.space import Number, Space
+from studies.space import Choice, Number, Rise, Space
 
 FIXED = Space(
     #      key                         range           scale
@@ -9,7 +9,8 @@ FIXED = Space(
     Number("neuron.slope",             0.05, 30.0,     log=True),
     Number("optimizer.lr",             1e-5, 0.3,      log=True),
 )  # fmt: skip
-OWN_RATE = FIXED + Space(
+# Where learned thresholds have a rate of their own.
+OWN_RATE = Space(
     Number("optimizer.threshold_lr",   1e-6, 0.3,      log=True),
 )  # fmt: skip
 # The output does not fire: it has a decay, but neither threshold nor slope.
@@ -20,3 +21,24 @@ READOUT = Space(
     Number("neuron.slope",             0.05, 30.0,     log=True),
     Number("optimizer.lr",             1e-5, 0.3,      log=True),
 )  # fmt: skip
+ANNEALED_READOUT = Space(
+    #      key                         range           scale
+    Number("threshold.theta_0",        0.05, 30.0,     log=True, per="layer"),
+    Rise("threshold.theta_inf",        0.1, 30.0,      log=True, per="layer"),
+    Number("threshold.alpha",          1e-4, 0.5,      log=True, per="layer"),
+    Choice("neuron.surrogate_centre",  "clamped", "moving"),
+) + READOUT.without("threshold.theta_0")  # fmt: skip
+
+
+def space(*, annealed: bool, readout: bool, own_rate: bool) -> Space:
+    """What is searched.
+
+    Args:
+        annealed: whether thresholds rise to θ∞, in a network with a readout.
+        readout: whether the output does not fire.
+        own_rate: whether thresholds are learned at a rate of their own.
+    """
+    if annealed:
+        return ANNEALED_READOUT
+    table = READOUT if readout else FIXED
+    return table + OWN_RATE if own_rate else table

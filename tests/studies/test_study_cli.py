@@ -298,6 +298,17 @@ def test_published_settings_outside_of_a_users_space_are_refused(folder):
     assert "neuron.beta must be 0.1 to 0.5" in line and "--no-published" in line
 
 
+def test_the_first_trial_has_the_values_to_begin_with(folder, alive):
+    succeed(*TINY, *alive, "--begin", "neuron.beta=0.9", "--trials", 1, cwd=folder)
+    (trial,) = loaded(folder).trials
+    assert trial.params == {"neuron.beta": 0.9}
+
+
+def test_values_to_begin_with_are_of_what_is_searched(folder, alive):
+    line = refuse(*TINY, *alive, "--begin", "neuron.slope=2.0", cwd=folder)
+    assert "neuron.slope is not searched" in line and "--set" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

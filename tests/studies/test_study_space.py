@@ -89,6 +89,42 @@ def test_every_random_suggestion_is_a_network_that_anneals_upwards(dataset):
                 assert all(low < high for low, high in pairs)
 
 
+ANNEALED = {
+    "threshold.rule": "annealed",
+    "threshold.theta_0": 0.5,
+    "threshold.theta_inf": 1.0,
+    "threshold.alpha": 0.04,
+}
+
+
+@pytest.mark.parametrize("dataset", ["digits", "saccade-digits", "spoken-digits"])
+def test_an_annealed_network_whose_output_does_not_fire_is_searched_by_its_thresholds(dataset):
+    config = load_preset(dataset, "best").with_changes(ANNEALED)
+    facts = SimpleNamespace(static=dataset in STATIC, num_classes=10)
+    space = _fitting(space_for(config, facts), config).bound(config)
+    depth = Depth.of(config.build_network(INPUT_SHAPES[dataset]))
+    firing = depth.layers - 1
+    for key in ("theta_0", "theta_inf", "alpha"):
+        names = [n for n in space.parameters(config, depth) if n.startswith(f"threshold.{key}.")]
+        assert len(names) == firing
+    drawn = config.with_changes(space.suggest(ask(), depth)).threshold
+    assert all(low < high for low, high in zip(drawn.theta_0, drawn.theta_inf, strict=True))
+
+
+def test_a_rate_of_learned_thresholds_is_searched_where_they_have_one():
+    facts = SimpleNamespace(static=True, num_classes=10)
+    learned = load_preset("digits", "best").with_changes({"threshold.rule": "learned"})
+    assert "optimizer.threshold_lr" not in [r.key for r in space_for(learned, facts).rows]
+    own = learned.with_changes({"optimizer.threshold_lr": 0.01})
+    assert [row.key for row in space_for(own, facts).rows] == [
+        "threshold.theta_0",
+        "neuron.beta",
+        "neuron.slope",
+        "optimizer.lr",
+        "optimizer.threshold_lr",
+    ]
+
+
 def test_a_target_follows_the_threshold_of_the_output():
     config, space, depth = preset("temporal-coding", "solved")
     settings = space.suggest(ask(), depth)
