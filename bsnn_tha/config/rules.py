@@ -13,7 +13,7 @@ from bsnn_tha.choices import names_code, parameters
 from bsnn_tha.config.sections import LossSection, Options, Tables
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.losses import LOSSES
-from bsnn_tha.suggest import broken_rule
+from bsnn_tha.suggest import broken_rule, quoted
 
 
 class Use(NamedTuple):
@@ -41,6 +41,8 @@ USES = (
         lambda t: t.optimizer.schedule == "cosine"),
     Use("optimizer", "warmup", "optimizer.schedule = 'cosine-to-zero' or 'one-cycle'",
         lambda t: t.optimizer.schedule in ("cosine-to-zero", "one-cycle")),
+    Use("optimizer", "steps", "optimizer.schedule = 'steps'",
+        lambda t: t.optimizer.schedule == "steps"),
     Use("snapshots", "samples", "snapshots.count above 0", lambda t: t.snapshots.count > 0),
     Use("snapshots", "neurons", "snapshots.count above 0", lambda t: t.snapshots.count > 0),
 )  # fmt: skip
@@ -50,7 +52,7 @@ LOSS_GETS = ("mean_threshold", "outputs")
 
 
 def check_uses(tables: Tables) -> None:
-    """Refuse settings that nothing uses, but for their defaults."""
+    """Refuse settings that nothing uses, but for their defaults, and steps that are missing."""
     for use in USES:
         section = getattr(tables, use.table)
         value, default = getattr(section, use.leaf), type(section).model_fields[use.leaf].default
@@ -59,6 +61,11 @@ def check_uses(tables: Tables) -> None:
                 f"{use.key} is for {use.purpose}, but got {use.key} = {value!r} without it; "
                 "leave it out"
             )
+    if tables.optimizer.schedule == "steps" and not tables.optimizer.steps:
+        raise InvalidValueError(
+            "optimizer.schedule = 'steps' needs optimizer.steps, after how many epochs which rate, "
+            f"but got {quoted(tables.optimizer.steps)}"
+        )
     loss = tables.loss
     if not names_code(loss.name):
         LOSSES.check(loss.name, loss.options, given=LOSS_GETS)

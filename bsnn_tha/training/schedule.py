@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 
 from bsnn_tha.config import OptimizerSection
 from bsnn_tha.errors import InvalidValueError
-from bsnn_tha.suggest import quoted
 
 Schedule = Callable[[int, float], float]
 """Share of the initial learning rate after so many iterations, of so many in an epoch."""
@@ -21,19 +20,13 @@ def schedule_of(settings: OptimizerSection, epochs: int) -> Schedule | None:
         epochs: of the whole training, where some schedules end.
 
     Raises:
-        InvalidValueError: steps without their schedule, or the schedule without steps, or
-            steps that are no epochs and rates.
+        InvalidValueError: steps that are no epochs and rates.
 
     Example:
         >>> share = schedule_of(OptimizerSection(lr=0.4, schedule="steps", steps={"5": 0.1}), 10)
         >>> share(49, 10), share(50, 10)
         (1.0, 0.25)
     """
-    if (settings.schedule == "steps") != bool(settings.steps):
-        raise InvalidValueError(
-            "optimizer.schedule = 'steps' and optimizer.steps go together, but got "
-            f"schedule = {settings.schedule!r} with steps = {quoted(settings.steps)}"
-        )
     if settings.steps:
         return step_factor(settings.lr, settings.steps)
     if settings.schedule in ("cosine-to-zero", "one-cycle"):

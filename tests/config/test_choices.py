@@ -119,6 +119,8 @@ UNUSED = {
         "optimizer.schedule": "none",
         "optimizer.period": 3.0,
     },
+    "optimizer.steps is for optimizer.schedule = 'steps'": {"optimizer.steps": {"5": 0.1}},
+    "optimizer.schedule = 'steps' needs optimizer.steps": {"optimizer.schedule": "steps"},
     "snapshots.neurons is for snapshots.count": {"snapshots.count": 0, "snapshots.neurons": 3},
     "loss 'spike_count' has no setting 'beta'": {"loss.beta": 0.3},
     "loss 'mean_membrane' has no setting 'correct_rate'": {
@@ -154,6 +156,12 @@ def test_what_nothing_uses_is_refused(message):
         config.build_loss(config.build_network((1, 8, 8)))
 
     assert refusal(build).startswith(message)
+
+
+def test_another_schedule_takes_its_presets_steps_with_it():
+    published = load_preset("mnist", "ltmd")
+    assert published.optimizer.steps
+    assert published.with_changes({"optimizer.schedule": "cosine-to-zero"}).optimizer.steps is None
 
 
 def test_defaults_of_earlier_files_are_no_mistake():

@@ -324,8 +324,6 @@ def test_the_learning_rate_steps_after_epochs_and_takes_thresholds_along(tmp_pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schedule": "steps"}, "go together, but got schedule = 'steps' with steps = None"),
-        ({"steps": {"5": 0.1}}, "go together, but got schedule = 'cosine' with steps = {'5': 0.1}"),
         (
             {"schedule": "steps", "steps": {"half": 0.1}},
             "optimizer.steps must have numbers of epochs of at least 1 and rates above 0, "
