@@ -54,7 +54,7 @@ def history(opened: OpenStudy, objective: int = 0) -> Drawn:
                 color=GREY,
                 linestyle=":",
                 linewidth=1,
-                label="published settings",
+                label="settings to begin with",
             )
     axes.set(xlabel="trial", ylabel=in_words(opened.plan.objectives[objective]))
     count(axes.xaxis)

@@ -115,7 +115,7 @@ class _Page:
         elif self.best:
             facts.append((str(len(self.best)), "on the Pareto front"))
         if (own := published(opened.study)) is not None:
-            words += f" Published settings: trial {own.number}, "
+            words += f" Settings to begin with: trial {own.number}, "
             words += f"{score(opened, own, self.known)}."
         cells = "".join(f"<div><b>{html.escape(v)}</b>{html.escape(k)}</div>" for v, k in facts)
         return f'<p>{html.escape(words)}</p>\n<div class="facts">{cells}</div>'

@@ -53,7 +53,7 @@ def text(opened: OpenStudy) -> str:
     names, known = ", ".join(plan.objectives), estimates(opened)
     best = best_trials(opened)
     for place, trial in enumerate(best[:TOP], start=1):
-        mark = "  (published settings)" if trial.user_attrs.get("published") else ""
+        mark = "  (settings to begin with)" if trial.user_attrs.get("published") else ""
         lines.append(
             f"{place:3}.  trial {trial.number:<4} {names} {score(opened, trial, known)}{mark}"
         )
@@ -64,7 +64,7 @@ def text(opened: OpenStudy) -> str:
             for state, reason, numbers in reasons(study)
         ]
     if own := published(study):
-        lines.append(f"published settings: trial {own.number}, {score(opened, own, known)}")
+        lines.append(f"settings to begin with: trial {own.number}, {score(opened, own, known)}")
     return "\n".join(lines)
 
 
@@ -160,7 +160,7 @@ def budget(opened: OpenStudy) -> str:
 
 
 def published(study: optuna.Study) -> FrozenTrial | None:
-    """The trial of the published settings, the last if it was tried again."""
+    """The trial of the settings to begin with, the last if it was tried again."""
     trials = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("published")]
     return trials[-1] if trials else None
 

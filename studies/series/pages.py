@@ -100,10 +100,10 @@ def page(series: Series, rows: Sequence[Row]) -> str:
         lines += [series.about.strip(), ""]
     lines += [
         _wrapped(
-            "Accuracy in per cent: of published settings, all complete trials and the best one on "
-            "validation images, by which the best was chosen; of the best from fresh seeds on the "
-            f"test set. Printed: {series.source}. Time is of all trials together, on a machine "
-            "that may have been shared."
+            "Accuracy in per cent: of the settings to begin with, all complete trials and the best "
+            "one on validation images, by which the best was chosen; of the best from fresh seeds "
+            f"on the test set. Printed: {series.source}. Time is of all trials together, on a "
+            "machine that may have been shared."
         ),
         "",
         "| " + " | ".join(header[i] for i in kept) + " |",
@@ -122,6 +122,7 @@ def page(series: Series, rows: Sequence[Row]) -> str:
             f"{series.seeds_per_trial}, with {_changes(series.set)}. Every trial is a line of its "
             "study's `trials.csv`; `best.toml` beside it is for `bsnn-tha train --config`."
         ),
+        *_asked([row.search for row in rows]),
     ]
     return "\n".join(lines) + "\n"
 
@@ -140,7 +141,7 @@ def history(rows: Sequence[Row]) -> Figure:
                 best = 100 * np.fmax.accumulate(np.array(values or [np.nan], dtype=float))
                 axes.step(
                     np.arange(1, len(best) + 1), best, where="post",
-                    color=colour(index), label=row.search.preset.partition("/")[2],
+                    color=colour(index), label=row.search.name.removeprefix(f"{dataset}-"),
                 )  # fmt: skip
             axes.set(title=dataset, xlabel="trials")
             axes.legend(loc="lower right")
@@ -204,7 +205,7 @@ def _mean(row: Row) -> str:
 _COLUMNS = {
     "study": lambda row: f"[{row.search.name}]({row.search.name}/trials.csv)",
     "complete / pruned": _counts,
-    "published settings": _published,
+    "settings to begin with": _published,
     "quartiles of trials": _quartiles,
     "best trial": _best,
     "the best from fresh seeds: mean (σ)": _again,
@@ -246,6 +247,21 @@ def _rounded(value: float) -> float:
 
 def _changes(values: dict[str, Any]) -> str:
     return ", ".join(f"`{key} = {value}`" for key, value in values.items()) or "no changes"
+
+
+def _asked(searches: Sequence[Search]) -> list[str]:
+    """What each study was asked for, if they differ in more than their presets."""
+    if not any(search.set or search.begin for search in searches):
+        return []
+    lines = []
+    for search in searches:
+        begun = f", to begin with {_changes(search.begin)}" if search.begin else ""
+        lines.append(
+            _wrapped(
+                f"- {search.name}: preset `{search.preset}`, with {_changes(search.set)}{begun}"
+            )
+        )
+    return ["", *lines]
 
 
 def _wrapped(text: str) -> str:

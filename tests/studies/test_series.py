@@ -175,6 +175,20 @@ def test_the_page_tells_what_fresh_seeds_give(plan_file, tmp_path):
     assert ", 2 seeds | 12.50 |" in (tmp_path / "page" / pages.PAGE).read_text(encoding="utf-8")
 
 
+def test_the_page_says_what_each_study_was_asked_for(plan_file, tmp_path):
+    begin = 'preset = "digits/bsnn-unit"\nbegin = {"neuron.beta" = 0.7}'
+    text = PLAN.replace('preset = "digits/bsnn-unit"', begin)
+    (tmp_path / "two.toml").write_text(text, encoding="utf-8")
+    studies = options(tmp_path / "two.toml", tmp_path, trials=1)
+    take_turns(studies[1:], None, lambda event: None)
+    (trial,) = existing(studies[1]).study.trials
+    assert trial.params["neuron.beta"] == 0.7
+    series = load_series(str(tmp_path / "two.toml"))
+    page = pages.page(series, [pages.Row(search, None) for search in series.studies])
+    assert "- fixed: preset `digits/bsnn`, with `threshold.theta_0 = 0.5`" in page
+    assert "with no changes, to begin with `neuron.beta = 0.7`" in page
+
+
 def test_workers_on_a_database_spread_over_the_studies_and_may_die(plan_file, database, tmp_path):
     studies = options(plan_file, database, trials=4)
     for each in studies:  # as run_series does before it starts processes

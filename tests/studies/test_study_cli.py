@@ -110,7 +110,7 @@ def test_the_first_trial_has_the_published_settings(finished):
 
 def test_the_same_command_adds_nothing_and_a_larger_n_goes_on(folder):
     first = succeed(*TINY, "--trials", 2, cwd=folder)
-    assert "2/2  trial 1" in first.said and "published settings: trial 0" in first.said
+    assert "2/2  trial 1" in first.said and "settings to begin with: trial 0" in first.said
     before = contents(folder)
     again = succeed(*TINY, "--trials", 2, cwd=folder)
     assert "2 of 2 trials are finished" in again.said

@@ -216,7 +216,7 @@ def test_the_text_names_counts_budget_best_and_published(opened):
     assert "budget: 3 epochs, all training samples, 25 time steps" in lines[1]
     best = opened.study.best_trial
     assert lines[2].split() == ["1.", "trial", str(best.number), "accuracy", f"{best.value:.4f}"]
-    assert lines[-1] == "published settings: trial 0, 0.9300"
+    assert lines[-1] == "settings to begin with: trial 0, 0.9300"
 
 
 def test_two_objectives_are_sorted_by_the_first_and_have_a_front(tmp_path):
@@ -250,7 +250,7 @@ def test_published_settings_that_were_tried_again_are_those_of_the_last_try():
     opened.study.add_trial(
         optuna.create_trial(state=TrialState.COMPLETE, value=0.5, user_attrs={"published": True})
     )
-    assert report.text(opened).splitlines()[-1] == "published settings: trial 2, 0.5000"
+    assert report.text(opened).splitlines()[-1] == "settings to begin with: trial 2, 0.5000"
 
 
 # Whose folder it is
