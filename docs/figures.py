@@ -229,6 +229,14 @@ def runs() -> Iterator[tuple[str, str]]:
             yield f"runs.{path.parent.name}.{part}", f"{100 * accuracy[part]:.2f}"
 
 
+def searched() -> Iterator[tuple[str, str]]:
+    """``series.SERIES.STUDY``: test accuracy of its best setting from fresh seeds, % (σ)."""
+    for path in sorted((DOCS / "studies").glob("*/*/retrained.json")):
+        accuracy = json.loads(path.read_text(encoding="utf-8"))["accuracy"]
+        mean, std = (f"{100 * accuracy[part]:.2f}" for part in ("mean", "std"))
+        yield f"series.{path.parent.parent.name}.{path.parent.name}", f"{mean} ({std})"
+
+
 def cases() -> Iterator[tuple[str, str]]:
     """``runs.NAME.CASE``, of a folder with cases that have a folder for each seed."""
     for case in sorted((DOCS / "runs").glob("*/*/")):
@@ -346,8 +354,8 @@ def _tenths(figure: str) -> str:
 def all_figures() -> dict[str, str]:
     """Every figure by its name."""
     parts = (
-        temporal_coding, peers, studies, seeds, comparisons, runs, cases, speakers, campaigns,
-        choices_apart, trivial_boxes,
+        temporal_coding, peers, studies, searched, seeds, comparisons, runs, cases, speakers,
+        campaigns, choices_apart, trivial_boxes,
     )  # fmt: skip
     return dict(pair for part in parts for pair in part())
 

@@ -43,7 +43,9 @@ def series(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the page and the reports. Default: NAME beside the journals."
+            "--output",
+            "-o",
+            help="Folder for the page and the reports. Default: NAME beside the journals.",
         ),
     ] = None,
     retrain: Annotated[

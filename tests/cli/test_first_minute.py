@@ -44,6 +44,19 @@ def test_what_it_says_to_type_can_be_typed():
             command.make_context("bsnn-tha", words)
 
 
+def test_an_output_has_its_short_name_in_every_command():
+    def options(command):
+        for below in getattr(command, "commands", {}).values():
+            yield from options(below)
+        yield from ((command.name, parameter.opts) for parameter in command.params)
+
+    outputs = [
+        (name, opts) for name, opts in options(typer.main.get_command(app)) if "--output" in opts
+    ]
+    assert len(outputs) > 5
+    assert [name for name, opts in outputs if "-o" not in opts] == []
+
+
 class TestErrors:
     @pytest.fixture
     def broken(self, monkeypatch):
