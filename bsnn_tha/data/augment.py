@@ -8,10 +8,12 @@ steps of one sample are changed alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from bsnn_tha.errors import InvalidValueError
 
@@ -100,11 +102,10 @@ class Augmentation:
         """
         window = batch.unsqueeze(0) if static else batch
         if self.jitter:
-            window = _moved(window, self.jitter, 0)
+            window = _moved(window, self.jitter, (0,))
         if self.shift:
-            for axis in range(max(2, window.dim() - 2), window.dim()):
-                # One axis of channels, or height and width; maps' channels stay.
-                window = _moved(window, self.shift, axis)
+            # One axis of channels, or height and width; maps' channels stay.
+            window = _moved(window, self.shift, range(max(2, window.dim() - 2), window.dim()))
         if self.flip:
             mirrored = torch.rand(window.shape[1], device=window.device) < 0.5
             window = torch.where(_along_batch(mirrored, window), window.flip(-1), window)
@@ -120,18 +121,21 @@ def _along_batch(values: Tensor, window: Tensor) -> Tensor:
     return values.view(1, -1, *[1] * (window.dim() - 2))
 
 
-def _moved(window: Tensor, most: int, axis: int) -> Tensor:
-    """Every sample moved along one axis by −most to most places of its own."""
-    size = window.shape[axis]
-    by = torch.randint(-most, most + 1, (window.shape[1],), device=window.device)
-    places = torch.arange(size, device=window.device)
-    sources = places - by[:, None]  # [batch, places]
-    shape = [1] * window.dim()
-    shape[1], shape[axis] = sources.shape
-    index = (sources if axis > 1 else sources.T).reshape(shape)
-    inside = (index >= 0) & (index < size)
-    gathered = window.gather(axis, index.clamp(0, size - 1).expand(window.shape))
-    return gathered * inside
+def _moved(window: Tensor, most: int, axes: Sequence[int]) -> Tensor:
+    """Every sample moved along each of the axes by −most to most places of its own."""
+    batch, dims = window.shape[1], range(window.dim())
+    # As a view of all places: of each sample the one that is wanted is copied, and nothing else.
+    places = F.pad(window, [most if dim in axes else 0 for dim in reversed(dims) for _ in (0, 1)])
+    starts = []
+    for axis in axes:
+        places = places.unfold(axis, window.shape[axis], 1)
+        by = torch.randint(-most, most + 1, (batch,), device=window.device)
+        starts.append(most - by)
+    inside = {axis: window.dim() + number for number, axis in enumerate(axes)}
+    rest = [inside.get(dim, dim) for dim in dims if dim != 1]
+    samples = torch.arange(batch, device=window.device)
+    moved = places.permute(1, *axes, *rest)[(samples, *starts)]
+    return moved.movedim(0, 1).contiguous()
 
 
 def _squares(window: Tensor, side: int) -> Tensor:

@@ -56,7 +56,9 @@ class TensorSplit:
         return len(self.targets)
 
     def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        return self.inputs[indices].float().mul_(self.scale), self.targets[indices]
+        # Whole rows of memory at a time; indexing copies value by value.
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        return self.inputs.index_select(0, chosen).float().mul_(self.scale), self.targets[chosen]
 
     def select(self, indices: Tensor) -> TensorSplit:
         """The part with these sample indices, in this order."""

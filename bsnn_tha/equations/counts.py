@@ -49,7 +49,14 @@ def neuron_counts(spikes: Tensor) -> Tensor:
         >>> neuron_counts(torch.ones(300, 2, 3, dtype=torch.bfloat16))
         tensor([600, 600, 600])
     """
-    rows = spikes.detach().flatten(0, 1).flatten(1)
+    # Presentations and neurons in the order in which they lie in memory: no window is copied.
+    strides = spikes.stride()
+    lead, order = (
+        sorted(dims, key=strides.__getitem__, reverse=True)
+        for dims in ((0, 1), range(2, spikes.dim()))
+    )
+    lying = spikes.detach().permute(*lead, *order)
+    rows = lying.flatten(0, 1).flatten(1)
     if rows.dtype in (torch.float32, torch.float64):
         # A product with ones is twice as fast as a sum, and as exact: integers
         # up to 2^24 are float32 numbers. Autocast would take that away.
@@ -57,4 +64,5 @@ def neuron_counts(spikes: Tensor) -> Tensor:
             counts = rows.new_ones(len(rows)) @ rows
     else:
         counts = rows.sum(0, dtype=torch.float32)
-    return counts.to(torch.int64).view(spikes.shape[2:])
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return counts.to(torch.int64).view(lying.shape[2:]).permute(back)

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 import bsnn_tha
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.training.unprofiled import Unprofiled
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -87,6 +88,7 @@ class Machine:
             "use_distributed_sampler": False,
             "enable_model_summary": False,
             "enable_progress_bar": False,
+            "profiler": Unprofiled(),
         }
 
 

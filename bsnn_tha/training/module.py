@@ -203,8 +203,12 @@ class SpikingModule(LightningModule):
             # Means over an epoch weigh every sample equally, whatever its batch or process.
             mean = self.means[f"{split}_{name}"]
             assert isinstance(mean, SampleMean)
+            known = mean.update_called
             mean.update(value, samples)
-            self.log(f"{split}_{name}", mean, on_epoch=True, on_step=False)
+            if not known:
+                # Lightning holds on to the mean until it resets it; to be told of it in every
+                # iteration takes it a millisecond.
+                self.log(f"{split}_{name}", mean, on_epoch=True, on_step=False)
         if split == "train":
             self.live = values
         return loss

@@ -31,6 +31,18 @@ def test_shifts_are_translations_of_all_kinds():
     assert seen == set(places)
 
 
+def test_rows_are_drawn_before_columns():
+    """A seed gives the copies that it always gave."""
+    torch.manual_seed(0)
+    batch = torch.rand(20, 3, 5, 7)
+    torch.manual_seed(1)
+    moved = Augmentation(shift=2)(batch, static=True)
+    torch.manual_seed(1)
+    down, right = (torch.randint(-2, 3, (20,)).tolist() for _ in range(2))
+    expected = [shifted(*given) for given in zip(batch, down, right, strict=True)]
+    assert torch.equal(moved, torch.stack(expected))
+
+
 def test_time_steps_of_a_sample_move_alike():
     torch.manual_seed(0)
     window = torch.rand(1, 8, 1, 4, 4).expand(3, -1, -1, -1, -1)

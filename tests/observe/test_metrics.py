@@ -184,6 +184,18 @@ def test_views_are_counted_as_what_they_show():
     assert neuron_counts(torch.ones(2, 1, 3).expand(2, 5, 3)).tolist() == [10] * 3
 
 
+@pytest.mark.parametrize("order", [(0, 1, 3, 4, 2), (1, 0, 2, 3, 4), (1, 3, 0, 4, 2)])
+def test_neurons_are_counted_whatever_the_order_in_memory(order):
+    """As channels last, with samples outermost, and with neither first."""
+    spikes = (torch.rand(3, 4, 2, 5, 6) < 0.5).float()
+    back = sorted(range(5), key=order.__getitem__)
+    lying = spikes.permute(order).contiguous().permute(back)
+    expected = [
+        [[int(lying[:, :, c, y, x].sum()) for x in range(6)] for y in range(5)] for c in (0, 1)
+    ]
+    assert lying.equal(spikes) and neuron_counts(lying).tolist() == expected
+
+
 def test_the_meter_keeps_no_graph():
     spikes = torch.ones(2, 2, 3, requires_grad=True)
     assert not meter_of([spikes]).counts.requires_grad

@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional as F
-from training_runs import BATCH, MACHINE, SEED, SUBSET, digits, network_weights, tiny, train_tiny
+from training_runs import (
+    BATCH,
+    BETA,
+    MACHINE,
+    SEED,
+    STEPS,
+    SUBSET,
+    digits,
+    network_weights,
+    tiny,
+    train_tiny,
+)
 
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.training.loaders import training_batches
@@ -35,6 +46,60 @@ def test_running_statistics_are_those_of_training_batches_and_the_weights_at_the
     for name, expected in (("mean", means), ("var", variances)):
         actual = weights[f"{NORM}.running_{name}"]
         torch.testing.assert_close(actual, torch.stack(expected).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def batch_norm(current, weight, bias, scale):
+    """By the batch's own statistics: of each step, or, with a scale, of the window."""
+    over = (1, 3, 4) if scale is None else (0, 1, 3, 4)
+    mean = current.mean(over, keepdim=True)
+    spread = current.var(over, correction=0, keepdim=True) + 1e-5
+    shape = (1, 1, -1, 1, 1)
+    return (scale or 1.0) * weight.view(shape) * (current - mean) / spread.sqrt() + bias.view(shape)
+
+
+@pytest.mark.parametrize("norm", ["per-step", "tdbn"])
+def test_a_layer_that_reads_spikes_is_measured_as_its_norm_sees_it(tmp_path, norm):
+    """A loop over time steps, in double precision, to the second layer's currents."""
+    result = train_tiny(
+        tmp_path / "run",
+        network__notation="4C3-AP2-6C2-10",
+        network__norm=norm,
+        threshold__rule="fixed",
+        threshold__theta_0=1.0,
+        threshold__theta_inf=None,
+        threshold__alpha=None,
+        training__norm_batches=2,
+    )
+    weights = last_weights(result)
+    loader = training_batches(digits().train, BATCH, SEED, SUBSET)
+    loader.sampler.set_epoch(2)
+    signs = [
+        torch.where(weights[f"layers.{i}.synapse.latent_weight"] < 0, -1.0, 1.0).double()
+        for i in (0, 1)
+    ]
+    scale = 1.0 if norm == "tdbn" else None
+    own = [weights[f"{NORM}.{name}"].double() for name in ("weight", "bias")]
+    means, variances = [], []
+    for images, _ in [batch for batch in loader][:2]:
+        still = F.avg_pool2d(F.conv2d(images.double(), signs[0]), 2)
+        current = batch_norm(still.expand(STEPS, *still.shape), *own, scale)
+        membrane = fired = torch.zeros_like(current[0])
+        currents = []
+        for step in current:
+            membrane = BETA * membrane + step - fired * 1.0
+            fired = (membrane >= 1.0).double()
+            currents.append(F.conv2d(fired, signs[1]))
+        seen = torch.stack(currents)
+        if norm == "tdbn":
+            seen = seen.flatten(0, 1).unsqueeze(0)
+        means.append(seen.mean((1, 3, 4)).mean(0))
+        variances.append(seen.var((1, 3, 4)).mean(0))
+    for name, expected in (("mean", means), ("var", variances)):
+        actual = weights[f"layers.1.norm.running_{name}"]
+        # A membrane at the threshold may be rounded to either side of it.
+        torch.testing.assert_close(
+            actual.double(), torch.stack(expected).mean(0), rtol=5e-3, atol=5e-3
+        )
 
 
 def test_training_is_the_same_to_the_last_bit(tmp_path):

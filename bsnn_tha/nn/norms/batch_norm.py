@@ -21,6 +21,7 @@ in evaluation, and they are left as they were.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -33,6 +34,9 @@ from bsnn_tha.functional.running import note
 from bsnn_tha.inputs import signal
 from bsnn_tha.nn.recompute import recomputing
 
+Watch = Callable[[Tensor, Tensor], None]
+"""Gets mean and unbiased variance, ``[C]``, of what a window is normalised by."""
+
 
 class BatchNormPerStep(nn.BatchNorm2d):
     """``nn.BatchNorm2d`` applied to each time step of a window.
@@ -40,6 +44,9 @@ class BatchNormPerStep(nn.BatchNorm2d):
     Args:
         num_features: channels C.
         eps, momentum: as in ``nn.BatchNorm2d``; momentum must be a number.
+
+    Attributes:
+        watch: in training called for each window, with the means over its steps; or None.
 
     A window of T steps leaves the running statistics where T calls of
     ``nn.BatchNorm2d`` would have left them: with r the statistic before and
@@ -64,6 +71,7 @@ class BatchNormPerStep(nn.BatchNorm2d):
         if momentum is None:
             raise InvalidValueError("momentum must be a number in [0, 1], but got None")
         super().__init__(num_features, eps, momentum)
+        self.watch: Watch | None = None
 
     def forward(self, input: Tensor, repeats: int = 1) -> Tensor:
         """Normalise a window, or one step that stands for several.
@@ -88,6 +96,9 @@ class BatchNormPerStep(nn.BatchNorm2d):
 
     def _constant(self, input: Tensor, repeats: int) -> Tensor:
         note("batch_norm")
+        if self.watch is not None:
+            variance, mean = torch.var_mean(input.detach().float(), (0, 2, 3))
+            self.watch(mean, variance)
         # Run again for the backward pass, the step has been counted: momentum 0
         # leaves the running statistics as they are.
         update = not recomputing()
@@ -114,6 +125,8 @@ class BatchNormPerStep(nn.BatchNorm2d):
             normalised, mean, variance = self._library(input)
         else:
             normalised, mean, variance = batch_norm_steps(input, self.weight, self.bias, self.eps)
+        if self.watch is not None:
+            self.watch(mean.mean(0), variance.mean(0))
         if not recomputing():
             steps = len(input)
             self._count(steps)
@@ -165,6 +178,9 @@ class ThresholdDependentBatchNorm(nn.BatchNorm2d):
         scale: α V_th > 0, a constant: the threshold that the layer starts with.
         eps, momentum: as in ``nn.BatchNorm2d``.
 
+    Attributes:
+        watch: in training called for each window; or None.
+
     The running statistics are updated once for each window.
 
     Example:
@@ -184,6 +200,7 @@ class ThresholdDependentBatchNorm(nn.BatchNorm2d):
     ) -> None:
         super().__init__(num_features, eps, momentum)
         self.scale = scale
+        self.watch: Watch | None = None
 
     def forward(self, input: Tensor, repeats: int = 1) -> Tensor:
         """Normalise a window, or one step that stands for several.
@@ -223,13 +240,15 @@ class ThresholdDependentBatchNorm(nn.BatchNorm2d):
 
     @torch.no_grad()
     def seen(self, mean: Tensor, variance: Tensor, values: int, repeats: int = 1) -> None:
-        """Update the running statistics; not while a window is run again for its gradients.
+        """Show the statistics, and let the running ones follow unless a window is run again.
 
         Args:
             mean, variance: of a window, unbiased, ``[C]``.
             values: of which they are, for each channel.
             repeats: for how many time steps these are the currents.
         """
+        if self.watch is not None:
+            self.watch(mean, variance)
         if recomputing():
             return
         # Bessel's correction counts the values of every step; that of one step was applied.

@@ -75,35 +75,26 @@ class NormStatistics(Callback):
 
 
 class _Averages:
-    """Means over calls of a norm, of each channel's mean and unbiased variance."""
+    """Means over windows of each channel's mean and unbiased variance."""
 
     def __init__(self, norm: BatchNorm) -> None:
-        self.per_step = isinstance(norm, BatchNormPerStep)
-        self.calls = 0
-        self.mean = torch.zeros_like(norm.running_mean)
-        self.variance = torch.zeros_like(norm.running_var)
+        self.windows = 0
+        self.mean, self.variance = norm.running_mean.clone(), norm.running_var.clone()
 
-    def add(self, norm: BatchNorm, arguments: tuple[Any, ...]) -> None:
-        """A forward hook: what the norm is about to normalise, ``[..., C, H, W]``."""
-        currents: Tensor = arguments[0]
-        steps = currents if currents.dim() == 5 else currents.unsqueeze(0)
-        if not self.per_step:
-            steps = steps.flatten(0, 1).unsqueeze(0)
-        variance, mean = torch.var_mean(steps.float(), dim=(1, 3, 4))  # [time, C]
-        self.calls += 1
-        self.mean += (mean.mean(0) - self.mean) / self.calls
-        self.variance += (variance.mean(0) - self.variance) / self.calls
+    def add(self, mean: Tensor, variance: Tensor) -> None:
+        """What a norm watches; the first window takes the place of what was there."""
+        self.windows += 1
+        self.mean.lerp_(mean, 1 / self.windows)
+        self.variance.lerp_(variance, 1 / self.windows)
 
 
 @contextmanager
 def _watched(norms: Sequence[BatchNorm]) -> Iterator[list[_Averages]]:
     seen = [_Averages(norm) for norm in norms]
-    handles = [
-        norm.register_forward_pre_hook(averages.add)
-        for norm, averages in zip(norms, seen, strict=True)
-    ]
+    for norm, averages in zip(norms, seen, strict=True):
+        norm.watch = averages.add
     try:
         yield seen
     finally:
-        for handle in handles:
-            handle.remove()
+        for norm in norms:
+            norm.watch = None

@@ -24,6 +24,7 @@ class ThresholdAnnealing(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._iteration = trainer.global_step
+        self._rules = [m for m in pl_module.modules() if isinstance(m, ThresholdRule)]
 
     def on_train_batch_end(
         self,
@@ -35,7 +36,8 @@ class ThresholdAnnealing(Callback):
     ) -> None:
         if trainer.global_step > self._iteration:
             self._iteration = trainer.global_step
-            anneal(pl_module)
+            for rule in self._rules:
+                rule.advance()
 
 
 def anneal(network: nn.Module) -> None:

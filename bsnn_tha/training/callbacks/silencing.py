@@ -86,7 +86,7 @@ class SilencingCheck(Callback):
             self._calls[index] = []
             hook = layer.register_forward_hook(
                 lambda layer, args, kwargs, window, calls=self._calls[index]: _keep(
-                    calls, layer_arguments(layer, args, kwargs)
+                    calls, layer_arguments(args, kwargs)
                 ),
                 with_kwargs=True,
             )
