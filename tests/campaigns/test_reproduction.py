@@ -249,6 +249,13 @@ def test_data_sets_of_several_rows_are_drawn_apart():
     assert parts == [""] and {"digits", "mnist"} <= names[0]
 
 
+def test_rows_that_are_called_the_same_look_the_same_in_every_band():
+    plan, entries = load_plan("tha-table-1"), record.read(RECORDS / "tha-table-1")
+    lines = [line for part in curves(plan, entries).subfigs for line in part.axes[0].lines]
+    looks = {(line.get_label(), line.get_color(), line.get_linestyle()) for line in lines}
+    assert len(lines) > len(looks) == len({name for name, *_ in looks})
+
+
 def test_a_folder_that_cannot_be_written_is_refused_in_one_line(plan_file, tmp_path):
     file = tmp_path / "file"
     file.write_text("a regular file")

@@ -111,7 +111,8 @@ def figures(entries: Sequence[Entry]) -> dict[str, Any]:
 def curves(plan: Plan, entries: Sequence[Entry]) -> Figure:
     """Accuracy or mAP, dead neurons and flips over epochs: a line per row, the mean over seeds.
 
-    Data sets of several rows have a band of panels each, and axes of their own.
+    Data sets of several rows have a band of panels each, and axes of their own; rows that are
+    called the same in two bands look the same.
     """
     rows = [(row, own) for row, own in _by_row(plan, entries) if own]
     shown = {
@@ -124,13 +125,20 @@ def curves(plan: Plan, entries: Sequence[Entry]) -> Figure:
         bands.setdefault(row.config(0).data.name, []).append((row, own))
     if all(len(band) == 1 for band in bands.values()):
         bands = {"": rows}
+    called = [_called(row, name) for name, band in bands.items() for row, _ in band]
+    looks = {name: place for place, name in enumerate(dict.fromkeys(called))}
     with mpl.rc_context(RC):
         figure = Figure(figsize=(3.2 * len(shown), 3.6 * len(bands)), layout="constrained")
         for part, (name, band) in zip(
             figure.subfigures(len(bands), 1, squeeze=False)[:, 0], bands.items(), strict=True
         ):
-            _band(part, name, band, shown)
+            _band(part, name, band, shown, looks)
     return figure
+
+
+def _called(row: Row, data: str) -> str:
+    """A row within the band of a data set."""
+    return row.label or row.name.removeprefix(f"{data}-")
 
 
 _PANELS = {
@@ -144,9 +152,13 @@ _PANELS = {
 
 
 def _band(
-    part: SubFigure, data: str, rows: list[tuple[Row, list[Entry]]], shown: dict[str, str]
+    part: SubFigure,
+    data: str,
+    rows: list[tuple[Row, list[Entry]]],
+    shown: dict[str, str],
+    looks: dict[str, int],
 ) -> None:
-    """The panels of a data set, side by side, over their legend."""
+    """The panels of a data set, side by side, over their legend; a line looks as it is called."""
     grid = part.subplots(1, len(shown), squeeze=False)[0]
     if data:
         part.suptitle(data, fontsize=10, fontweight="bold")
@@ -156,15 +168,17 @@ def _band(
             if tables:
                 scale = 100 if what.endswith("%") else 1
                 mean = scale * np.mean(np.array(tables, dtype=float), axis=0)
+                called = _called(row, data)
+                look = looks[called]
                 # Thinner and thinner: of curves that coincide, each stays to be seen.
                 axes.plot(
                     np.arange(1, len(mean) + 1),
                     mean,
-                    ("-", "--", ":", "-.")[index // 8 % 4],
+                    ("-", "--", ":", "-.")[look // 8 % 4],
                     marker="." if len(mean) < _FEW else "",
                     lw=1.2 + 2 * (len(rows) - 1 - index) / len(rows),
-                    color=colour(index % 8),
-                    label=row.label or row.name.removeprefix(f"{data}-"),
+                    color=colour(look % 8),
+                    label=called,
                 )
         axes.set(title=what, xlabel="epoch")
         count(axes.xaxis)
