@@ -101,7 +101,9 @@ def _compiled(make: Callable[..., Any], constants: tuple[Any, ...], arguments: A
 
 
 def _compile(loop: Callable[..., None], types: tuple[Any, ...], cache: bool) -> Any:
-    compiled: Any = numba.njit(nogil=True, error_model="numpy")(loop)  # 1 / 0 is inf
+    # 1 / 0 is inf. An entry for callers in C, whom nobody is, takes a tenth of the compiling.
+    options: Any = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+    compiled: Any = numba.njit(**options)(loop)
     if cache:
         keep(compiled, loop)
     compiled.compile(types)
