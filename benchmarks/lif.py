@@ -2,7 +2,7 @@
 
 The spiking layers of the three networks, forward and backward, and whole
 training steps of the presets' networks (forward, loss, backward, Adam), the last column
-under autocast, which rounds currents and gradients to bfloat16:
+under autocast, which keeps spikes and their gradients in bfloat16:
 
     python -m benchmarks.lif --threads 2
 

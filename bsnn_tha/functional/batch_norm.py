@@ -30,10 +30,14 @@ def takes(window: Tensor) -> bool:
         window.device.type == "cpu"
         and window.dtype in (torch.float32, torch.float64, torch.bfloat16)
         and type(window) is Tensor
-        and not plain()
         and window.shape[1] * window.shape[3] * window.shape[4] > 1
-        and _compiled_loops() is not None
+        and compiled()
     )
+
+
+def compiled() -> bool:
+    """Whether compiled loops may be the way, and work here."""
+    return not plain() and _compiled_loops() is not None
 
 
 def batch_norm_steps(
@@ -90,7 +94,8 @@ def _backward(
     g_output: Tensor, input: Tensor, weight: Tensor, mean: Tensor, variance: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of input, weight and bias."""
-    return _loops().backward(g_output.contiguous(), input.contiguous(), weight, mean, variance, eps)
+    given = g_output.contiguous(), input.contiguous(), weight, mean, variance, eps
+    return _loops().backward(*given, input.dtype)
 
 
 @_backward.register_fake

@@ -12,6 +12,7 @@ from bsnn_tha.functional.max_pool import max_pool
 from bsnn_tha.functional.running import Refused, note, plain
 from bsnn_tha.functional.sparse_linear import flattened
 from bsnn_tha.functional.spike_conv import library_conv2d
+from bsnn_tha.functional.unrounded import conv2d, linear
 
 
 class Product(NamedTuple):
@@ -28,7 +29,7 @@ class Product(NamedTuple):
     def current(self) -> Tensor:
         """``[samples, out]``."""
         note("linear")
-        return F.linear(*flattened(self.input, self.layer.weight), self.layer.bias)
+        return linear(*flattened(self.input, self.layer.weight), self.layer.bias)
 
 
 class PooledConvolution(NamedTuple):
@@ -55,7 +56,7 @@ class PooledConvolution(NamedTuple):
         if not padding and groups == 1:
             return library_conv2d(input, layer.pooled_kernel, pool)
         note("conv2d")
-        return F.conv2d(input, layer.pooled_kernel, stride=pool, padding=padding, groups=groups)
+        return conv2d(input, layer.pooled_kernel, pool, padding, groups)
 
 
 class PlainConvolution(NamedTuple):
@@ -75,7 +76,7 @@ class PlainConvolution(NamedTuple):
         assert layer.convolution is not None
         stride, pool, padding, groups, average = layer.convolution
         note("conv2d")
-        maps = F.conv2d(input, layer.weight, stride=stride, padding=padding, groups=groups)
+        maps = conv2d(input, layer.weight, stride, padding, groups)
         if pool == 1:
             return maps
         return F.avg_pool2d(maps, pool) if average else max_pool(maps, pool)

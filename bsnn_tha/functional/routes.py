@@ -26,6 +26,7 @@ from bsnn_tha.functional.sparse_conv_lif import ConvolutionInOnePass
 from bsnn_tha.functional.sparse_lif import DenseInOnePass
 from bsnn_tha.functional.sparse_linear import SparseProduct
 from bsnn_tha.functional.spike_conv import ByteConvolution
+from bsnn_tha.functional.sums import Sums
 
 DENSE: tuple[Any, ...] = (SparseProduct, Product)
 """Routes of a fully connected layer's current; the last takes whatever comes."""
@@ -52,6 +53,15 @@ def window(layer: Layer, input: Tensor, must_pay: bool = True) -> LIFWindow | Re
         return route if isinstance(route, Refused) else route.window()
     dense = DenseInOnePass.accepts(layer, input, must_pay)
     return dense if isinstance(dense, Refused) else dense.window()
+
+
+def sums(layer: Layer, input: Tensor) -> Sums | Tensor:
+    """:func:`current`, as whole numbers of 16 bits where a route has them."""
+    if layer.convolution is not None:
+        route = SparseConvolution.accepts(layer, input)
+        if not isinstance(route, Refused):
+            return route.sums()
+    return current(layer, input)
 
 
 def current(layer: Layer, input: Tensor) -> Tensor:

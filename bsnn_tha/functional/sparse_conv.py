@@ -21,10 +21,11 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from bsnn_tha.functional import spike_conv
-from bsnn_tha.functional.autocast import result_dtype
+from bsnn_tha.functional.autocast import multiplies_bfloat16, spike_dtype
 from bsnn_tha.functional.layer import Convolution, Layer
 from bsnn_tha.functional.lif_operator import memory_order
 from bsnn_tha.functional.running import Refused, note, plain
+from bsnn_tha.functional.sums import Sums
 from bsnn_tha.kernels import tuning
 
 
@@ -131,10 +132,18 @@ class SparseConvolution(NamedTuple):
         return found if isinstance(found, Refused) else cls(layer, input, found)
 
     def current(self) -> Tensor:
-        """``[samples, out, ...]``, channels last in memory; under autocast bfloat16."""
+        """``[samples, out, ...]``, channels last in memory."""
         note("sparse_conv")
         weight = self.layer.weight
-        return SparseConv.apply(self.input, weight, self.found, result_dtype(weight))
+        maps, _ = SparseConv.apply(self.input, weight, self.found, None)
+        return maps
+
+    def sums(self) -> Sums:
+        """The same as whole numbers."""
+        note("sparse_conv")
+        weight = self.layer.weight
+        node, values = SparseConv.apply(self.input, weight, self.found, spike_dtype(weight.dtype))
+        return Sums(values, self.found.geometry.unit, weight.dtype, node)
 
 
 def sparse_conv2d(input: Tensor, weight: Tensor, pool: int = 1, padding: int = 0) -> Tensor | None:
@@ -146,7 +155,7 @@ def sparse_conv2d(input: Tensor, weight: Tensor, pool: int = 1, padding: int = 0
         pool, padding: as there.
 
     Returns:
-        ``[samples, out, ...]``, channels last in memory; under autocast bfloat16.
+        ``[samples, out, ...]``, channels last in memory, in the weight's dtype.
 
     Example:
         >>> spikes = (torch.rand(64, 16, 14, 14) < 0.05).float()
@@ -166,16 +175,24 @@ class SparseConv(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, input: Tensor, weight: Tensor, found: Listed, dtype: torch.dtype
-    ) -> Tensor:
+        ctx: Any, input: Tensor, weight: Tensor, found: Listed, g_dtype: torch.dtype | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Currents and None; or, with the dtype of their gradient, what stands for them, and sums.
+
+        As :class:`~bsnn_tha.functional.sums.Sums` has them.
+        """
         loops, geometry, taps, weights, events = found
         ctx.save_for_backward(weights, *events)
         ctx.loops, ctx.geometry, ctx.taps = loops, geometry, taps
         ctx.input_dtype, ctx.dtype = input.dtype, weight.dtype
         shape = len(input), geometry.rows, geometry.columns, geometry.outputs
-        maps = torch.empty(shape, dtype=dtype)
+        maps = torch.empty(shape, dtype=weight.dtype if g_dtype is None else torch.int16)
         loops.convolve(events, taps, weights, geometry, maps)
-        return maps.permute(0, 3, 1, 2)
+        maps = maps.permute(0, 3, 1, 2)
+        if g_dtype is None:
+            return maps, None
+        ctx.mark_non_differentiable(maps)
+        return torch.empty((), dtype=g_dtype).expand(maps.shape), maps
 
     @staticmethod
     @once_differentiable
@@ -206,9 +223,8 @@ def input_gradient(g_maps: Tensor, weights: Tensor, geometry: Any, dtype: torch.
     # Imports numba, which was seen to work when the spikes were listed.
     from bsnn_tha.kernels.cpu import input_gradient as loops
 
-    many = geometry.outputs >= tuning.MANY_OUTPUTS
+    many = geometry.outputs >= tuning.MANY_OUTPUTS and multiplies_bfloat16()
     if g_maps.dtype == torch.bfloat16 and many and not geometry.padding:
-        # On matrix units, where there are any.
         channels, height, width, *_ = geometry
         shape = len(g_maps), height, width, channels
         lines = loops.lines_of(weights, geometry)

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import LIFWindow
-from bsnn_tha.functional.autocast import result_dtype
+from bsnn_tha.functional.autocast import spike_dtype
 from bsnn_tha.functional.layer import Convolution, Layer
 from bsnn_tha.functional.running import Refused, note
 from bsnn_tha.functional.sparse_conv import Listed, input_gradient, listed
@@ -120,7 +120,7 @@ class ConvolutionInOnePass(NamedTuple):
         now = dynamics.mapped(lambda its: innermost(its.detach().to(weight.dtype, copy=True)))
         spikes, last = SparseConvLIF.apply(
             input, weight, start.to(weight.dtype), dynamics.threshold, found, now,
-            result_dtype(weight),
+            spike_dtype(weight.dtype),
         )  # fmt: skip
         return LIFWindow(spikes, None, last)
 

@@ -26,10 +26,11 @@ from torch.autograd.function import once_differentiable
 
 from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import LIFWindow
-from bsnn_tha.functional.autocast import result_dtype
+from bsnn_tha.functional.autocast import spike_dtype
 from bsnn_tha.functional.dropout import draw_seed
 from bsnn_tha.functional.layer import Layer
 from bsnn_tha.functional.running import Refused, note, plain
+from bsnn_tha.functional.unrounded import product_of_gradients
 from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.curves import differentiates
 
@@ -146,7 +147,7 @@ class DenseInOnePass(NamedTuple):
         mask = _loops().Mask(probability, 0 if seed is None else int(seed))
         spikes, last = SparseLIF.apply(
             input, weight, layer.bias, start.to(weight.dtype), layer.dynamics.threshold,
-            layer.dynamics.mapped(Tensor.detach), mask, signs, events, result_dtype(weight),
+            layer.dynamics.mapped(Tensor.detach), mask, signs, events, spike_dtype(weight.dtype),
         )  # fmt: skip
         return LIFWindow(spikes, None, last)
 
@@ -196,7 +197,8 @@ class SparseLIF(Function):
         )  # fmt: skip
         g_input = None
         if g_current is not None:
-            g_input = (g_current @ rows.to(ctx.dtype)).to(ctx.input_dtype)
+            flat = product_of_gradients(g_current.flatten(0, 1), rows)
+            g_input = flat.unflatten(0, ctx.shape[:2]).to(ctx.input_dtype)
         wanted = zip((g_input, *gradients), ctx.needs_input_grad, strict=False)
         return *(its if needed else None for its, needed in wanted), *[None] * 5
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsnn_tha.functional.autocast import halved, unrounded
 from bsnn_tha.functional.layer import Layer
 from bsnn_tha.functional.running import Refused, note, plain
 from bsnn_tha.kernels import tuning
@@ -30,7 +31,7 @@ from bsnn_tha.kernels import tuning
 def sparse_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``nn.functional.linear`` for an input that is data, not another layer's output.
 
-    An input that wants a gradient, autocast, a GPU and half precision get
+    An input that wants a gradient, a GPU and half precision get
     ``nn.functional.linear`` itself.
 
     Args:
@@ -72,7 +73,7 @@ class SparseProduct(NamedTuple):
             return Refused("it needs tensors on the CPU")
         if input.dtype not in (torch.float32, torch.float64) or layer.weight.dtype != input.dtype:
             return Refused("it needs input and weights in float32 or float64")
-        if torch.is_autocast_enabled("cpu") or plain():
+        if (torch.is_autocast_enabled("cpu") and not halved()) or plain():
             return Refused("something is at work that takes PyTorch's own operations only")
         return cls(layer, input)
 
@@ -143,7 +144,8 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor,
         return loops.forward(input, starts, columns, weight, bias), starts, columns
     note("linear")
     starts.fill_(-1)
-    return F.linear(input, weight, bias), starts, columns
+    with unrounded():
+        return F.linear(input, weight, bias), starts, columns
 
 
 @_linear.register_fake
@@ -163,7 +165,8 @@ def _room(input: Tensor) -> tuple[Tensor, Tensor]:
 def _gradient(input: Tensor, starts: Tensor, columns: Tensor, g_output: Tensor) -> Tensor:
     loops = None if int(starts[0]) < 0 else _compiled_loops()
     if loops is None:
-        return (g_output.t() @ input).contiguous()
+        with unrounded():
+            return (g_output.t() @ input).contiguous()
     return loops.gradient(input, starts, columns, g_output).contiguous()
 
 

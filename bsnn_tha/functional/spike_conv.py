@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-from bsnn_tha.functional.autocast import result_dtype
+from bsnn_tha.functional.autocast import multiplies_bfloat16, unrounded
 from bsnn_tha.functional.layer import Layer
 from bsnn_tha.functional.running import Refused, note, plain
+from bsnn_tha.functional.unrounded import conv2d
 from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.threads import share
 
@@ -50,10 +50,10 @@ def spike_conv2d(input: Tensor, weight: Tensor, stride: int = 1, scale: int = 1)
         scale: of the weights; other than powers of two it is not taken.
 
     Returns:
-        ``[samples, out, ...]``, channels last in the CPU's memory; under autocast
-        bfloat16, as from ``conv2d``.
+        ``[samples, out, ...]``, channels last in the CPU's memory, in the weight's dtype.
 
     Example:
+        >>> from torch.nn import functional as F
         >>> spikes, signs = torch.rand(64, 16, 14, 14).round(), torch.randn(32, 16, 5, 5).sign()
         >>> torch.equal(spike_conv2d(spikes, signs), F.conv2d(spikes, signs))
         True
@@ -84,7 +84,7 @@ class ByteConvolution(NamedTuple):
         return found if isinstance(found, Refused) else cls(layer, input, found)
 
     def current(self) -> Tensor:
-        """``[samples, out, ...]``, channels last in memory; under autocast bfloat16."""
+        """``[samples, out, ...]``, channels last in memory."""
         layer = self.layer
         assert layer.convolution is not None
         pool = layer.convolution.pool
@@ -126,13 +126,13 @@ def _convolved(
     input: Tensor, weight: Tensor, stride: int, scale: int, found: tuple[Tensor, Tensor]
 ) -> Tensor:
     note("spike_conv")
-    return SpikeConv.apply(input, weight, *found, stride, scale, result_dtype(input))
+    return SpikeConv.apply(input, weight, *found, stride, scale)
 
 
 def library_conv2d(input: Tensor, weight: Tensor, stride: int) -> Tensor:
     """``conv2d``, in the layout that what comes next is fastest in."""
     note("conv2d")
-    maps = F.conv2d(input, weight, stride=stride)
+    maps = conv2d(input, weight, stride)
     if maps.device.type != "cpu" or plain():
         return maps
     return maps.contiguous(memory_format=torch.channels_last)
@@ -150,15 +150,15 @@ class SpikeConv(Function):
         signs: Tensor,
         stride: int,
         scale: int,
-        dtype: torch.dtype,
     ) -> Tensor:
         """``maps`` are the input as bytes, channels last; ``signs`` the weight times ``scale``."""
         ctx.save_for_backward(weight, maps)
         ctx.stride, ctx.input_dtype = stride, input.dtype
         if _matrix_units():
             images = maps.permute(0, 3, 1, 2)
-            return _products_of_bytes(images, signs, stride, scale, dtype)
-        return library_conv2d(input.to(dtype), weight.to(dtype), stride)
+            return _products_of_bytes(images, signs, stride, scale)
+        with unrounded():
+            return library_conv2d(input.to(weight.dtype), weight, stride)
 
     @staticmethod
     @once_differentiable
@@ -166,6 +166,8 @@ class SpikeConv(Function):
         # Threads that share the work have gradients enabled.
         (g_output,), (weight, maps) = grads, (its.detach() for its in ctx.saved_tensors)
         g_input = g_weight = None
+        if ctx.input_dtype == torch.bfloat16 and multiplies_bfloat16():
+            g_output = g_output.bfloat16()
         if ctx.needs_input_grad[0]:
             # As the patches: line by line, channels last.
             lines = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
@@ -176,7 +178,7 @@ class SpikeConv(Function):
             few = weight.shape[3] * weight.shape[1] < tuning.SHORT_LINE
             gradient = _library_gradient if few else _weight_gradient
             g_weight = gradient(g_output, weight, maps, ctx.stride)
-        return g_input, g_weight, *[None] * 5
+        return g_input, g_weight, *[None] * 4
 
 
 def input_gradient(g_maps: Tensor, lines: Tensor, shape: Sequence[int], stride: int) -> Tensor:
@@ -252,16 +254,14 @@ def _share_patches(
         share(task, parts, parts)
 
 
-def _products_of_bytes(
-    images: Tensor, signs: Tensor, stride: int, scale: int, dtype: torch.dtype
-) -> Tensor:
+def _products_of_bytes(images: Tensor, signs: Tensor, stride: int, scale: int) -> Tensor:
     """The library's convolution of quantized numbers, whose unit is 1 and 1 / scale."""
     outputs = len(signs)
     geometry = [stride, stride], [0, 0], [1, 1], 1
     units, zeros = torch.full((outputs,), 1 / scale), torch.zeros(outputs, dtype=torch.int64)
     packed = torch.ops.onednn.qconv_prepack(signs, units, 1.0, 0, *geometry, list(images.shape))
     return torch.ops.onednn.qconv2d_pointwise(
-        images, 1.0, 0, packed, units, zeros, None, *geometry, 1.0, 0, dtype, "none", [], ""
+        images, 1.0, 0, packed, units, zeros, None, *geometry, 1.0, 0, torch.float32, "none", [], ""
     )
 
 
@@ -290,9 +290,7 @@ def _matrix_units() -> bool:
         if not torch.cpu._is_vnni_supported():
             return False
         image = torch.ones(1, 1, 3, 3, dtype=torch.uint8)
-        result = _products_of_bytes(
-            image, torch.ones(1, 1, 3, 3, dtype=torch.int8), 1, 4, torch.float32
-        )
+        result = _products_of_bytes(image, torch.ones(1, 1, 3, 3, dtype=torch.int8), 1, 4)
     except (AttributeError, RuntimeError):  # not in this version or build of PyTorch
         return False
     return result.flatten().tolist() == [9 / 4]

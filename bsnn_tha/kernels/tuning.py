@@ -87,6 +87,9 @@ SPIKE_CONV_TOGETHER = 1 << 20
 """Bytes of patches that are worked on together: they fit a second-level cache. Of the sums."""
 SPIKE_CONV_PARTS = 16
 """Of the samples that threads take, and whose weights' gradients are summed apart. Of the sums."""
+WIDENED_TOGETHER = 1 << 20
+"""Bytes of spikes that become float32 together for a product: they fit a second-level cache. Of the
+sums."""
 BYTES_TRIED = 1 << 12
 """Values that are tried before all the others are turned into bytes."""
 BYTES_RUN = 1 << 16

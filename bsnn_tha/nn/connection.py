@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bsnn_tha.equations.quantizers import Quantizer
 from bsnn_tha.functional import routes
 from bsnn_tha.functional.layer import Convolution, Layer
+from bsnn_tha.functional.sums import Sums
 from bsnn_tha.inputs import signal
 from bsnn_tha.nn.norms import NormChoice, make_norm
 from bsnn_tha.nn.notation import ConvSpec, DenseSpec, LayerSpec
@@ -96,14 +97,32 @@ class Connection(nn.Module):
             return self.current(input, layer)
         return self.current(input.flatten(0, 1), layer).unflatten(0, input.shape[:2])
 
+    def summed(
+        self, input: Tensor, num_steps: int | None = None, layer: Layer | None = None
+    ) -> Tensor | Sums:
+        """:meth:`weighed`; of a window as whole numbers, ``[samples, ...]``, if it has them."""
+        if num_steps is not None:
+            return self.weighed(input, num_steps, layer)
+        input = signal("input", input, self.dtype)
+        samples = input.flatten(0, 1)
+        self.show_synapse(samples)
+        layer = self.to_routes() if layer is None else layer
+        current = routes.sums(layer, self.read(samples))
+        return current if isinstance(current, Sums) else current.unflatten(0, input.shape[:2])
+
     def normalised(self, current: Tensor, num_steps: int | None = None) -> Tensor:
         """What :meth:`weighed` gave, normalised and for all steps."""
-        if self.norm is not None:
-            dense = isinstance(self.spec, DenseSpec)
-            maps = current[..., None, None] if dense else current
-            normed = self.norm(maps) if num_steps is None else self.norm(maps, repeats=num_steps)
-            current = normed.flatten(-3) if dense else normed
-        return current if num_steps is None else current.expand(num_steps, *current.shape)
+        normed = self.normalised_once(current, num_steps)
+        return normed if num_steps is None else normed.expand(num_steps, *normed.shape)
+
+    def normalised_once(self, current: Tensor, num_steps: int | None = None) -> Tensor:
+        """The same; of a constant current for one step, which stands for all."""
+        if self.norm is None:
+            return current
+        dense = isinstance(self.spec, DenseSpec)
+        maps = current[..., None, None] if dense else current
+        normed = self.norm(maps) if num_steps is None else self.norm(maps, repeats=num_steps)
+        return normed.flatten(-3) if dense else normed
 
     @property
     def dtype(self) -> torch.dtype:
@@ -122,7 +141,9 @@ class Connection(nn.Module):
     def read(self, input: Tensor) -> Tensor:
         """What the weights see of an input: the means of its maps, for a layer of means."""
         of_means = isinstance(self.spec, DenseSpec) and self.spec.of_means
-        return input.mean((-2, -1)) if of_means else input
+        # Spikes of fewer bits than the weights have no room for means.
+        dtype = torch.promote_types(input.dtype, self.dtype)
+        return input.mean((-2, -1), dtype=dtype) if of_means else input
 
     def to_routes(self, **settings: Any) -> Layer:
         """The weights as :mod:`bsnn_tha.functional.routes` looks at them, binarized once.

@@ -24,7 +24,7 @@ from bsnn_tha.nn.neurons.leaky import AnnealedLeaky, Leaky
 from bsnn_tha.nn.neurons.neuron import WindowNeuron
 from bsnn_tha.nn.norms import NormChoice
 from bsnn_tha.nn.notation import LayerPlan, Shortcut
-from bsnn_tha.nn.one_pass import behind_norm, for_one_pass, membranes_beside
+from bsnn_tha.nn.one_pass import BehindNorm, behind_norm, for_one_pass, membranes_beside
 from bsnn_tha.nn.recompute import recomputing
 from bsnn_tha.nn.weights.derived import weight_of
 from bsnn_tha.nn.weights.init import WeightInit
@@ -196,11 +196,20 @@ class SpikingLayer(Connection):
                     "choose route='auto' or 'parts'"
                 )
         known = None if isinstance(layer, Refused) else layer
-        current = self.weighed(input, num_steps, known)
+        behind: BehindNorm | Refused = Refused("it has been asked to go otherwise")
         if self.route == "auto" and self.shortcut is None and self.recurrence is None:
-            normed = behind_norm(*modules, current, num_steps, membrane, record or shown)
+            batch = input.shape[:2] if num_steps is None else (num_steps, len(input))
+            shape = *batch, *self.output_shape
+            behind = behind_norm(*modules, shape, num_steps, membrane, record or shown)
+        if isinstance(behind, Refused):
+            current = self.weighed(input, num_steps, known)
+        else:
+            sums = self.summed(input, num_steps, known)
+            normed = behind.window(sums)
             if not isinstance(normed, Refused):
                 return normed
+            assert isinstance(sums, Tensor)
+            current = sums
         current = self.dropout(self._joined(self.normalised(current, num_steps), skipped))
         if self.recurrence is not None:
             return self._recurrent(self.recurrence, current, membrane, record or shown)

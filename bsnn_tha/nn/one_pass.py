@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from bsnn_tha.equations.lif import LIFWindow
 from bsnn_tha.functional.layer import Layer
-from bsnn_tha.functional.norm_lif import NeuronsBehindNorm, Norm
+from bsnn_tha.functional.norm_lif import Given, NeuronsBehindNorm, Norm
 from bsnn_tha.functional.running import Refused, running
+from bsnn_tha.functional.sums import Sums
 from bsnn_tha.nn.connection import Connection
 from bsnn_tha.nn.dropout import SeededDropout
 from bsnn_tha.nn.neurons.leaky import AnnealedLeaky, Leaky
 from bsnn_tha.nn.neurons.neuron import WindowNeuron
-from bsnn_tha.nn.norms.batch_norm import ThresholdDependentBatchNorm
+from bsnn_tha.nn.norms.batch_norm import BatchNormPerStep, ThresholdDependentBatchNorm
 
 
 def for_one_pass(
@@ -55,43 +59,98 @@ def _own_way(neuron: WindowNeuron) -> Refused | None:
     return None
 
 
+class BehindNorm(NamedTuple):
+    """Neurons of a layer in one pass with its batch norm."""
+
+    connection: Connection
+    neuron: WindowNeuron
+    num_steps: int | None
+    route: NeuronsBehindNorm
+
+    def window(self, current: Tensor | Sums) -> LIFWindow | Refused:
+        """The window, of what :meth:`~bsnn_tha.nn.connection.Connection.weighed` gave."""
+        connection, neuron, num_steps, route = self
+        if num_steps is not None and route.norm is None:
+            assert isinstance(current, Tensor)
+            current = connection.normalised_once(current, num_steps)
+            found = route.window(current)
+            if isinstance(found, Refused):
+                # Its norm has seen it.
+                every_step = current.expand(num_steps, *current.shape)
+                return neuron.window(every_step, route.start, route.record)
+        else:
+            found = route.window(current)
+            if isinstance(found, Refused):
+                return found
+        window, mean, variance = found
+        if mean is not None and variance is not None:
+            norm = connection.norm
+            if isinstance(norm, ThresholdDependentBatchNorm):
+                values = math.prod(route.shape) // len(norm.weight)
+                norm.seen(mean, variance, values, 1 if num_steps is None else num_steps)
+            else:
+                assert isinstance(norm, BatchNormPerStep)
+                norm.seen(mean, variance)
+        return window._replace(spikes=neuron.handed_on(window.spikes))
+
+
 def behind_norm(
     connection: Connection,
     dropout: nn.Module,
     neuron: WindowNeuron,
-    current: Tensor,
+    shape: tuple[int, ...],
     num_steps: int | None,
     start: Tensor | None,
     record: bool,
-) -> LIFWindow | Refused:
-    """A window of tdBN and neurons in one pass, or why they must be called one by one.
+) -> BehindNorm | Refused:
+    """Batch norm and neurons in one pass, or why they must be called one by one.
+
+    A constant current meets its norm once, as a module unless it is tdBN in training; then it is
+    the neurons that need not see it written for every step.
 
     Args:
         connection, dropout, neuron: of the layer.
-        current: of :meth:`~bsnn_tha.nn.connection.Connection.weighed`.
+        shape: of the current, ``[time, batch, ...]``.
         num_steps: for how many time steps a constant current is seen, or None.
         start: membranes before the first step, ``[batch, ...]`` or None.
         record: whether membranes are wanted.
     """
-    norm = connection.norm
-    # Not isinstance: a derived class may compute something else.
-    if type(norm) is not ThresholdDependentBatchNorm or not norm.training:
-        return Refused("no tdBN in training comes between weights and neurons")
-    if norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks:
-        return Refused("hooks want its batch norm called")
     if type(dropout) is not nn.Identity:
         return Refused(f"{type(dropout).__name__} comes between weights and neurons")
     if obstacle := _own_way(neuron):
         return obstacle
-    seen = current if num_steps is None else current.unsqueeze(0)
-    steps = len(current) if num_steps is None else num_steps
-    weighted = Norm(norm.weight * norm.scale, norm.bias, norm.eps)
-    route = NeuronsBehindNorm.accepts(weighted, neuron.dynamics(), seen, steps, start, record)
+    steps = shape[0]
+    found = _norm_of_window(connection.norm)
+    norm = None if isinstance(found, Refused) else found
+    if num_steps is not None:
+        shape = 1, *shape[1:]
+        if isinstance(norm, Given) or (norm is not None and norm.per_step):
+            norm = None
+    elif isinstance(found, Refused):
+        return found
+    route = NeuronsBehindNorm.accepts(norm, neuron.dynamics(), shape, steps, start, record)
     if isinstance(route, Refused):
         return route
-    window, mean, variance, values = route.window()
-    norm.seen(mean, variance, values, 1 if num_steps is None else num_steps)
-    return window._replace(spikes=neuron.handed_on(window.spikes))
+    return BehindNorm(connection, neuron, num_steps, route)
+
+
+def _norm_of_window(norm: nn.Module | None) -> Norm | Given | Refused:
+    """What a pass over a window needs to know of its norm."""
+    # Not isinstance: a derived class may compute something else.
+    if type(norm) not in (BatchNormPerStep, ThresholdDependentBatchNorm):
+        return Refused("no batch norm comes between weights and neurons")
+    assert isinstance(norm, BatchNormPerStep | ThresholdDependentBatchNorm)
+    if norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks:
+        return Refused("hooks want its batch norm called")
+    whole = isinstance(norm, ThresholdDependentBatchNorm)
+    weight = (
+        norm.weight * norm.scale if isinstance(norm, ThresholdDependentBatchNorm) else norm.weight
+    )
+    if norm.training:
+        return Norm(weight, norm.bias, norm.eps, per_step=not whole)
+    if torch.is_grad_enabled():
+        return Refused("running statistics have no gradient in one pass")
+    return Given.of(norm.running_mean, norm.running_var, weight, norm.bias, norm.eps)
 
 
 def membranes_beside(

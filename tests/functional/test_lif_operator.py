@@ -330,9 +330,14 @@ def test_a_trace_holds_the_operator():
 def test_autocast(backend):
     network = build("7-3", (5,), backend=backend)
     input = torch.rand(6, 2, 5)
-    with torch.autocast("cpu", torch.bfloat16):
-        window = network(input)
-    assert window.spikes.dtype == torch.bfloat16
+    windows = []
+    for half in (False, True):
+        torch.manual_seed(0)  # masks
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            windows.append(network(input))
+    plain, window = windows
+    assert window.spikes.dtype == torch.float32 and window.spikes.any()
+    assert torch.equal(window.spikes, plain.spikes)
     window.spikes.float().sum().backward()
     grads = [p.grad for p in network.parameters()]
     assert all(grad.dtype == torch.float32 and bool(grad.any()) for grad in grads)

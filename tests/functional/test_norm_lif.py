@@ -7,6 +7,7 @@ import torch
 from compiled_choices import one_of
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
 from bsnn_tha.equations.dynamics import Dynamics
@@ -15,8 +16,9 @@ from bsnn_tha.equations.surrogate import SURROGATES, Triangle
 from bsnn_tha.equations.threshold_gradient import SHARED, WINDOWS, ThresholdGradient
 from bsnn_tha.functional.batch_norm import batch_norm_steps
 from bsnn_tha.functional.lif import lif_window
-from bsnn_tha.functional.norm_lif import NeuronsBehindNorm, Norm
+from bsnn_tha.functional.norm_lif import Given, NeuronsBehindNorm, Norm
 from bsnn_tha.functional.running import Refused, running
+from bsnn_tha.functional.sums import Sums
 from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu import norm_lif as loops
 
@@ -29,30 +31,29 @@ def told(dynamics, threshold):
     return dynamics.with_tensors(beta, fixed if threshold is None else threshold, centre)
 
 
-def one_pass(current, weight, bias, start, threshold, dynamics, steps, record):
+def one_pass(
+    current, weight, bias, start, threshold, dynamics, steps, record, per_step=False, sums=None
+):
     dynamics = told(dynamics, threshold)
-    route = NeuronsBehindNorm.accepts(
-        Norm(weight, bias, EPS), dynamics, current, steps, start, record
-    )
+    norm = Norm(weight, bias, EPS, per_step)
+    route = NeuronsBehindNorm.accepts(norm, dynamics, current.shape, steps, start, record)
     assert not isinstance(route, Refused), route
-    found = route.window()
-    assert found.values == current.numel() // len(weight)
-    return found.window, found.mean, found.variance
+    found = route.window(current if sums is None else sums)
+    assert not isinstance(found, Refused), found
+    return found
 
 
-def reference(current, weight, bias, start, threshold, dynamics, steps, record):
+def reference(current, weight, bias, start, threshold, dynamics, steps, record, per_step=False):
     """The equation of batch norm, and the plain time loop; autograd through both."""
     dynamics = told(dynamics, threshold)
     # Not the library's: its gradient is wrong for maps with places of one row and one sample.
-    mean = current.mean((0, 1, 3, 4))
-    variance = current.var((0, 1, 3, 4), correction=0)
-    count = current.numel() // len(weight)
-
-    def by_channel(values):
-        return values.view(-1, 1, 1)
-
-    normed = (current - by_channel(mean)) / by_channel(variance + EPS).sqrt()
-    maps = normed * by_channel(weight) + by_channel(bias)
+    over = (1, 3, 4) if per_step else (0, 1, 3, 4)
+    mean = current.mean(over, keepdim=True)
+    variance = current.var(over, correction=0, keepdim=True)
+    count = current.numel() // mean.numel()
+    normed = (current - mean) / (variance + EPS).sqrt()
+    maps = normed * weight.view(-1, 1, 1) + bias.view(-1, 1, 1)
+    mean, variance = (its.flatten(1) if per_step else its.flatten() for its in (mean, variance))
     window = lif_sequence_reference(
         maps.expand(steps, *current.shape[1:]), *dynamics.tensors, dynamics.surrogate,
         dynamics.reset, start, dynamics.threshold_gradient,
@@ -60,19 +61,22 @@ def reference(current, weight, bias, start, threshold, dynamics, steps, record):
     return window, mean, variance * count / (count - 1)
 
 
-def parts(current, weight, bias, start, threshold, dynamics, steps, record):
+def parts(current, weight, bias, start, threshold, dynamics, steps, record, per_step=False):
     """The compiled loops of both, one after the other."""
     dynamics = told(dynamics, threshold)
-    maps, mean, variance = batch_norm_steps(current.flatten(0, 1)[None], weight, bias, EPS)
-    maps = maps[0].view(current.shape).expand(steps, *current.shape[1:])
-    return lif_window(maps, dynamics, start, record), mean[0], variance[0]
+    samples = current if per_step else current.flatten(0, 1)[None]
+    maps, mean, variance = batch_norm_steps(samples, weight, bias, EPS)
+    maps = maps.reshape(current.shape).expand(steps, *current.shape[1:])
+    if not per_step:
+        mean, variance = mean[0], variance[0]
+    return lif_window(maps, dynamics, start, record), mean, variance
 
 
-def run(function, leaves, dynamics, steps, record, threshold=None):
+def run(function, leaves, dynamics, steps, record, threshold=None, **how):
     """Results and gradients: of membranes as well, if they are recorded; of θ, if it is given."""
     leaves = *leaves, threshold
     leaves = [None if leaf is None else leaf.detach().clone().requires_grad_() for leaf in leaves]
-    window, mean, variance = function(*leaves, dynamics, steps, record)
+    window, mean, variance = function(*leaves, dynamics, steps, record, **how)
     results = [window.spikes, window.membrane, *([window.membranes] if record else [])]
     generator = torch.Generator().manual_seed(0)
     upstream = [
@@ -125,6 +129,7 @@ THETAS = ["layer", "channel", "neuron"], PATHS, [True, False]
     channels=st.sampled_from([1, 3, 16, 64, 65, 130]),
     size=st.sampled_from([(1, 2), (3, 5), (12, 12)]),
     constant=st.booleans(),
+    per_step=st.booleans(),
     started=st.booleans(),
     last=st.booleans(),
     neurons=one_of(NEURONS, RESETS, sorted(SURROGATES), [True, False], *THETAS),
@@ -133,7 +138,7 @@ THETAS = ["layer", "channel", "neuron"], PATHS, [True, False]
     seed=st.integers(0, 99),
 )
 def test_it_is_batch_norm_and_the_plain_time_loop(
-    steps, batch, channels, size, constant, started, last, neurons, block, threads, seed
+    steps, batch, channels, size, constant, per_step, started, last, neurons, block, threads, seed
 ):
     leaves = draw(steps, batch, channels, size, constant, started, seed)
     if last:
@@ -150,36 +155,113 @@ def test_it_is_batch_norm_and_the_plain_time_loop(
         for number, value in (("LIF_THREAD", 1), ("NORM_THREAD", 1), ("NORM_LIF_BLOCK", block)):
             patch.setattr(tuning, number, value)
         patch.setattr(torch, "get_num_threads", lambda: threads)
-        results, gradients = run(one_pass, leaves, dynamics, steps, record, threshold)
-    expected, wanted = run(reference, leaves, dynamics, steps, record, threshold)
+        results, gradients = run(
+            one_pass, leaves, dynamics, steps, record, threshold, per_step=per_step
+        )
+    expected, wanted = run(reference, leaves, dynamics, steps, record, threshold, per_step=per_step)
     assert torch.equal(results[0], expected[0])
     for got, its in zip((*results, *gradients), (*expected, *wanted), strict=True):
         torch.testing.assert_close(got, its, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("per_step", [False, True], ids=["tdBN", "per step"])
 @pytest.mark.parametrize("constant", [True, False], ids=["constant", "window"])
-def test_the_bits_of_its_parts(constant, dtype):
-    current, *others = draw(6, 4, 16, (12, 12), constant, True, 1, dtype)
-    leaves = current, *(its.float() for its in others)
+def test_the_bits_of_its_parts(constant, per_step):
+    leaves = draw(6, 4, 16, (12, 12), constant, True, 1, torch.float32)
     dynamics = Dynamics(*torch.tensor([0.55, 1.1, 1.1]), Triangle())
     theta = torch.tensor(1.1)
-    results, gradients = run(one_pass, leaves, dynamics, 6, True, theta)
-    expected, wanted = run(parts, leaves, dynamics, 6, True, theta)
-    assert 0.05 < results[0].float().mean() < 0.95 and results[0].dtype == dtype
+    results, gradients = run(one_pass, leaves, dynamics, 6, True, theta, per_step=per_step)
+    expected, wanted = run(parts, leaves, dynamics, 6, True, theta, per_step=per_step)
+    assert 0.05 < results[0].mean() < 0.95
     for got, its in zip(results, expected, strict=True):
         assert torch.equal(got, its)
     *others, g_start, g_threshold = zip(gradients, wanted, strict=True)
     for got, its in others:
         if constant:  # its sum over time is in another order
-            close = 0.05 if dtype == torch.bfloat16 else 1e-4
-            torch.testing.assert_close(got, its, rtol=close, atol=close * its.abs().max().item())
+            torch.testing.assert_close(got, its, rtol=1e-4, atol=1e-4 * its.abs().max().item())
         else:
             assert torch.equal(got, its)
-    assert torch.equal(g_start[0].to(dtype), g_start[1].to(dtype))
-    # A sum over all neurons and steps in another order; by parts rounded to the current's dtype.
-    close = 0.01 if dtype == torch.bfloat16 else 1e-4
-    torch.testing.assert_close(*g_threshold, rtol=close, atol=close)
+    assert torch.equal(*g_start)
+    # A sum over all neurons and steps in another order.
+    torch.testing.assert_close(*g_threshold, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.25, 1 / 16])
+@pytest.mark.parametrize("per_step", [False, True], ids=["tdBN", "per step"])
+def test_whole_numbers_in_a_unit_are_the_same_currents_to_the_last_bit(per_step, unit):
+    _, weight, bias, start = draw(5, 4, 16, (6, 7), False, True, 1, torch.float32)
+    generator = torch.Generator().manual_seed(4)
+    whole = torch.randint(-9000, 32768, (5, 4, 16, 6, 7), generator=generator, dtype=torch.int16)
+    current = whole.float() * unit
+    dynamics = Dynamics(*torch.tensor([0.55, 1.1, 1.1]), Triangle())
+    expected, wanted = run(
+        one_pass, (current, weight, bias, start), dynamics, 5, True, per_step=per_step
+    )
+
+    def of_sums(node, *given, **how):
+        found = Sums(whole.flatten(0, 1), unit, torch.float32, node.flatten(0, 1))
+        return one_pass(node, *given, **how, sums=found)
+
+    # What stands for the currents holds nothing that is read.
+    node = torch.full_like(current, torch.nan)
+    results, gradients = run(
+        of_sums, (node, weight, bias, start), dynamics, 5, True, per_step=per_step
+    )
+    assert 0.05 < results[0].mean() < 0.95
+    for got, its in zip((*results, *gradients), (*expected, *wanted), strict=True):
+        assert torch.equal(got, its)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("last", [True, False], ids=["channels last", "channels first"])
+@pytest.mark.parametrize("channels", [3, 16, 64])
+def test_running_statistics_are_the_library_s_to_the_last_bit(channels, last, dtype):
+    current, weight, bias, _ = draw(4, 5, channels, (6, 7), False, False, 3, dtype)
+    if last:
+        current = current.movedim(2, -1).contiguous().movedim(-1, 2)
+    mean, variance = torch.randn(channels).to(dtype), (0.1 + torch.rand(channels)).to(dtype)
+    dynamics = Dynamics(*torch.tensor([0.55, 1.1, 1.1], dtype=dtype), Triangle())
+    given = Given.of(mean, variance, weight, bias, EPS)
+    route = NeuronsBehindNorm.accepts(given, dynamics, current.shape, 4, None, True)
+    window, *statistics = route.window(current)
+    maps = F.batch_norm(current.flatten(0, 1), mean, variance, weight, bias, eps=EPS)
+    expected = lif_window(maps.unflatten(0, (4, 5)), dynamics, None, True)
+    assert statistics == [None, None] and window.spikes.any()
+    for got, its in zip(window, expected, strict=True):
+        assert torch.equal(got, its)
+
+
+def test_a_current_that_is_taken_as_it_is():
+    current = draw(1, 4, 5, (3, 4), True, False, 3, torch.float32)[0].requires_grad_()
+    dynamics = Dynamics(*torch.tensor([0.55, 1.1, 1.1]), Triangle())
+    upstream = torch.randn(6, 4, 5, 3, 4)
+    route = NeuronsBehindNorm.accepts(None, dynamics, current.shape, 6)
+    spikes = route.window(current).window.spikes
+    expected = lif_window(current.expand(6, -1, -1, -1, -1), dynamics).spikes
+    assert torch.equal(spikes, expected) and spikes.any()
+    gradients = (torch.autograd.grad(its, current, upstream)[0] for its in (spikes, expected))
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("constant", [True, False], ids=["constant", "window"])
+def test_under_autocast_spikes_are_bfloat16_and_nothing_else_is_rounded(constant):
+    leaves = draw(6, 4, 16, (12, 12), constant, True, 1, torch.float32)
+    dynamics = Dynamics(*torch.tensor([0.55, 1.1, 1.1]), Triangle())
+    expected, wanted = run(one_pass, leaves, dynamics, 6, True)
+
+    def autocast(*given):
+        with torch.autocast("cpu", torch.bfloat16):
+            return one_pass(*given)
+
+    results, gradients = run(autocast, leaves, dynamics, 6, True)
+    assert results[0].dtype == torch.bfloat16 and results[2].dtype == torch.float32
+    assert torch.equal(results[0].float(), expected[0])
+    for got, its in zip(results[1:], expected[1:], strict=True):
+        assert torch.equal(got, its)
+    # But for what arrives, rounded to bfloat16.
+    for got, its in zip(gradients, wanted, strict=True):
+        assert got.dtype == torch.float32
+        torch.testing.assert_close(got, its, rtol=0.01, atol=0.01 * its.abs().max().item())
 
 
 @pytest.mark.parametrize("whose", ["layer", "neuron"])
@@ -227,19 +309,21 @@ def test_it_says_why_not(reason):
     settings = {"beta": ONE, "threshold": ONE, "centre": ONE, "surrogate": Triangle()}
     norm = Norm(torch.ones(5), torch.zeros(5), EPS)
     dynamics = Dynamics(**(settings | REFUSED[reason]))
-    refused = NeuronsBehindNorm.accepts(norm, dynamics, torch.rand(2, 3, 5, 4, 4), 2)
+    refused = NeuronsBehindNorm.accepts(norm, dynamics, (2, 3, 5, 4, 4), 2)
     assert isinstance(refused, Refused) and reason in refused
 
 
-def test_batch_norm_that_is_the_library_s_is_left_to_it():
+def test_what_is_left_to_the_parts():
     norm = Norm(torch.ones(5), torch.zeros(5), EPS)
-    dynamics, window = Dynamics(ONE, ONE, ONE, Triangle()), torch.rand(2, 3, 5, 4, 4)
-    assert isinstance(NeuronsBehindNorm.accepts(norm, dynamics, window.half(), 2), Refused)
-    assert isinstance(
-        NeuronsBehindNorm.accepts(norm, dynamics, window[:1, :1, :, :1, :1], 2), Refused
-    )
+    dynamics, shape = Dynamics(ONE, ONE, ONE, Triangle()), (2, 3, 5, 4, 4)
+    assert isinstance(NeuronsBehindNorm.accepts(norm, dynamics, (1, 1, 5, 1, 1), 2), Refused)
+    each = norm._replace(per_step=True)
+    assert isinstance(NeuronsBehindNorm.accepts(each, dynamics, (2, 1, 5, 1, 1), 2), Refused)
     with running("reference"):
-        assert isinstance(NeuronsBehindNorm.accepts(norm, dynamics, window, 2), Refused)
+        assert isinstance(NeuronsBehindNorm.accepts(norm, dynamics, shape, 2), Refused)
+    route = NeuronsBehindNorm.accepts(norm, dynamics, shape, 2)
+    for dtype in (torch.float16, torch.bfloat16):
+        assert isinstance(route.window(torch.rand(shape).to(dtype)), Refused)
 
 
 # In networks

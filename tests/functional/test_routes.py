@@ -72,7 +72,7 @@ def test_behind_batch_norm_the_reference_is_plain_as_well():
     ways = {route: step(preset, route, input)[3][1]["training"] for route in ("reference", "auto")}
     assert ways == {
         "reference": ["conv2d + batch_norm + lif_sequence_reference"],
-        "auto": ["sparse_conv + batch_norm_steps + cpu.lif"],
+        "auto": ["sparse_conv + norm_lif"],
     }
 
 

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from bsnn_tha import SpikingNetwork
+from bsnn_tha.functional import sparse_conv as module
 from bsnn_tha.functional.conv import conv_avg_pool2d
+from bsnn_tha.functional.layer import Convolution, Layer
+from bsnn_tha.functional.running import Refused
 from bsnn_tha.functional.sparse_conv import sparse_conv2d
 from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu import sparse_conv as loops
@@ -96,24 +99,80 @@ def test_gradients_are_the_same_for_any_number_of_threads(monkeypatch):
         assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
 
 
+@pytest.mark.parametrize("instructions", [True, False], ids=["instructions", "none"])
 @pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize("outputs", [20, 64])
-def test_under_autocast_maps_and_gradients_are_bfloat16(outputs, padding):
+def test_under_autocast_currents_are_exact_and_spikes_get_bfloat16(
+    outputs, padding, instructions, monkeypatch
+):
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: instructions)
     input = spikes((30, 16, 12, 12), dtype=torch.bfloat16).requires_grad_()
     weight = signs(outputs, 16, 5, 5).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         maps = sparse_conv2d(input, weight, 2, padding)
-    assert maps.dtype == torch.bfloat16
+        layer = Layer(lambda: weight, convolution=Convolution(pool=2, padding=padding))
+        sums = module.SparseConvolution.accepts(layer, input).sums()
     exact = F.avg_pool2d(F.conv2d(input.float(), weight, padding=padding), 2)
-    assert torch.equal(maps, exact.bfloat16())  # rounded once
+    assert maps.dtype == torch.float32 and torch.equal(maps, exact)
+    assert torch.equal(sums.values * sums.unit, exact)
+    assert sums.node.dtype == torch.bfloat16 and sums.node.shape == maps.shape
     upstream = torch.randn(maps.shape).bfloat16()
-    g_input, g_weight = torch.autograd.grad(maps, (input, weight), upstream)
     wanted = torch.autograd.grad(exact, (input, weight), upstream.float())
-    assert (g_input.dtype, g_weight.dtype) == (torch.bfloat16, torch.float32)
-    torch.testing.assert_close(g_weight, wanted[1])
-    # Products of many outputs are rounded before they are added up.
-    errors = g_input.float() - wanted[0].float()
-    assert errors.abs().max() < 0.02 * wanted[0].abs().max()
+    for node in (maps, sums.node):
+        got = torch.autograd.grad(node, (input, weight), upstream.to(node.dtype))
+        assert [its.dtype for its in got] == [torch.bfloat16, torch.float32]
+        torch.testing.assert_close(got[1], wanted[1])
+        # Products of many outputs are rounded before they are added up.
+        errors = got[0].float() - wanted[0].float()
+        assert errors.abs().max() < 0.02 * wanted[0].abs().max()
+
+
+@given(
+    samples=st.integers(1, 3),
+    channels=st.sampled_from([1, 16, 33]),
+    geometry=geometries,
+    padding=st.integers(0, 2),
+    share=st.sampled_from([0.02, 0.5, 1.0]),
+    most=st.sampled_from([1, 3]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    seed=st.integers(0, 99),
+)
+def test_sums_of_16_bits_are_exact_or_refused(
+    samples, channels, geometry, padding, share, most, dtype, seed
+):
+    """Sparse and dense, graded and not, pooled and not: beside float64."""
+    outputs, kernel, pool, places = geometry
+    size = [input_side(count, kernel, pool, padding, 1) for count in places]
+    if min(size) < 1:
+        return
+    input = spikes((samples, channels, *size), share, dtype, seed, most)
+    weight = signs(outputs, channels, kernel, kernel, seed=seed)
+    layer = Layer(lambda: weight, convolution=Convolution(pool=pool, padding=padding))
+    route = module.SparseConvolution.accepts(layer, input)
+    if isinstance(route, Refused):
+        assert input.double().flatten(1).sum(1).max() * pool**2 >= 2**15
+        return
+    sums = route.sums()
+    exact = F.conv2d(input.double(), weight.double(), padding=padding)
+    assert torch.equal(sums.values.double() * sums.unit, F.avg_pool2d(exact, pool))
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("pool", [1, 2])
+@pytest.mark.parametrize("channels", [327, 328])
+def test_sums_at_their_bound(channels, pool, sign, monkeypatch):
+    """100 spikes of each input and all of one sign, one input fewer than too many, and too many."""
+    monkeypatch.setattr(tuning, "SPARSE_CONV_SHARE", 100.0)
+    input = torch.full((1, channels, pool, pool), 100 / pool**2)
+    layer = Layer(lambda: torch.full((3, channels, 1, 1), sign), convolution=Convolution(pool=pool))
+    route = module.SparseConvolution.accepts(layer, input)
+    if channels * 100 >= 2**15:
+        assert isinstance(route, Refused)
+        return
+    sums = route.sums()
+    assert sums.values.dtype == torch.int16
+    assert sums.values.flatten().tolist() == [sign * channels * 100] * 3
+    assert sums.unit == 1 / pool**2
 
 
 @pytest.mark.parametrize(

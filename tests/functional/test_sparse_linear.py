@@ -107,8 +107,14 @@ def test_what_it_leaves_to_pytorch(monkeypatch):
     monkeypatch.setattr(module, "_linear", None)
     assert sparse_linear(torch.ones(1, 3, requires_grad=True), weight).requires_grad
     assert sparse_linear(torch.ones(1, 3).bfloat16(), weight.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("share", [0.03, 0.5], ids=["sparse", "dense"])
+def test_autocast_rounds_nothing(small, share):
+    input, weight = events(20, 300, share), torch.randn(90, 300)
     with torch.autocast("cpu", torch.bfloat16):
-        assert sparse_linear(torch.ones(1, 3), weight).dtype == torch.bfloat16
+        found = sparse_linear(input, weight)
+    assert found.dtype == torch.float32 and torch.equal(found, sparse_linear(input, weight))
 
 
 @pytest.mark.parametrize("share", [0.03, 0.5], ids=["sparse", "dense"])

@@ -160,18 +160,20 @@ def test_gradients_do_not_depend_on_threads(monkeypatch):
     assert torch.equal(*found)
 
 
-def test_autocast_rounds_what_the_library_rounds(taken):
-    input = spikes((20, 16, 9, 9)).requires_grad_()
+@pytest.mark.parametrize("instructions", [True, False], ids=["instructions", "none"])
+def test_under_autocast_currents_are_exact(instructions, taken, monkeypatch):
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: instructions)
+    input = spikes((20, 16, 9, 9))
     weight = signs(8, 16, 4, 4).requires_grad_()
-    for fired in (input, input.bfloat16()):
+    for fired in (input.requires_grad_(), input.detach().bfloat16().requires_grad_()):
         with torch.autocast("cpu", torch.bfloat16):
             output = spike_conv2d(fired, weight, 2)
-            expected = F.conv2d(fired, weight, stride=2)
-        assert output.dtype == torch.bfloat16 and torch.equal(output, expected)
-        upstream = torch.randn(output.shape).bfloat16()
+        expected = F.conv2d(fired.float(), weight, stride=2)
+        assert output.dtype == torch.float32 and torch.equal(output, expected)
+        upstream = torch.randn(output.shape)
         for got, wanted in zip(
-            torch.autograd.grad(output, (input, weight), upstream, retain_graph=True),
-            torch.autograd.grad(expected, (input, weight), upstream, retain_graph=True),
+            torch.autograd.grad(output, (fired, weight), upstream, retain_graph=True),
+            torch.autograd.grad(expected, (fired, weight), upstream, retain_graph=True),
             strict=True,
         ):
             assert got.dtype == wanted.dtype

@@ -8,6 +8,9 @@ Several steps, each normalised by itself, are shared out to threads, and each st
 cache from its statistics to its result. A single one, which may be a whole window,
 is cut into parts instead; their number, and so the order of its sums, does not depend on how
 many threads there are.
+
+Values may be whole numbers, int16, in a unit of their own: normalised they are the same, with ε in
+that unit squared. What is then computed with, float32 or float64, is said beside them.
 """
 
 from __future__ import annotations
@@ -18,12 +21,14 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from llvmlite import ir
+from numba.core import cgutils
 from numba.extending import register_jitable
 from torch import Tensor
 
 from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.bfloat16 import narrowed, widened
-from bsnn_tha.kernels.cpu.compiled import run
+from bsnn_tha.kernels.cpu.compiled import intrinsic, run
 from bsnn_tha.kernels.cpu.memory import REALS, memory_of
 
 
@@ -34,9 +39,10 @@ def forward(
     steps, rows, channels = input.shape
     output = torch.empty_like(input)
     if steps == 1:
-        mean, variance = statistics(input)
+        mean, variance = statistics(input, input.dtype)
         scale, shift = scale_and_shift(weight, bias, mean, variance, eps, input.dtype)
-        _run_parts(_normalise_loop, input, (memory_of(input), scale, shift, memory_of(output)))
+        given = memory_of(input), scale[0], shift[0], memory_of(output)
+        _run_parts(_normalise_loop, (input.dtype,), input, given)
         return output, mean, variance
     mean, variance = (torch.empty(steps, channels, dtype=torch.float64) for _ in range(2))
     arguments = (
@@ -55,12 +61,30 @@ def forward(
     return output, mean, variance
 
 
-def statistics(input: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of a single step ``[1, rows, channels]``, float64 ``[1, channels]``."""
-    _, rows, channels = input.shape
+def statistics(input: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every step, float64 ``[steps, channels]``.
+
+    Args:
+        input: what is normalised, ``[steps, rows, channels]``.
+        dtype: that is computed with.
+    """
+    steps, rows, channels = input.shape
+    if steps > 1:
+        mean, variance = (torch.empty(steps, channels, dtype=torch.float64) for _ in range(2))
+        arguments = (
+            memory_of(input),
+            mean.numpy(),
+            variance.numpy(),
+            np.arange(steps + 1) * rows * channels,
+            channels,
+            _rounds(channels),
+        )
+        threads = input.numel() // tuning.NORM_THREAD
+        run(_statistics_loop, (dtype, input.dtype), arguments, steps, threads)
+        return mean, variance
     parts = _parts(rows)
     means, variances = (np.empty((parts, channels)) for _ in range(2))
-    _run_parts(_statistics_loop, input, (memory_of(input), means, variances))
+    _run_parts(_statistics_loop, (dtype, input.dtype), input, (memory_of(input), means, variances))
     counts = np.diff(_bounds(rows))[:, None] / rows
     mean = (counts * means).sum(0)
     variance = (counts * (variances + (means - mean) ** 2)).sum(0)
@@ -70,36 +94,58 @@ def statistics(input: Tensor) -> tuple[Tensor, Tensor]:
 def scale_and_shift(
     weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float, dtype: torch.dtype
 ) -> tuple[Any, Any]:
-    """What the values of a piece are multiplied by, and what is added, by a step's statistics."""
-    factor = _wide(weight) / np.sqrt(variance.numpy()[0] + eps)
-    offset = _wide(bias) - mean.numpy()[0] * factor
-    rounds = _rounds(len(weight)) // len(weight)
-    scale, shift = (np.tile(its, rounds).astype(REALS[dtype]) for its in (factor, offset))
-    return scale, shift
+    """What the values of a piece are multiplied by, and what is added, by each step's statistics.
+
+    ``[steps, values of a piece]``, of this dtype.
+    """
+    factor = _wide(weight) / np.sqrt(variance.numpy() + eps)
+    offset = _wide(bias) - mean.numpy() * factor
+    return _tiled(factor, dtype), _tiled(offset, dtype)
+
+
+def of_all_steps(scale: Tensor, shift: Tensor, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The same for a scale and a shift ``[channels]`` that are known, one row."""
+    return _tiled(_wide(scale)[None], dtype), _tiled(_wide(shift)[None], dtype)
+
+
+def _tiled(values: Any, dtype: torch.dtype) -> Any:
+    """Of every channel ``[steps, channels]``, for a piece."""
+    channels = values.shape[1]
+    return np.tile(values, (1, _rounds(channels) // channels)).astype(REALS[dtype])
 
 
 def backward(
-    g_output: Tensor, input: Tensor, weight: Tensor, mean: Tensor, variance: Tensor, eps: float
+    g_output: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of input, weight and bias."""
+    """Gradients of input, weight and bias; the input's in the dtype of ``g_output``.
+
+    ``dtype`` is computed with.
+    """
     steps, rows, channels = input.shape
-    g_input = torch.empty_like(input)
+    g_input = torch.empty_like(g_output)
+    dtypes = dtype, input.dtype, g_output.dtype
     if steps == 1:
         given = memory_of(g_output), memory_of(input)
         totals = np.empty((_parts(rows), 2, channels))
-        _run_parts(_products_loop, input, (*given, mean.numpy()[0], totals))
+        _run_parts(_products_loop, dtypes, input, (*given, mean.numpy()[0], totals))
         sums, products = totals.sum(0)
         spread = variance.numpy()[0] + eps
         factor = _wide(weight) / np.sqrt(spread)
         count = _rounds(channels) // channels
         # As in _backward_loop.
         pieces = (
-            np.tile(its, count).astype(REALS[input.dtype])
+            np.tile(its, count).astype(REALS[dtype])
             for its in (
                 mean.numpy()[0], factor, factor * products / rows / spread, factor * sums / rows
             )
         )  # fmt: skip
-        _run_parts(_gradient_loop, input, (*given, *pieces, memory_of(g_input)))
+        _run_parts(_gradient_loop, dtypes, input, (*given, *pieces, memory_of(g_input)))
         g_weight, g_bias = (torch.from_numpy(its) for its in (products / np.sqrt(spread), sums))
         return g_input, g_weight.to(weight.dtype), g_bias.to(weight.dtype)
     g_weight, g_bias = (torch.empty(steps, channels, dtype=torch.float64) for _ in range(2))
@@ -117,7 +163,7 @@ def backward(
         channels,
         _rounds(channels),
     )
-    run(_backward_loop, (input.dtype,), arguments, steps, input.numel() // tuning.NORM_THREAD)
+    run(_backward_loop, dtypes, arguments, steps, input.numel() // tuning.NORM_THREAD)
     return g_input, g_weight.sum(0).to(weight.dtype), g_bias.sum(0).to(weight.dtype)
 
 
@@ -137,10 +183,15 @@ def _bounds(rows: int) -> Any:
     return np.array([rows * part // parts for part in range(parts + 1)])
 
 
-def _run_parts(make: Callable[..., Any], input: Tensor, arguments: tuple[Any, ...]) -> None:
+def _run_parts(
+    make: Callable[..., Any],
+    constants: tuple[Any, ...],
+    input: Tensor,
+    arguments: tuple[Any, ...],
+) -> None:
     _, rows, channels = input.shape
     arguments += _bounds(rows) * channels, channels, _rounds(channels)
-    run(make, (input.dtype,), arguments, _parts(rows), input.numel() // tuning.NORM_THREAD)
+    run(make, constants, arguments, _parts(rows), input.numel() // tuning.NORM_THREAD)
 
 
 def _wide(tensor: Tensor) -> Any:
@@ -151,6 +202,24 @@ def _wide(tensor: Tensor) -> Any:
 def normalised(value, scale, shift):  # type: ignore[no-untyped-def]
     """A value on its channel's new scale."""
     return widened(value) * scale + shift
+
+
+@intrinsic
+def _multiplied_and_added(context, value, scale, shift):  # type: ignore[no-untyped-def]
+    """value · scale + shift, rounded once where the processor does so as fast."""
+
+    def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        real, name = values[1].type, f"llvm.fmuladd.f{signature.args[1].bitwidth}"
+        call = ir.FunctionType(real, [real] * 3)
+        return builder.call(cgutils.get_or_insert_function(builder.module, call, name), values)
+
+    return scale(scale, scale, scale), build
+
+
+@register_jitable
+def normalised_as_library(value, scale, shift):  # type: ignore[no-untyped-def]
+    """The same, to the last bit of PyTorch's batch norm by running statistics."""
+    return _multiplied_and_added(widened(value), scale, shift)
 
 
 # What is done to a run of values, from `begin` to `end`. All arrays are of the values of a piece.
@@ -233,10 +302,11 @@ def _to_input(g_output, input, begin, end, centre, scale, slope, shift, g_input)
             target[i] = narrowed(g, g_input)
 
 
-# The loops. The dtype is for `run`, which compiles one for each.
+# The loops. What is computed with comes first; the other dtypes are for `run`, which compiles one
+# for each.
 
 
-def _statistics_loop(dtype: torch.dtype) -> Callable[..., None]:
+def _statistics_loop(dtype: torch.dtype, input_dtype: torch.dtype) -> Callable[..., None]:
     real = REALS[dtype]
 
     def loop(input, means, variances, bounds, channels, piece, first, last):  # type: ignore[no-untyped-def]
@@ -258,7 +328,9 @@ def _normalise_loop(dtype: torch.dtype) -> Callable[..., None]:
     return loop
 
 
-def _products_loop(dtype: torch.dtype) -> Callable[..., None]:
+def _products_loop(
+    dtype: torch.dtype, input_dtype: torch.dtype, g_dtype: torch.dtype
+) -> Callable[..., None]:
     real = REALS[dtype]
 
     def loop(g_output, input, mean, totals, bounds, channels, piece, first, last):  # type: ignore[no-untyped-def]
@@ -275,7 +347,9 @@ def _products_loop(dtype: torch.dtype) -> Callable[..., None]:
     return loop
 
 
-def _gradient_loop(dtype: torch.dtype) -> Callable[..., None]:
+def _gradient_loop(
+    dtype: torch.dtype, input_dtype: torch.dtype, g_dtype: torch.dtype
+) -> Callable[..., None]:
     def loop(  # type: ignore[no-untyped-def]
         g_output, input, centre, scale, slope, shift, g_input, bounds, channels, piece, first, last
     ):  # fmt: skip
@@ -309,7 +383,9 @@ def _forward_loop(dtype: torch.dtype) -> Callable[..., None]:
     return loop
 
 
-def _backward_loop(dtype: torch.dtype) -> Callable[..., None]:
+def _backward_loop(
+    dtype: torch.dtype, input_dtype: torch.dtype, g_dtype: torch.dtype
+) -> Callable[..., None]:
     real = REALS[dtype]
 
     def loop(  # type: ignore[no-untyped-def]

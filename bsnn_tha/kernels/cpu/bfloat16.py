@@ -1,7 +1,7 @@
-"""bfloat16 in compiled loops, which numpy does not know.
+"""Numbers of 16 bits in compiled loops: bfloat16, which numpy does not know, and whole ones.
 
-Its numbers are the upper halves of float32 numbers, and come as unsigned 16-bit
-integers. These functions exist in compiled loops only.
+bfloat16 numbers are the upper halves of float32 numbers, and come as unsigned 16-bit
+integers; signed ones are whole numbers. These functions exist in compiled loops only.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from numba.extending import overload, register_jitable
 
 
 def widened(value: Any) -> Any:
-    """The float32 of a bfloat16; any other number as it is."""
+    """The float32 of 16 bits; any other number as it is."""
 
 
 @overload(widened)
 def _compile_widened(value):  # type: ignore[no-untyped-def]
     if value == numba.types.uint16:
         return lambda value: np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
+    if value == numba.types.int16:
+        return lambda value: np.float32(value)
     return lambda value: value
 
 

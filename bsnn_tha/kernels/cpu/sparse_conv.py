@@ -167,7 +167,8 @@ def listed(input: Tensor, weights: Weights, most: int) -> Events | None:
 
 
 def convolve(events: Events, taps: Taps, weights: Tensor, geometry: Geometry, maps: Tensor) -> None:
-    """Writes ``[samples, rows, columns, out]``."""
+    """Writes ``[samples, rows, columns, out]``; in int16 the sums, without their unit."""
+    whole = maps.dtype == torch.int16
     run(
         _convolve_loop,
         (geometry.lanes, geometry.reach, maps.dtype),
@@ -176,7 +177,7 @@ def convolve(events: Events, taps: Taps, weights: Tensor, geometry: Geometry, ma
             events.columns.numpy(),
             taps,
             weights.view(-1).numpy(),
-            REALS[maps.dtype](geometry.unit),
+            None if whole else REALS[maps.dtype](geometry.unit),
             memory_of(maps),
             *maps.shape[1:],
             geometry.line,
@@ -306,7 +307,8 @@ def from_margins(source, target, at, outputs, rows, columns, line, lanes, reach,
 
 
 def _convolve_loop(lanes: int, reach: int, dtype: torch.dtype) -> Callable[..., None]:
-    real, span = REALS[dtype], reach * lanes
+    # A loop of whole numbers has no unit: they stay as they are.
+    real, span = REALS.get(dtype, np.int16), reach * lanes
 
     def loop(  # type: ignore[no-untyped-def]
         starts, events, taps, weights, unit, maps, rows, columns, outputs, line, area, first, last
@@ -332,6 +334,6 @@ def _convolve_loop(lanes: int, reach: int, dtype: torch.dtype) -> Callable[..., 
                         to = ((sample * rows + row) * columns + column) * outputs + channel
                         read, written = sums[of : of + length], maps[to : to + length]
                         for i in range(length):
-                            written[i] = narrowed(real(read[i]) * unit, maps)
+                            written[i] = read[i] if unit is None else real(read[i]) * unit
 
     return loop

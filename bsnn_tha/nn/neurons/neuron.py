@@ -150,7 +150,12 @@ class WindowNeuron(KeepsState):
         """What spikes of 0 and 1 are handed on as: graded, or without their gradient."""
         if self.surrogate_disable:
             spikes = spikes.detach()
-        return spikes * self.graded_spikes_factor.to(spikes.dtype) if self.graded else spikes
+        if not self.graded:
+            return spikes
+        # Spikes may be of fewer bits than the factor has.
+        factor = self.graded_spikes_factor
+        wide = torch.promote_types(spikes.dtype, factor.dtype)
+        return spikes.to(wide) * factor.to(wide)
 
     def mem_reset(self, mem: Tensor) -> Tensor:
         """Where ``mem`` calls for a reset, 0 or 1, detached."""

@@ -125,18 +125,28 @@ class BatchNormPerStep(nn.BatchNorm2d):
             normalised, mean, variance = self._library(input)
         else:
             normalised, mean, variance = batch_norm_steps(input, self.weight, self.bias, self.eps)
+        self.seen(mean, variance)
+        return normalised
+
+    @torch.no_grad()
+    def seen(self, mean: Tensor, variance: Tensor) -> None:
+        """Update the running statistics; not while a window is run again for its gradients.
+
+        Args:
+            mean, variance: of every step of a window, unbiased, ``[time, C]``.
+        """
         if self.watch is not None:
             self.watch(mean.mean(0), variance.mean(0))
-        if not recomputing():
-            steps = len(input)
-            self._count(steps)
-            keep = (1 - self.momentum) ** torch.arange(
-                steps, -1, -1, dtype=mean.dtype, device=mean.device
-            )
-            weights = self.momentum * keep[1:]
-            for running, statistic in ((self.running_mean, mean), (self.running_var, variance)):
-                running.mul_(keep[0]).add_(weights @ statistic)
-        return normalised
+        if recomputing():
+            return
+        steps = len(mean)
+        self._count(steps)
+        keep = (1 - self.momentum) ** torch.arange(
+            steps, -1, -1, dtype=mean.dtype, device=mean.device
+        )
+        weights = self.momentum * keep[1:]
+        for running, statistic in ((self.running_mean, mean), (self.running_var, variance)):
+            running.mul_(keep[0]).add_((weights.unsqueeze(1) * statistic).sum(0))
 
     def _library(self, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The window, and mean and unbiased variance of each step, ``[time, C]``."""
