@@ -182,6 +182,8 @@ def _band(
                 )
         axes.set(title=what, xlabel="epoch")
         count(axes.xaxis)
+        if name == "dead":
+            axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
         if name.endswith("accuracy"):  # the first epochs would take all the room
             heights = [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines]
             low = min(np.nanmin(each[len(each) // 4 :]) for each in heights)
