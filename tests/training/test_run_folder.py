@@ -45,7 +45,7 @@ def test_there_is_a_row_per_epoch(done):
     assert done.summary["seed"] == SEED
     for ways in done.summary["routes"]:
         assert set(ways) == {"training", "evaluation"}
-        assert all(way.endswith("cpu.lif") for found in ways.values() for way in found)
+        assert all(way.endswith(("cpu.lif", "norm_lif")) for own in ways.values() for way in own)
     for split, value in (("train", "loss"), ("train", "accuracy")):
         assert done.summary[split][value] == pytest.approx(rows[-1][f"{split}_{value}"], rel=1e-5)
 
