@@ -75,6 +75,11 @@ class Options:
                 raise StudyError(f"{name} must be at least 1, but got {getattr(self, name)}")
         if self.timeout is not None and not self.timeout > 0:
             raise StudyError(f"timeout must be above 0 seconds, but got {self.timeout:g}")
+        if self.begin and not self.published:
+            raise StudyError(
+                f"values to begin with are the first trial's, which is left out, but got "
+                f"{', '.join(self.begin)}; give either --begin or --no-published"
+            )
         Race.parse(self.seeds)
         _ = self.method  # refuses an unknown sampler before anything is opened
         if self.name is not None and (not self.name or "/" in self.name):

@@ -30,8 +30,7 @@ class Prepared(NamedTuple):
     """Of the plan's network."""
 
     def published(self) -> dict[str, Any]:
-        """The parameters that stand for the configuration itself: where the paper ended, or the
-        values to begin with.
+        """The parameters of the first trial: where the paper ended, or the values to begin with.
 
         Raises:
             StudyError: the space does not reach so far.

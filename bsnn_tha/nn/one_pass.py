@@ -142,12 +142,10 @@ def _norm_of_window(norm: nn.Module | None) -> Norm | Given | Refused:
     assert isinstance(norm, BatchNormPerStep | ThresholdDependentBatchNorm)
     if norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks:
         return Refused("hooks want its batch norm called")
-    whole = isinstance(norm, ThresholdDependentBatchNorm)
-    weight = (
-        norm.weight * norm.scale if isinstance(norm, ThresholdDependentBatchNorm) else norm.weight
-    )
+    per_step = isinstance(norm, BatchNormPerStep)
+    weight = norm.weight if isinstance(norm, BatchNormPerStep) else norm.weight * norm.scale
     if norm.training:
-        return Norm(weight, norm.bias, norm.eps, per_step=not whole)
+        return Norm(weight, norm.bias, norm.eps, per_step)
     if torch.is_grad_enabled():
         return Refused("running statistics have no gradient in one pass")
     return Given.of(norm.running_mean, norm.running_var, weight, norm.bias, norm.eps)

@@ -119,7 +119,7 @@ def page(series: Series, rows: Sequence[Row]) -> str:
         _wrapped(
             f"Searched with `bsnn-tha study series {series.name}`, {series.trials} trials of "
             f"`{series.sampler}` each, pruner `{series.pruner}`, seeds per trial "
-            f"{series.seeds_per_trial}, with {_changes(series.set)}. Every trial is a line of its "
+            f"{series.seeds_per_trial}{_with(series.set)}. Every trial is a line of its "
             "study's `trials.csv`; `best.toml` beside it is for `bsnn-tha train --config`."
         ),
         *_asked([row.search for row in rows]),
@@ -245,23 +245,20 @@ def _rounded(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def _changes(values: dict[str, Any]) -> str:
-    return ", ".join(f"`{key} = {value}`" for key, value in values.items()) or "no changes"
+def _with(values: dict[str, Any], words: str = ", with ") -> str:
+    return words * bool(values) + ", ".join(f"`{key} = {value}`" for key, value in values.items())
 
 
 def _asked(searches: Sequence[Search]) -> list[str]:
     """What each study was asked for, if they differ in more than their presets."""
     if not any(search.set or search.begin for search in searches):
         return []
-    lines = []
-    for search in searches:
-        begun = f", to begin with {_changes(search.begin)}" if search.begin else ""
-        lines.append(
-            _wrapped(
-                f"- {search.name}: preset `{search.preset}`, with {_changes(search.set)}{begun}"
-            )
-        )
-    return ["", *lines]
+    lines = (
+        f"- {search.name}: preset `{search.preset}`{_with(search.set)}"
+        f"{_with(search.begin, ', to begin with ')}"
+        for search in searches
+    )
+    return ["", *map(_wrapped, lines)]
 
 
 def _wrapped(text: str) -> str:

@@ -99,7 +99,7 @@ class Series(Table):
             variant,
             name=f"{self.name}-{search.name}",
             changes=plan_files.changes(self.set | search.set),
-            begin=search.begin,
+            begin=plan_files.changes(search.begin),
             **planned | asked,
         )
 

@@ -186,7 +186,7 @@ def test_the_page_says_what_each_study_was_asked_for(plan_file, tmp_path):
     series = load_series(str(tmp_path / "two.toml"))
     page = pages.page(series, [pages.Row(search, None) for search in series.studies])
     assert "- fixed: preset `digits/bsnn`, with `threshold.theta_0 = 0.5`" in page
-    assert "with no changes, to begin with `neuron.beta = 0.7`" in page
+    assert "- unit: preset `digits/bsnn-unit`, to begin with `neuron.beta = 0.7`" in page
 
 
 def test_workers_on_a_database_spread_over_the_studies_and_may_die(plan_file, database, tmp_path):

@@ -309,6 +309,11 @@ def test_values_to_begin_with_are_of_what_is_searched(folder, alive):
     assert "neuron.slope is not searched" in line and "--set" in line
 
 
+def test_values_to_begin_with_need_a_first_trial(folder, alive):
+    line = refuse(*TINY, *alive, "--begin", "neuron.beta=0.9", "--no-published", cwd=folder)
+    assert "neuron.beta" in line and "either --begin or --no-published" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
