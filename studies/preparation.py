@@ -39,8 +39,8 @@ class Prepared(NamedTuple):
             return self.space.parameters(self.plan.base, self.depth)
         except InvalidValueError as error:
             raise StudyError(
-                f"the study cannot start from the preset's own settings: {error}; begin with "
-                "another value (--begin), widen the space, or leave them out with --no-published"
+                f"the first trial cannot have the settings to begin with: {error}; give another "
+                "value with --begin, widen the space, or leave them out with --no-published"
             ) from None
 
 

@@ -314,12 +314,12 @@ class Space:
             values = row.from_config(config, len(names))
             if len(values) != len(names):
                 raise InvalidValueError(
-                    f"{row.key} is searched per {row.per}, but the preset has {len(values)} values"
+                    f"{row.key} is searched per {row.per}, but there are {len(values)} values"
                 )
             for name, value in zip(names, values, strict=True):
                 if not contains(row.distribution, value):
                     raise InvalidValueError(
-                        f"{name} must be {row.text} in this space, but the preset has {value}"
+                        f"{name} must be {row.text} in this space, but is {value}"
                     )
                 parameters[name] = value
         return parameters

@@ -64,7 +64,7 @@ def check_uses(tables: Tables) -> None:
     if tables.optimizer.schedule == "steps" and not tables.optimizer.steps:
         raise InvalidValueError(
             "optimizer.schedule = 'steps' needs optimizer.steps, after how many epochs which rate, "
-            f"but got {quoted(tables.optimizer.steps)}"
+            f"but got {quoted(tables.optimizer.steps)}; set it to a table like {{20 = 0.001}}"
         )
     loss = tables.loss
     if not names_code(loss.name):

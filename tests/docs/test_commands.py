@@ -97,7 +97,8 @@ def test_commands_are_taken(command, tmp_path, monkeypatch):
     dataset = params.get("dataset") or DEFAULT_DATASET
     variant = params.get("variant") or DEFAULT_VARIANT
     given = {key: params[name] for name, key in KEYS.items() if name in params}
-    config = load_preset(dataset, variant).with_changes(settings(given, params["set_"]))
+    asked = settings(given, params["set_"]) | settings({}, params.get("begin"))
+    config = load_preset(dataset, variant).with_changes(asked)
     network = config.build_network(INPUT_SHAPES.get(config.data.name, INPUT_SHAPES["digits"]))
     config.build_loss(network)
 

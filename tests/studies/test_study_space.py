@@ -228,10 +228,10 @@ def test_a_space_is_readable_as_a_table():
 @pytest.mark.parametrize(
     ("row", "changes", "said"),
     [
-        (Number("neuron.beta", 0.1, 0.5), {}, "neuron.beta must be 0.1 to 0.5 .* has 0.93"),
+        (Number("neuron.beta", 0.1, 0.5), {}, "neuron.beta must be 0.1 to 0.5 .* is 0.93"),
         (Number("neuron.beta", 0.1, 1), {"neuron.beta": [0.5, 0.6, 0.7]}, "per network.* 3 values"),
         (Choice("training.grad_clip", None, 1.0), {"training.grad_clip": 5.0}, "off or 1.0 .* 5.0"),
-        (Number("training.grad_clip", 0.1, 9), {}, "training.grad_clip must be .* has None"),
+        (Number("training.grad_clip", 0.1, 9), {}, "training.grad_clip must be .* is None"),
         (Rise("threshold.theta_inf", 0.1, 9, per="layer"), {}, "theta_inf.1 must be .* None"),
     ],
 )
