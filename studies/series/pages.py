@@ -37,6 +37,10 @@ from studies.worker import finished
 
 PAGE, HISTORY = "README.md", "history.png"
 _DASH = "–"
+_RACED = (
+    "The best is the trial of which most is to be expected after its finals, further seeds, and "
+    "not the highest of one seed, which the figure shows. "
+)
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,9 @@ def page(series: Series, rows: Sequence[Row]) -> str:
         _wrapped(
             "Accuracy in per cent: of the settings to begin with, all complete trials and the best "
             "one on validation images, by which the best was chosen; of the best from fresh seeds "
-            f"on the test set. Printed: {series.source}. Time is of all trials together, on a "
-            "machine that may have been shared."
+            f"on the test set. {_RACED if '..' in series.seeds_per_trial else ''}"
+            f"Printed: {series.source}. Time is of all trials together, on a machine that may have "
+            "been shared."
         ),
         "",
         "| " + " | ".join(header[i] for i in kept) + " |",
