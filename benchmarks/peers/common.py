@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from benchmarks.peers.workload import Layer, Workload
+from benchmarks.peers.workload import Layer, Weights, Workload
 
 
 class _StraightThroughSign(Function):
@@ -28,31 +28,29 @@ def binarize(latent: Tensor) -> Tensor:
     return _StraightThroughSign.apply(latent)
 
 
-class Synapse(nn.Module):
-    """The weights of a layer and what acts on their current: pooling, batch norm, dropout."""
+class Connection(nn.Module):
+    """Weights and what acts on their current alone: pooling and batch norm."""
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, weights: Weights) -> None:
         super().__init__()
-        self.layer = layer
-        kernel = (layer.kernel, layer.kernel) if layer.kernel else ()
-        self.weight = nn.Parameter(torch.empty(layer.outputs, layer.inputs, *kernel))
-        self.bias = nn.Parameter(torch.empty(layer.outputs)) if layer.bias else None
-        self.norm = nn.BatchNorm2d(layer.outputs) if layer.norm else None
-        self.dropout = nn.Dropout(layer.dropout) if layer.dropout else None
+        self.weights = weights
+        self.weight = nn.Parameter(torch.empty(weights.shape))
+        self.bias = nn.Parameter(torch.empty(weights.outputs)) if weights.bias else None
+        self.norm = nn.BatchNorm2d(weights.outputs) if weights.norm else None
 
     def current(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Before batch norm, ``[samples, ...]``."""
-        if not self.layer.kernel:
-            return F.linear(input.flatten(1), weight, bias)
-        maps = F.conv2d(input, weight)
-        return maps if self.layer.pool == 1 else F.avg_pool2d(maps, self.layer.pool)
+        its = self.weights
+        if not its.kernel:
+            seen = input.mean((-2, -1)) if its.of_means else input.flatten(1)
+            return F.linear(seen, weight, bias)
+        maps = F.conv2d(input, weight, stride=its.stride, padding=its.padding)
+        return maps if its.pool == 1 else F.avg_pool2d(maps, its.pool)
 
     def step(self, input: Tensor) -> Tensor:
         """One time step in the published way: weights binarized here, every time."""
         current = self.current(input, binarize(self.weight), self.bias)
-        if self.norm is not None:
-            current = self.norm(current)
-        return current if self.dropout is None else self.dropout(current)
+        return current if self.norm is None else self.norm(current)
 
     def window(self, input: Tensor, time: int = 0, scale: float = 1.0) -> Tensor:
         """All time steps at once but for batch norm by the statistics of each step.
@@ -70,12 +68,10 @@ class Synapse(nn.Module):
             bias = None if bias is None else bias * inside
         current = self.current(input.flatten(0, 1), weight, bias)
         current = current.unflatten(0, input.shape[:2])
-        if self.norm is not None:
-            current = self._normalised(self.norm, current, time, scale)
-        return current if self.dropout is None else self.dropout(current)
+        return current if self.norm is None else self._normalised(self.norm, current, time, scale)
 
     def _normalised(self, norm: nn.BatchNorm2d, current: Tensor, time: int, scale: float) -> Tensor:
-        weight, bias = norm.weight * scale, norm.bias * scale
+        weight, bias = norm.weight * (self.weights.norm_scale * scale), norm.bias * scale
 
         def normalise(maps: Tensor) -> Tensor:
             return F.batch_norm(
@@ -90,9 +86,40 @@ class Synapse(nn.Module):
             )
 
         # In evaluation no statistics are taken.
-        if self.layer.window_norm or not self.training:
+        if self.weights.window_norm or not self.training:
             return normalise(current.flatten(0, 1)).unflatten(0, current.shape[:2])
         return torch.stack([normalise(maps) for maps in current.unbind(time)], time)
+
+
+class Synapse(Connection):
+    """The weights of a layer, what its shortcut adds to their current, and dropout of the sum."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer)
+        told = layer.shortcut
+        self.reads = None if told is None else told.reads
+        """The layer whose spikes are added, or None."""
+        through = None if told is None else told.weights
+        self.shortcut = None if through is None else Connection(through)
+        self.dropout = nn.Dropout(layer.dropout) if layer.dropout else None
+
+    def step(self, input: Tensor, skipped: Tensor | None = None) -> Tensor:
+        """The same with the spikes that a shortcut takes."""
+        current = super().step(input)
+        if skipped is not None:
+            current = current + (skipped if self.shortcut is None else self.shortcut.step(skipped))
+        return current if self.dropout is None else self.dropout(current)
+
+    def window(
+        self, input: Tensor, time: int = 0, scale: float = 1.0, skipped: Tensor | None = None
+    ) -> Tensor:
+        """The same with the spikes that a shortcut takes."""
+        current = super().window(input, time, scale)
+        if skipped is not None and self.shortcut is not None:
+            current = current + self.shortcut.window(skipped, time, scale)
+        elif skipped is not None:
+            current = current + (skipped if scale == 1.0 else skipped * scale)
+        return current if self.dropout is None else self.dropout(current)
 
 
 class PeerNetwork(nn.Module):
@@ -137,14 +164,35 @@ class PeerNetwork(nn.Module):
             fire: gets a layer's index, a step's current and the membranes before (None at first),
                 and returns spikes and membranes.
         """
-        spikes = self.frames(input)
-        for index, synapse in enumerate(self.synapses):
+
+        def run(index: int, synapse: Synapse, spikes: Tensor, skipped: Tensor | None) -> Tensor:
             membrane: Tensor | None = None
             outputs = []
-            for current in synapse.window(spikes):
+            for current in synapse.window(spikes, skipped=skipped):
                 fired, membrane = fire(index, current, membrane)
                 outputs.append(fired)
-            spikes = torch.stack(outputs)
+            return torch.stack(outputs)
+
+        return self.walk(self.frames(input), run)
+
+    def walk(
+        self, spikes: Tensor, run: Callable[[int, Synapse, Tensor, Tensor | None], Tensor]
+    ) -> Tensor:
+        """Every layer in turn.
+
+        Args:
+            spikes: that the first one reads.
+            run: gets a layer's index, its weights, the spikes that they read and those that its
+                shortcut takes, if it has one, and returns those that its neurons fire.
+        """
+        taken = {synapse.reads for synapse in self.synapses}
+        fired: dict[int, Tensor] = {}
+        for index, synapse in enumerate(self.synapses):
+            skipped = None if synapse.reads is None else fired[synapse.reads]
+            # Some libraries fire float32 whatever reaches them.
+            spikes = run(index, synapse, spikes, skipped).to(spikes.dtype)
+            if index in taken:
+                fired[index] = spikes
         return spikes
 
     @property

@@ -51,7 +51,9 @@ def markdown(results: Results) -> str:
         "drawn anew for each step, gradients are not clipped. Equal counts: of the output spikes "
         "per sample and class, in training and evaluation without dropout, against a plain loop "
         "of the paper's equations; gradients are compared as well, and a peer that computes "
-        "something else stops the run before it is timed.",
+        "something else stops the run before it is timed. Deep networks are compared in float64: "
+        "they make of one spike more or less in their first layer, as rounding leaves them, "
+        "other spikes everywhere.",
     ]
     lines += ["", *_summary(results)]
     for name, network in results["networks"].items():

@@ -9,7 +9,8 @@ libraries print goes to standard error instead. A reply has ``"ok"``, else
 =============  ==========================================================
 ``load``       build the network from ``workload`` (JSON) and ``arrays``
                (a npz file)
-``outputs``    spike counts and gradients without dropout, to the file ``to``
+``outputs``    spike counts and gradients without dropout, to the file ``to``;
+               of deep networks in float64
 ``train``      one training step from the given weights
 ``infer``      one window without gradients
 ``memory``     peak memory above the idle process over ``times`` training
@@ -59,7 +60,10 @@ _PACKAGES = ("torch", "numpy", "numba", "triton", "snntorch", "spikingjelly", "n
 
 
 class Peer:
-    """A network with its weights, its input and its optimizer, on one device."""
+    """A network with its weights, its input and its optimizer, on one device.
+
+    In PyTorch's default dtype, which stays what it is as long as the peer is used.
+    """
 
     def __init__(self, name: str, workload: Workload, arrays: Arrays, device: str = "cpu") -> None:
         self.name, self.workload, self.arrays, self.device = name, workload, arrays, device
@@ -69,7 +73,7 @@ class Peer:
         )
         self.notes: str = network_class.notes
         self.decayed_reset: bool = network_class.decayed_reset
-        self.network = network_class(workload).to(device)
+        self.network = network_class(workload).to(device, torch.get_default_dtype())
         self.parameters = self.network.parameter_names()
         weights = {name: array for name, array in arrays.items() if name[0].isdigit()}
         if sorted(weights) != sorted(self.parameters):
@@ -77,7 +81,8 @@ class Peer:
         with torch.no_grad():
             for key, parameter in self.parameters.items():
                 parameter.copy_(torch.from_numpy(weights[key]))
-        self.input = self.network.prepare(torch.from_numpy(arrays["input"]).to(device))
+        input = torch.from_numpy(arrays["input"]).to(device, torch.get_default_dtype())
+        self.input = self.network.prepare(input)
         self.targets = torch.from_numpy(arrays["targets"]).to(device)
         # The same for everybody, and not what is compared: the fastest that PyTorch has.
         self.optimizer = torch.optim.Adam(
@@ -162,8 +167,13 @@ class Worker:
 
     def outputs(self, to: str) -> dict[str, Any]:
         assert self.peer is not None
-        peer = Peer(self.name, self.peer.workload.without_dropout(), self.peer.arrays)
-        np.savez(to, **peer.outputs())  # type: ignore[arg-type]
+        workload, usual = self.peer.workload.without_dropout(), torch.get_default_dtype()
+        torch.set_default_dtype(getattr(torch, workload.compared_in))
+        try:
+            outputs = Peer(self.name, workload, self.peer.arrays).outputs()
+        finally:
+            torch.set_default_dtype(usual)
+        np.savez(to, **outputs)  # type: ignore[arg-type]
         return {}
 
     def timed(self, action: str) -> dict[str, Any]:

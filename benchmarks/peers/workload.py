@@ -1,7 +1,8 @@
 """What is measured: networks of the paper, their weights and their input.
 
 Three are the paper's own; ``mnist-t4`` and ``mnist-t6`` are its network for MNIST as it is accurate
-after minutes: few time steps, thresholds of 1, batch norm over the window (tdBN).
+after minutes: few time steps, thresholds of 1, batch norm over the window (tdBN). ``vgg9`` and
+``resnet19`` are deeper ones with the same neurons, on images of CIFAR-10's size.
 
 A workload is plain data, so that a process that has nothing but PyTorch and one
 peer can build its network from it.
@@ -11,9 +12,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from bsnn_tha.nn.notation import LayerSpec
 
 Arrays = dict[str, np.ndarray]
 
@@ -23,8 +27,13 @@ TURN_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A convolution (``kernel`` > 0) or a fully connected layer, and its neurons."""
+class Weights:
+    """A convolution (``kernel`` > 0) with its pooling and batch norm, or a fully connected layer.
+
+    Example:
+        >>> Weights(3, 64, kernel=3, pool=1, bias=False, norm=True).shape
+        (64, 3, 3, 3)
+    """
 
     inputs: int
     outputs: int
@@ -32,10 +41,37 @@ class Layer:
     pool: int
     bias: bool
     norm: bool
-    theta: float
-    dropout: float
     window_norm: bool = False
     """Batch norm by the statistics of the whole window rather than of each step."""
+    norm_scale: float = 1.0
+    """What it is on the scale of: a factor of its weight."""
+    stride: int = 1
+    padding: int = 0
+    of_means: bool = False
+    """Whether a fully connected layer reads the mean of each map."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.outputs, self.inputs) + (self.kernel,) * (2 if self.kernel else 0)
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """What is added to a layer's current."""
+
+    reads: int
+    """The layer whose spikes it takes, by index."""
+    weights: Weights | None
+    """Their way through weights; None where the spikes themselves are added."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer(Weights):
+    """Weights that read the layer before (the first one the input), and neurons."""
+
+    theta: float
+    dropout: float
+    shortcut: Shortcut | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +100,7 @@ class Workload:
     @classmethod
     def from_json(cls, text: str) -> Workload:
         values = json.loads(text)
-        values["layers"] = tuple(Layer(**layer) for layer in values["layers"])
+        values["layers"] = tuple(_layer(layer) for layer in values["layers"])
         values["input_shape"] = tuple(values["input_shape"])
         values["betas"] = tuple(values["betas"])
         return cls(**values)
@@ -73,6 +109,15 @@ class Workload:
         """The same network on a smaller window."""
         return replace(self, steps=min(steps, self.steps), batch=min(batch, self.batch))
 
+    @property
+    def compared_in(self) -> str:
+        """What outputs are computed in to be compared.
+
+        In a deep network that has not learned, one spike more in the first layer becomes another
+        share of all spikes behind it: rounding in another order would be all that is seen.
+        """
+        return "float64" if len(self.layers) > 5 else "float32"
+
     def without_dropout(self) -> Workload:
         """Masks are random: outputs can only be compared without them."""
         return replace(
@@ -80,6 +125,14 @@ class Workload:
             layers=tuple(replace(layer, dropout=0.0) for layer in self.layers),
             settings=self.settings | {"dropout": 0.0},
         )
+
+
+def _layer(values: dict[str, Any]) -> Layer:
+    told = values["shortcut"]
+    if told is None:
+        return Layer(**values)
+    weights = None if told["weights"] is None else Weights(**told["weights"])
+    return Layer(**values | {"shortcut": Shortcut(told["reads"], weights)})
 
 
 @dataclass(frozen=True)
@@ -103,19 +156,45 @@ PAPERS = {
     "shd": Source("shd", (700,), 0.024),
     "dvs": Source("dvs-gesture", (2, 32, 32), 0.1, lift=0.05),
 }
-_SHORT = {"network.norm": "tdbn", "network.dropout": 0.0, "neuron.beta": 0.5, "neuron.slope": 2.0}
-SOURCES = PAPERS | {
-    f"mnist-t{steps}": Source(
-        "mnist", (1, 28, 28), 0.19, variant="bsnn-unit", changes=_SHORT | {"data.num_steps": steps}
-    )
-    for steps in (4, 6)
+SHORT: dict[str, Any] = {
+    "network.norm": "tdbn",
+    "network.dropout": 0.0,
+    "neuron.beta": 0.5,
+    "neuron.slope": 2.0,
 }
+"""Of networks with few time steps."""
+_DEEP = {"vgg9": 16, "resnet19": 2}
+"""Images in a batch, which make a training step of a second or so on one thread."""
+SOURCES = (
+    PAPERS
+    | {
+        f"mnist-t{steps}": Source(
+            "mnist",
+            (1, 28, 28),
+            0.19,
+            variant="bsnn-unit",
+            changes=SHORT | {"data.num_steps": steps},
+        )
+        for steps in (4, 6)
+    }
+    | {
+        name: Source(
+            "mnist",
+            (3, 32, 32),
+            1.0,
+            variant="bsnn-unit",
+            changes=SHORT
+            | {"data.num_steps": 4, "data.batch_size": batch, "network.notation": name},
+        )
+        for name, batch in _DEEP.items()
+    }
+)
 
 
 def from_preset(name: str) -> Workload:
     """A network with the settings of its preset and variant, at iteration 0."""
     from bsnn_tha.losses import SpikeCountLoss
-    from bsnn_tha.nn.notation import ConvSpec, parse_network
+    from bsnn_tha.nn.notation import ConvSpec, parse_network, write_out
     from bsnn_tha.nn.per_layer import DENSE, kinds_of, per_layer
     from bsnn_tha.presets import load_preset
 
@@ -130,35 +209,26 @@ def from_preset(name: str) -> Workload:
     thetas = per_layer("theta_0", threshold.theta_0, kinds)
     dropouts = per_layer("dropout", network.dropout, [names for names in kinds if DENSE in names])
     layers = []
-    for theta, plan in zip(thetas, parsed, strict=True):
-        spec, shape = plan.spec, plan.input_shape
-        if isinstance(spec, ConvSpec):
-            layers.append(
-                Layer(
-                    inputs=shape[0],
-                    outputs=spec.channels,
-                    kernel=spec.kernel,
-                    pool=spec.pool,
-                    bias=False,
-                    norm=network.norm in ("per-step", "tdbn"),
-                    theta=theta,
-                    dropout=0.0,
-                    window_norm=network.norm == "tdbn",
-                )
+    for index, (theta, plan) in enumerate(zip(thetas, parsed, strict=True)):
+        if plan.reads != ((index - 1,) if index else ()) or plan.recurrence is not None:
+            raise ValueError(f"the peers' layers read the one before, but {name} has others")
+        # tdBN is on the scale of the threshold, shared where two currents are added.
+        scale = theta / 2**0.5 if plan.shortcut else theta
+        shortcut = None
+        if plan.shortcut is not None:
+            (reads,), inner = plan.shortcut.reads, plan.shortcut.spec
+            shape = plan.shortcut.input_shape
+            shortcut = Shortcut(
+                reads, None if inner is None else _weights(inner, shape, network.norm, scale)
             )
-        else:
-            layers.append(
-                Layer(
-                    inputs=int(np.prod(shape)),
-                    outputs=spec.outputs,
-                    kernel=0,
-                    pool=1,
-                    bias=True,
-                    norm=False,
-                    theta=theta,
-                    dropout=dropouts.pop(0),
-                )
+        layers.append(
+            Layer(
+                **vars(_weights(plan.spec, plan.input_shape, network.norm, scale)),
+                theta=theta,
+                dropout=0.0 if isinstance(plan.spec, ConvSpec) else dropouts.pop(0),
+                shortcut=shortcut,
             )
+        )
     assert isinstance(neuron.beta, float) and isinstance(neuron.slope, float)
     return Workload(
         name=name,
@@ -173,7 +243,42 @@ def from_preset(name: str) -> Workload:
         betas=config.optimizer.betas,
         correct_rate=loss.correct_rate,
         incorrect_rate=loss.incorrect_rate,
-        settings=network.model_dump() | neuron.model_dump() | threshold.model_dump(),
+        settings=network.model_dump()
+        | {"notation": write_out(network.notation)}
+        | neuron.model_dump()
+        | threshold.model_dump(),
+    )
+
+
+def _weights(spec: LayerSpec, shape: tuple[int, ...], norm: Any, scale: float) -> Weights:
+    """Of a layer or of a shortcut.
+
+    Args:
+        spec: in the papers' notation.
+        shape: of what they read.
+        norm: of the convolutions' current.
+        scale: of tdBN.
+    """
+    from bsnn_tha.nn.notation import ConvSpec
+
+    if not isinstance(spec, ConvSpec):
+        inputs = shape[0] if spec.of_means else int(np.prod(shape))
+        return Weights(inputs, spec.outputs, 0, 1, spec.bias, False, of_means=spec.of_means)
+    if spec.depthwise or (spec.pool > 1 and spec.pooling != "average"):
+        raise ValueError(
+            f"the peers' convolutions are of all maps with average pooling, not {spec}"
+        )
+    return Weights(
+        inputs=shape[0],
+        outputs=spec.channels,
+        kernel=spec.kernel,
+        pool=spec.pool,
+        bias=False,
+        norm=norm in ("per-step", "tdbn"),
+        window_norm=norm == "tdbn",
+        norm_scale=scale if norm == "tdbn" else 1.0,
+        stride=spec.stride,
+        padding=spec.padding,
     )
 
 
@@ -182,21 +287,25 @@ def draw(workload: Workload, seed: int = 0) -> Arrays:
     random = np.random.default_rng(seed)
     source = SOURCES[workload.name]
     arrays: Arrays = {}
+    # Sums of ±1 meet θ = 1 exactly, where > and ≥ differ.
+    tied = any(layer.window_norm for layer in workload.layers)
+
+    def weights(name: str, its: Weights) -> None:
+        area = max(its.kernel, 1) ** 2
+        bound = (1.5 / ((its.inputs + its.outputs) * area)) ** 0.5  # as bsnn_tha's "glorot"
+        latent = random.uniform(-bound, bound, its.shape) + source.lift * bound
+        arrays[f"{name}.weight"] = latent.astype(np.float32)
+        if its.bias:
+            bias = random.uniform(0, 1, its.outputs) if tied else np.zeros(its.outputs)
+            arrays[f"{name}.bias"] = bias.astype(np.float32)
+        if its.norm:
+            arrays[f"{name}.norm.weight"] = np.ones(its.outputs, np.float32)
+            arrays[f"{name}.norm.bias"] = np.zeros(its.outputs, np.float32)
+
     for index, layer in enumerate(workload.layers):
-        area = max(layer.kernel, 1) ** 2
-        shape = (layer.outputs, layer.inputs) + (layer.kernel,) * (2 if layer.kernel else 0)
-        bound = (1.5 / ((layer.inputs + layer.outputs) * area)) ** 0.5  # as bsnn_tha's "glorot"
-        latent = random.uniform(-bound, bound, shape) + source.lift * bound
-        arrays[f"{index}.weight"] = latent.astype(np.float32)
-        if layer.bias:
-            arrays[f"{index}.bias"] = np.zeros(layer.outputs, np.float32)
-            if any(its.window_norm for its in workload.layers):
-                # Sums of ±1 meet θ = 1 exactly, where > and ≥ differ.
-                bias = random.uniform(0, 1, layer.outputs)
-                arrays[f"{index}.bias"] = bias.astype(np.float32)
-        if layer.norm:
-            arrays[f"{index}.norm.weight"] = np.ones(layer.outputs, np.float32)
-            arrays[f"{index}.norm.bias"] = np.zeros(layer.outputs, np.float32)
+        weights(f"{index}", layer)
+        if layer.shortcut is not None and layer.shortcut.weights is not None:
+            weights(f"{index}.shortcut", layer.shortcut.weights)
     lead = (workload.batch,) if workload.static else (workload.steps, workload.batch)
     input = (random.random((*lead, *workload.input_shape)) < source.rate).astype(np.float32)
     if workload.static:

@@ -18,7 +18,7 @@ from norse.torch.functional.lif_box import (
 from norse.torch.module.snn import SNN
 from torch import Tensor, nn
 
-from benchmarks.peers.common import PeerNetwork
+from benchmarks.peers.common import PeerNetwork, Synapse
 from benchmarks.peers.workload import Workload
 
 
@@ -39,6 +39,11 @@ class Network(PeerNetwork):
     )
 
     def __init__(self, workload: Workload) -> None:
+        if any(layer.shortcut for layer in workload.layers):
+            raise NotImplementedError(
+                "gradients come out larger for every layer they pass, so that those of a shortcut "
+                "do not add up with those of the layers it passes by"
+            )
         super().__init__(workload)
         self.neurons = nn.ModuleList(
             SNN(
@@ -58,7 +63,9 @@ class Network(PeerNetwork):
 
     def forward(self, input: Tensor) -> Tensor:
         scale = self.workload.slope / (1 - self.workload.beta)
-        spikes = self.frames(input)
-        for synapse, lif in zip(self.synapses, self.neurons, strict=True):
-            spikes, _ = lif(synapse.window(spikes, scale=scale))
-        return spikes
+
+        def run(index: int, synapse: Synapse, spikes: Tensor, skipped: Tensor | None) -> Tensor:
+            fired, _ = self.neurons[index](synapse.window(spikes, scale=scale, skipped=skipped))
+            return fired
+
+        return self.walk(self.frames(input), run)

@@ -8,7 +8,12 @@ from torch import Tensor, nn
 from benchmarks.peers.workload import Workload
 from bsnn_tha import SpikingNetwork, spike_count_loss
 
-_NAMES = {"synapse.latent_weight": "weight", "synapse.bias": "bias"}
+_NAMES = {
+    "shortcut.connection.": "shortcut.",
+    "synapse.latent_weight": "weight",
+    "synapse.bias": "bias",
+}
+"""Parts of our names, and what the workload's arrays have for them."""
 
 
 class Network(nn.Module):
@@ -31,7 +36,9 @@ class Network(nn.Module):
         named = {}
         for index, layer in enumerate(self.network.layers):
             for name, parameter in layer.named_parameters():
-                named[f"{index}.{_NAMES.get(name, name)}"] = parameter
+                for ours, theirs in _NAMES.items():
+                    name = name.replace(ours, theirs)
+                named[f"{index}.{name}"] = parameter
         return named
 
     def forward(self, input: Tensor) -> Tensor:

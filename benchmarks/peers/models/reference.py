@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from benchmarks.peers.common import PeerNetwork
+from benchmarks.peers.common import PeerNetwork, Synapse
 
 
 class _Fire(Function):
@@ -36,11 +36,13 @@ class Network(PeerNetwork):
         membranes: list[Tensor | None] = [None] * len(self.synapses)
         outputs = []
         for frame in self.frames(input):
-            spikes = frame
-            for index, synapse in enumerate(self.synapses):
-                current = synapse.step(spikes)
-                spikes, membranes[index] = self._fire(index, current, membranes[index])
-            outputs.append(spikes)
+
+            def run(index: int, synapse: Synapse, spikes: Tensor, skipped: Tensor | None) -> Tensor:
+                current = synapse.step(spikes, skipped)
+                fired, membranes[index] = self._fire(index, current, membranes[index])
+                return fired
+
+            outputs.append(self.walk(frame, run))
         return torch.stack(outputs)
 
     def _fire(self, index: int, current: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor]:

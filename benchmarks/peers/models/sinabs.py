@@ -11,7 +11,7 @@ from sinabs.activation import SingleSpike
 from sinabs.layers import LIF
 from torch import Tensor, nn
 
-from benchmarks.peers.common import PeerNetwork
+from benchmarks.peers.common import PeerNetwork, Synapse
 from benchmarks.peers.workload import Workload
 
 
@@ -63,7 +63,10 @@ class Network(PeerNetwork):
 
     def forward(self, input: Tensor) -> Tensor:
         spikes = self.frames(input).transpose(0, 1) if self.workload.static else input
-        for synapse, lif in zip(self.synapses, self.neurons, strict=True):
+
+        def run(index: int, synapse: Synapse, spikes: Tensor, skipped: Tensor | None) -> Tensor:
+            lif = self.neurons[index]
             lif.reset_states()
-            spikes = lif(synapse.window(spikes, time=1))
-        return spikes.transpose(0, 1)
+            return lif(synapse.window(spikes, time=1, skipped=skipped))
+
+        return self.walk(spikes, run).transpose(0, 1)

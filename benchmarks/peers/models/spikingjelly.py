@@ -10,7 +10,7 @@ from __future__ import annotations
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
-from benchmarks.peers.common import PeerNetwork
+from benchmarks.peers.common import PeerNetwork, Synapse
 from benchmarks.peers.workload import Workload
 
 
@@ -40,7 +40,9 @@ class Network(PeerNetwork):
 
     def forward(self, input: Tensor) -> Tensor:
         functional.reset_net(self)
-        spikes = self.frames(input)
-        for synapse, lif in zip(self.synapses, self.neurons, strict=True):
-            spikes = lif(synapse.window(spikes, scale=self.workload.slope))
-        return spikes
+        scale = self.workload.slope
+
+        def run(index: int, synapse: Synapse, spikes: Tensor, skipped: Tensor | None) -> Tensor:
+            return self.neurons[index](synapse.window(spikes, scale=scale, skipped=skipped))
+
+        return self.walk(self.frames(input), run)

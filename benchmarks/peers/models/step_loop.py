@@ -16,7 +16,7 @@ import torch
 from snntorch import surrogate
 from torch import Tensor, nn
 
-from benchmarks.peers.common import PeerNetwork
+from benchmarks.peers.common import PeerNetwork, Synapse
 from benchmarks.peers.workload import Workload
 
 Step = Callable[[Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]
@@ -41,11 +41,15 @@ class Network(PeerNetwork):
 
     def step(self, spikes: Tensor, membranes: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """One time step of all layers."""
-        after = []
-        for synapse, neuron, membrane in zip(self.synapses, self.neurons, membranes, strict=True):
-            spikes, membrane = neuron(synapse.step(spikes), membrane)
+        after: list[Tensor] = []
+
+        def run(index: int, synapse: Synapse, spikes: Tensor, skipped: Tensor | None) -> Tensor:
+            current = synapse.step(spikes, skipped)
+            fired, membrane = self.neurons[index](current, membranes[index])
             after.append(membrane)
-        return spikes, after
+            return fired
+
+        return self.walk(spikes, run), after
 
     def forward(self, input: Tensor) -> Tensor:
         if self.window_norm:
