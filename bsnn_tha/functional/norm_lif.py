@@ -1,11 +1,11 @@
 r"""Batch norm of a window and the neurons behind it, in one pass.
 
-    y = w (x − μ) / √(σ² + ε) + b,    u, z of I = y as in :mod:`bsnn_tha.equations.lif`,
+    y = w (x − μ) / √(σ² + ε) + b,    u, z of I = y + a as in :mod:`bsnn_tha.equations.lif`,
 
-mean μ and variance σ² of a channel over samples and places, and over time steps (tdBN) or those of
-each step by itself; or, without gradients, running ones. It computes
-what :func:`~bsnn_tha.functional.batch_norm.batch_norm_steps` (by running statistics
-:func:`torch.nn.functional.batch_norm`) and
+a what a shortcut adds, if there is one; mean μ and variance σ² of a channel over samples and
+places, and over time steps (tdBN) or those of each step by itself; or, without gradients, running
+ones. It computes what :func:`~bsnn_tha.functional.batch_norm.batch_norm_steps` (by running
+statistics :func:`torch.nn.functional.batch_norm`) and
 :func:`~bsnn_tha.functional.lif.lif_sequence` compute one after the other, to the last bit.
 Neither the normalised currents nor, unless they are wanted, the membranes are written:
 :mod:`bsnn_tha.kernels.cpu.norm_lif`. Currents may be whole numbers of 16 bits
@@ -151,10 +151,15 @@ class NeuronsBehindNorm(NamedTuple):
             return Refused("its surrogate is not compiled")
         return cls(norm, of_sample, shape, steps, start, record)
 
-    def window(self, current: Tensor | Sums) -> NormedWindow | Refused:
+    def window(self, current: Tensor | Sums, added: Tensor | None = None) -> NormedWindow | Refused:
         """The window, with membranes if they are wanted, and the statistics.
 
         Refused where the current, of the shape that was accepted, is of another kind: sums are not.
+
+        Args:
+            current: that is normalised.
+            added: to the normalised current, ``[time, batch, C, height, width]``; for one that is
+                not the same at each step.
         """
         norm, dynamics, shape, steps, start, record = self
         if isinstance(current, Sums):
@@ -164,13 +169,18 @@ class NeuronsBehindNorm(NamedTuple):
             if not plain or current.dtype not in (torch.float32, torch.float64):
                 return Refused("its currents are no plain float32 or float64")
             values, unit, dtype, node = current.detach(), 1.0, current.dtype, current
+        if added is not None:
+            plain = type(added) is Tensor and added.device.type == "cpu" and shape[0] == steps
+            half = added.dtype == torch.bfloat16 and dtype == torch.float32
+            if not plain or not (half or added.dtype == dtype):
+                return Refused("what is added to its currents is not like them")
         note("norm_lif")
         # In the state's dtype, as in lif_window; and as they are now: θ may change in place
         # before the backward pass.
         now = dynamics.mapped(lambda its: innermost(its.detach().to(dtype, copy=True)))
         weight, bias = (norm.weight, norm.bias) if isinstance(norm, Norm) else (None, None)
         spikes, membranes, last, mean, variance = NormLIF.apply(
-            node.view(shape), weight, bias, start, dynamics.threshold,
+            node.view(shape), weight, bias, start, added, dynamics.threshold,
             _Currents(innermost(values.view(shape)), unit, dtype), norm, now, steps, record,
             spike_dtype(dtype),
         )  # fmt: skip
@@ -198,6 +208,7 @@ class NormLIF(Function):
         weight: Tensor | None,
         bias: Tensor | None,
         start: Tensor | None,
+        added: Tensor | None,
         threshold: Tensor,
         currents: _Currents,
         how: Norm | Given | None,
@@ -226,12 +237,13 @@ class NormLIF(Function):
         ctx.how, ctx.unit, ctx.dtype, ctx.g_dtype = how, unit, dtype, node.dtype
         ctx.steps = steps
         ctx.start = None if start is None else (start.shape, start.dtype)
+        more = None if added is None else innermost(added.detach())
         # All tensors: what runs a window again for its gradients keeps none of these meanwhile.
-        ctx.save_for_backward(maps, weight, bias, mean, variance, first, *dynamics.tensors)
+        ctx.save_for_backward(maps, weight, bias, mean, variance, first, more, *dynamics.tensors)
         ctx.dynamics = dynamics.mapped(lambda its: its.new_empty(0))
         ctx.set_materialize_grads(False)
         spikes, membranes, last = lif.forward(
-            maps.flatten(1), normalising, dynamics, first, steps, record, spike_dtype
+            maps.flatten(1), normalising, dynamics, first, steps, record, spike_dtype, more
         )
         outputs = (
             _as_maps(spikes, shape),
@@ -254,15 +266,18 @@ class NormLIF(Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         norm, lif = _loops()
-        maps, weight, bias, mean, variance, first, *tensors = ctx.saved_tensors
+        maps, weight, bias, mean, variance, first, more, *tensors = ctx.saved_tensors
         normalising = _normalising(ctx.how, ctx.unit, ctx.dtype, weight, bias, mean, variance)
         arriving = [None if its is None else innermost(its) for its in grads[:3]]
         arriving = [None if its is None else its.view(-1) for its in arriving]
-        learned = ctx.needs_input_grad[4]
+        learned = ctx.needs_input_grad[5]
         g_maps, g_first, g_threshold = lif.backward(
             arriving, maps.flatten(1), normalising, ctx.dynamics.with_tensors(*tensors), first,
-            ctx.steps, learned, ctx.g_dtype,
+            ctx.steps, learned, ctx.g_dtype, more,
         )  # fmt: skip
+        g_added = None
+        if ctx.needs_input_grad[4]:
+            g_added = g_maps.view(maps.shape).movedim(-1, -3).to(more.dtype)
         if g_threshold is not None and g_threshold.dim():
             g_threshold = g_threshold.movedim(-1, -3)
         g_weight = g_bias = None
@@ -278,7 +293,7 @@ class NormLIF(Function):
             shape, dtype = ctx.start
             g_start = g_first.view(maps.shape[1:]).movedim(-1, -3).sum_to_size(shape).to(dtype)
         g_current = g_maps.view(maps.shape).movedim(-1, -3)
-        return g_current, g_weight, g_bias, g_start, g_threshold, *[None] * 6
+        return g_current, g_weight, g_bias, g_start, g_added, g_threshold, *[None] * 6
 
 
 def _normalising(

@@ -197,20 +197,24 @@ class SpikingLayer(Connection):
                 )
         known = None if isinstance(layer, Refused) else layer
         behind: BehindNorm | Refused = Refused("it has been asked to go otherwise")
-        if self.route == "auto" and self.shortcut is None and self.recurrence is None:
+        constant = num_steps is not None and self.shortcut is not None
+        if self.route == "auto" and not constant and self.recurrence is None:
             batch = input.shape[:2] if num_steps is None else (num_steps, len(input))
             shape = *batch, *self.output_shape
             behind = behind_norm(*modules, shape, num_steps, membrane, record or shown)
         if isinstance(behind, Refused):
             current = self.weighed(input, num_steps, known)
+            added = self._added(skipped)
         else:
             sums = self.summed(input, num_steps, known)
-            normed = behind.window(sums)
+            added = self._added(skipped)
+            normed = behind.window(sums, added)
             if not isinstance(normed, Refused):
                 return normed
             assert isinstance(sums, Tensor)
             current = sums
-        current = self.dropout(self._joined(self.normalised(current, num_steps), skipped))
+        current = self.normalised(current, num_steps)
+        current = self.dropout(current if added is None else current + added)
         if self.recurrence is not None:
             return self._recurrent(self.recurrence, current, membrane, record or shown)
         return self.neuron.window(current, membrane, record or shown)
@@ -253,14 +257,16 @@ class SpikingLayer(Connection):
             input, num_steps, skipped: as in :meth:`forward`.
             layer: as in :meth:`bsnn_tha.nn.connection.Connection.drive`.
         """
-        return self._joined(super().drive(input, num_steps, layer=layer), skipped)
+        current, added = super().drive(input, num_steps, layer=layer), self._added(skipped)
+        return current if added is None else current + added
 
-    def _joined(self, current: Tensor, skipped: Tensor | None) -> Tensor:
-        """With what the shortcut adds to it."""
+    def _added(self, skipped: Tensor | None) -> Tensor | None:
+        """What the shortcut adds to the normalised current, if there is one."""
         if self.shortcut is None:
-            return current
+            return None
         assert skipped is not None
-        return current + self.shortcut(skipped)
+        added: Tensor = self.shortcut(skipped)
+        return added
 
     def connections(self) -> Iterator[tuple[Connection, tuple[int, ...]]]:
         """Everything with weights that drives the neurons, and the layers that it reads."""

@@ -67,8 +67,13 @@ class BehindNorm(NamedTuple):
     num_steps: int | None
     route: NeuronsBehindNorm
 
-    def window(self, current: Tensor | Sums) -> LIFWindow | Refused:
-        """The window, of what :meth:`~bsnn_tha.nn.connection.Connection.weighed` gave."""
+    def window(self, current: Tensor | Sums, added: Tensor | None = None) -> LIFWindow | Refused:
+        """The window, of what :meth:`~bsnn_tha.nn.connection.Connection.weighed` gave.
+
+        Args:
+            current: that is normalised; or its sums.
+            added: to the normalised current, if it is not constant; or None.
+        """
         connection, neuron, num_steps, route = self
         if num_steps is not None and route.norm is None:
             assert isinstance(current, Tensor)
@@ -79,7 +84,7 @@ class BehindNorm(NamedTuple):
                 every_step = current.expand(num_steps, *current.shape)
                 return neuron.window(every_step, route.start, route.record)
         else:
-            found = route.window(current)
+            found = route.window(current, added)
             if isinstance(found, Refused):
                 return found
         window, mean, variance = found

@@ -381,6 +381,69 @@ def test_networks_take_it_unasked_and_compute_the_same_as_by_parts(settings):
             torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("norm", ["tdbn", "per-step"])
+def test_residual_blocks_take_it_and_compute_the_same_as_by_parts(norm):
+    found = {}
+    for route, way in (("auto", "norm_lif"), ("parts", "batch_norm_steps + cpu.lif")):
+        torch.manual_seed(1)
+        network = SpikingNetwork(
+            "6C3P-6R-8RS2-5", (1, 12, 12), beta=0.5, theta_0=0.6, norm=norm, route=route
+        )
+        found[route] = step(network)
+        ways = [its["training"] for its in network.routes()[:5]]
+        # The projection's norm is by itself either way.
+        assert ways[2] == [f"conv2d + {way}"] and ways[4][0].endswith(way.split()[-1])
+        assert ("cpu.lif" in ways[4][0]) == (route == "parts")
+        with torch.no_grad():
+            found[route].append(network.eval()(torch.rand(6, 1, 12, 12), 5).spikes)
+    names = [*(n for n, _ in network.named_buffers()), *(n for n, _ in network.named_parameters())]
+    assert found["auto"][0].any()
+    named = zip(["spikes", "membranes", *names, "spikes"], *found.values(), strict=True)
+    for name, got, wanted in named:
+        if name in ("spikes", "membranes") or "running" in name:
+            assert torch.equal(got, wanted), name
+        else:
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("per_step", [False, True], ids=["tdBN", "per step"])
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+def test_what_is_added_to_the_normalised_current(half, per_step):
+    current, weight, bias, start = draw(6, 4, 16, (5, 7), False, True, 1, torch.float32)
+    added = torch.randint(0, 3, current.shape, generator=torch.Generator().manual_seed(3)) / 2
+    added = added.bfloat16() if half else added + 0.3
+    dynamics = Dynamics(*torch.tensor([0.55, 1.1, 1.1]), Triangle())
+    upstream = torch.randn(current.shape, generator=torch.Generator().manual_seed(4))
+    found = []
+    for together in (True, False):
+        leaves = [its.clone().requires_grad_() for its in (current, weight, bias, added)]
+        mine, w, b, more = leaves
+        if together:
+            norm = Norm(w, b, EPS, per_step)
+            route = NeuronsBehindNorm.accepts(norm, dynamics, mine.shape, 6, start, True)
+            window = route.window(mine, more).window
+        else:
+            flat = mine if per_step else mine.flatten(0, 1)[None]
+            normed = batch_norm_steps(flat, w, b, EPS)[0].view(mine.shape)
+            window = lif_window(normed + more, dynamics, start, True)
+        gradients = torch.autograd.grad(window.spikes, leaves, upstream)
+        found.append([*window, *gradients])
+    assert 0.05 < found[0][0].mean() < 0.95
+    assert found[0][-1].dtype == added.dtype
+    for got, its in zip(*found, strict=True):
+        assert torch.equal(got, its)
+
+
+def test_what_is_added_must_be_like_the_currents():
+    current, weight, bias, _ = draw(2, 3, 4, (3, 3), False, False, 1, torch.float32)
+    dynamics = Dynamics(*torch.tensor([0.55, 1.1, 1.1]), Triangle())
+    norm = Norm(weight, bias, EPS)
+    route = NeuronsBehindNorm.accepts(norm, dynamics, current.shape, 2)
+    assert isinstance(route.window(current, current.double()), Refused)
+    constant = NeuronsBehindNorm.accepts(norm, dynamics, current[:1].shape, 2)
+    assert isinstance(constant.window(current[:1], current), Refused)
+
+
 def watched_layers(network):
     for layer in network.layers:
         layer.register_forward_hook(lambda *_: None)

@@ -63,6 +63,7 @@ def forward(
     steps: int,
     keep: bool,
     spike_dtype: torch.dtype,
+    added: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Spikes and, to keep, membranes ``[steps, neurons]``; the last membrane ``[neurons]``.
 
@@ -76,16 +77,19 @@ def forward(
         steps: T.
         keep: whether membranes are wanted.
         spike_dtype: of the spikes.
+        added: to the normalised currents, like them at each step, in the dtype of ``start`` or
+            bfloat16; or None.
     """
     spikes = input.new_empty(steps, len(start), dtype=spike_dtype)
     membranes = start.new_empty(spikes.shape) if keep else None
     last, real = start.clone(), REALS[start.dtype]
     _run(
         _forward_scan,
-        (dynamics.reset, start.dtype, input.dtype, spike_dtype),
+        (dynamics.reset, start.dtype, input.dtype, spike_dtype, _dtype_of(added, start)),
         input,
         steps,
         normalising,
+        None if added is None else memory_of(added),
         real(dynamics.beta.item()),
         *number_or_each(dynamics.threshold, len(start)),
         last.numpy(),
@@ -104,13 +108,16 @@ def backward(
     steps: int,
     learn_threshold: bool,
     g_dtype: torch.dtype,
+    added: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Gradients of the normalised currents, like ``input``, of ``start``, and of θ, if learned.
+
+    That of what was added to the currents is the currents'.
 
     Args:
         grads: that reach spikes (in the spikes' dtype), membranes and last membrane; None where
             none does.
-        input, normalising, dynamics, start, steps: of the forward pass.
+        input, normalising, dynamics, start, steps, added: of the forward pass.
         learn_threshold: whether θ wants a gradient.
         g_dtype: of the currents' gradient.
     """
@@ -125,10 +132,20 @@ def backward(
     arriving = start.dtype if g_spikes is None else g_spikes.dtype
     _run(
         _backward_scan,
-        (curve.name, path, dynamics.reset, start.dtype, input.dtype, arriving, g_dtype),
+        (
+            curve.name,
+            path,
+            dynamics.reset,
+            start.dtype,
+            input.dtype,
+            arriving,
+            g_dtype,
+            _dtype_of(added, start),
+        ),
         input,
         steps,
         normalising,
+        None if added is None else memory_of(added),
         real(dynamics.beta.item()),
         *number_or_each(dynamics.threshold, len(start)),
         *number_or_each(dynamics.centre, len(start)),
@@ -144,6 +161,11 @@ def backward(
     if g_threshold is None:
         return g_current, carried, None
     return g_current, carried, summed_over_samples(g_threshold, dynamics.threshold)
+
+
+def _dtype_of(added: Tensor | None, start: Tensor) -> torch.dtype:
+    # What is not there has none.
+    return start.dtype if added is None else added.dtype
 
 
 def _run(
@@ -186,13 +208,14 @@ def _forward_scan(
     dtype: torch.dtype,
     input_dtype: torch.dtype,
     spike_dtype: torch.dtype,
+    added_dtype: torch.dtype,
     as_library: bool,
 ) -> Callable[..., None]:
     subtract, zero = reset == "subtract", reset == "zero"
     rescaled = normalised_as_library if as_library else normalised
 
     def scan(  # type: ignore[no-untyped-def]
-        input, stride, scale, shift, decay, theta, thetas, state, spikes, membranes,
+        input, stride, scale, shift, added, decay, theta, thetas, state, spikes, membranes,
         steps, neurons, block, first, last,
     ):  # fmt: skip
         for index in range(first, last):
@@ -210,6 +233,8 @@ def _forward_scan(
                     membrane = state[since : since + size]
                     if thetas is not None:
                         own = thetas[since : since + size]
+                    if added is not None:
+                        more = added[of : of + size]
                     if membranes is not None:
                         kept = membranes[of : of + size]
                     for i in range(size):
@@ -218,6 +243,8 @@ def _forward_scan(
                         current = widened(values[i])
                         if scale is not None:
                             current = rescaled(current, factor[i], offset[i])
+                        if added is not None:
+                            current += widened(more[i])
                         u = integrate(membrane[i], current, decay, theta, subtract, zero)
                         membrane[i] = u
                         fired[i] = narrowed(fires(u, theta), spikes)
@@ -235,6 +262,7 @@ def _backward_scan(
     input_dtype: torch.dtype,
     g_spike_dtype: torch.dtype,
     g_dtype: torch.dtype,
+    added_dtype: torch.dtype,
     as_library: bool,
 ) -> Callable[..., None]:
     rescaled = normalised_as_library if as_library else normalised
@@ -243,8 +271,8 @@ def _backward_scan(
     subtract, zero = reset == "subtract", reset == "zero"
 
     def scan(  # type: ignore[no-untyped-def]
-        input, stride, scale, shift, decay, theta, thetas, centre, centres, narrowness, height,
-        start, g_spikes, g_membranes, g_current, carried, g_threshold,
+        input, stride, scale, shift, added, decay, theta, thetas, centre, centres, narrowness,
+        height, start, g_spikes, g_membranes, g_current, carried, g_threshold,
         steps, neurons, block, first, last,
     ):  # fmt: skip
         # Membranes, that before the first step included.
@@ -264,6 +292,9 @@ def _backward_scan(
                     at = t * stride + begin
                     values = input[at + since : at + until]
                     before, after = window[t, since:until], window[t + 1, since:until]
+                    if added is not None:
+                        of = t * neurons + begin
+                        more = added[of + since : of + until]
                     if thetas is not None:
                         own = thetas[begin + since : begin + until]
                     for i in range(until - since):
@@ -272,6 +303,8 @@ def _backward_scan(
                         current = widened(values[i])
                         if scale is not None:
                             current = rescaled(current, factor[i], offset[i])
+                        if added is not None:
+                            current += widened(more[i])
                         after[i] = integrate(before[i], current, decay, theta, subtract, zero)
             if thetas is not None:
                 own = thetas[begin : begin + size]
