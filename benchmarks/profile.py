@@ -2,11 +2,12 @@
 
     python -m benchmarks.profile --threads 2
 
-For each network of :mod:`benchmarks.peers` the share of a step's time in matrix products
-(the library's, and our own of the input's gradient), in layers that are one pass, in sparse
-convolutions, in lists of spikes, in neurons, and in the rest; the rates of both kinds of products
-(GFLOP/s) and of the neurons (GB/s that have to be moved at least). Next to them the ceilings,
-measured in the same run: a large matrix product, and a copy from memory to memory.
+For each of three networks, or those of :mod:`benchmarks.peers` that are asked for, the share of a
+step's time in matrix products (the library's, and our own of the input's gradient), in gradients by
+Winograd's algorithm, in layers that are one pass, in sparse convolutions, in lists of spikes, in
+neurons, and in the rest; the rates of both kinds of products (GFLOP/s) and of the neurons (GB/s
+that have to be moved at least). Next to them the ceilings, measured in the same run: a large matrix
+product, and a copy from memory to memory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.peers.worker import Peer
-from benchmarks.peers.workload import draw, from_preset
+from benchmarks.peers.workload import SOURCES, draw, from_preset
 from benchmarks.steps import NETWORKS
 from bsnn_tha.freed_memory import keep_freed_memory
 
@@ -30,6 +31,7 @@ _SPARE = 3 << 27
 OWN_PRODUCTS = "cpu.input_gradient."
 KINDS = {
     "products": (OWN_PRODUCTS, "aten::mm", "aten::addmm", "aten::bmm", "convolution", "qconv"),
+    "Winograd": ("cpu.winograd.",),
     "one pass": ("cpu.sparse_lif", "cpu.sparse_conv_lif."),
     "sparse convolutions": ("cpu.sparse_conv.", "cpu.weight_gradient."),
     "spikes listed": ("cpu.events.",),
@@ -101,15 +103,13 @@ def row(name: str, turns: int, half: bool) -> str:
                 flop_time += microseconds
     total = sum(times.values())
     shares = [f"{times.get(kind, 0) / total:.0%}" for kind in (*KINDS, "rest")]
+    sizes = NETWORKS.get(name)
+    # Where layers are one pass, those of the output alone are counted as neurons.
+    moved = 0 if sizes is None or times.get("one pass") else sizes.neurons_bytes(half) * turns
     rates = [
-        _rate(2 * NETWORKS[name].deep_multiplications * turns, own_time),
+        _rate(0 if sizes is None else 2 * sizes.deep_multiplications * turns, own_time),
         _rate(flops, flop_time),
-        # Where layers are one pass, those of the output alone are counted as neurons.
-        _rate(
-            0 if times.get("one pass") else NETWORKS[name].neurons_bytes(half) * turns,
-            times.get("neurons", 0),
-            digits=1,
-        ),
+        _rate(moved, times.get("neurons", 0), digits=1),
     ]
     cells = name, "bfloat16" if half else "float32", f"{1e3 * statistics.median(seconds):.0f}"
     return f"| {' | '.join((*cells, *shares, *rates))} |"
@@ -124,7 +124,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Where the time of a training step goes.")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--networks", nargs="*", choices=list(NETWORKS), default=list(NETWORKS))
+    networks = [*NETWORKS, *(name for name in SOURCES if name.upper() not in NETWORKS)]
+    parser.add_argument("--networks", nargs="*", choices=networks, default=list(NETWORKS))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()  # as `bsnn-tha train`

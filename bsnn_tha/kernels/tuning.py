@@ -36,7 +36,9 @@ ways together. DVS Gesture's and MNIST's second layers at 5, 10, 15, 20 and 30%:
 1.3 and 2.3, 2.0, 1.9, 1.6, 1.3 times as fast; under autocast 1.8, 1.4, 1.2, 1.1, 0.8 and 1.8, 1.5,
 1.3, 1.2, 1.0."""
 WINOGRAD = 3
-"""Kernels, not pooled, whose input gradient the library has a faster algorithm for, by a half."""
+"""Kernels, not pooled, whose gradients there is a faster algorithm for (``functional/winograd``):
+with 32 × 32 places and 32 to 64 channels both ways as fast at 8% of spikes, 1.2 times as fast at
+18%; with 8 × 8 and 128 to 256 channels 1.2 times as fast at 3%, 1.5 times at 18%."""
 MOST_TAPS = 1 << 18
 """Values of a kernel for 64 outputs whose gradients fit a second-level cache."""
 MANY_OUTPUTS = 64
@@ -45,6 +47,9 @@ MANY_OUTPUTS = 64
 SPIKE_CONV_SMALL = 1 << 30
 """Multiplications below which the library's own convolution is taken. With two threads it is
 10% faster for DVS Gesture's layers (0.2 and 0.7 · 10⁹), and slower for MNIST's (17 · 10⁹)."""
+PADDED_CONV_SMALL = 1 << 27
+"""The same of padded convolutions and those whose gradients go by Winograd's algorithm. Of 32 × 64
+channels on 8 × 8 places (2²⁶) both ways 1.5 times as fast, with pooling or a stride as fast."""
 SHORT_LINE = 48
 """Values in a line of a patch below which copying patches is slow: maps of few channels."""
 
@@ -87,6 +92,9 @@ SPIKE_CONV_TOGETHER = 1 << 20
 """Bytes of patches that are worked on together: they fit a second-level cache. Of the sums."""
 SPIKE_CONV_PARTS = 16
 """Of the samples that threads take, and whose weights' gradients are summed apart. Of the sums."""
+WINOGRAD_TILES = 128
+"""Of maps that are worked on together, or all of one map: 16 are slower by up to a third. Of the
+sums."""
 WIDENED_TOGETHER = 1 << 20
 """Bytes of spikes that become float32 together for a product: they fit a second-level cache. Of the
 sums."""

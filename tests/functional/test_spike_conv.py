@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from bsnn_tha import SpikingNetwork
 from bsnn_tha.functional import spike_conv as module
 from bsnn_tha.functional.conv import conv_avg_pool2d
+from bsnn_tha.functional.layer import Convolution, Layer
+from bsnn_tha.functional.routes import current
 from bsnn_tha.functional.spike_conv import spike_conv2d
 from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu import spike_conv as loops
@@ -24,6 +26,7 @@ CHANNELS_LAST = torch.channels_last
 def small(monkeypatch):
     """Small convolutions take the way of large ones."""
     monkeypatch.setattr(tuning, "SPIKE_CONV_SMALL", 0)
+    monkeypatch.setattr(tuning, "PADDED_CONV_SMALL", 0)
 
 
 @pytest.fixture
@@ -50,6 +53,7 @@ def signs(*shape, seed=0):
     outputs=st.sampled_from([1, 5, 32]),
     kernel=st.integers(1, 5),
     pool=st.sampled_from([1, 2, 3]),
+    padding=st.integers(0, 2),
     extra=st.tuples(st.integers(0, 6), st.integers(0, 6)),
     most=st.sampled_from([1, 127]),
     last=st.booleans(),
@@ -60,8 +64,8 @@ def signs(*shape, seed=0):
     seed=st.integers(0, 99),
 )
 def test_the_same_bits_forward_and_the_gradients(
-    samples, channels, outputs, kernel, pool, extra, most, last, bytes_multiplied, together, short,
-    threads, seed,
+    samples, channels, outputs, kernel, pool, padding, extra, most, last, bytes_multiplied,
+    together, short, threads, seed,
 ):  # fmt: skip
     size = [kernel + pool - 1 + more for more in extra]
     input = spikes((samples, channels, *size), seed, most)
@@ -69,34 +73,57 @@ def test_the_same_bits_forward_and_the_gradients(
     weight = signs(outputs, channels, kernel, kernel, seed=seed).requires_grad_()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "SPIKE_CONV_SMALL", 0)
+        patch.setattr(tuning, "PADDED_CONV_SMALL", 0)
         patch.setattr(tuning, "SPIKE_CONV_TOGETHER", together)
         patch.setattr(tuning, "SHORT_LINE", short)
         if not bytes_multiplied:
             patch.setattr(module, "_matrix_units", lambda: False)
         patch.setattr(tuning, "SPIKE_CONV_THREAD", 1)
         patch.setattr(torch, "get_num_threads", lambda: threads)
-        output = conv_avg_pool2d(input, weight, pool)
+        output = conv_avg_pool2d(input, weight, pool, padding)
         upstream = torch.randn(output.shape, generator=torch.Generator().manual_seed(seed))
         actual = torch.autograd.grad(output, (input, weight), upstream)
-    plain = F.avg_pool2d(F.conv2d(input, weight), pool)
+    plain = F.avg_pool2d(F.conv2d(input, weight, padding=padding), pool)
     if pool == 3:  # ninths are rounded, of numbers that may cancel
         torch.testing.assert_close(output, plain, rtol=1.3e-6, atol=1e-4)
     else:
         assert torch.equal(output, plain)
     # In float64, by the library.
     wide = [leaf.detach().double().requires_grad_() for leaf in (input, weight)]
-    reference = F.avg_pool2d(F.conv2d(*wide), pool)
+    reference = F.avg_pool2d(F.conv2d(*wide, padding=padding), pool)
     expected = torch.autograd.grad(reference, wide, upstream.double())
     for got, wanted in zip(actual, expected, strict=True):
         torch.testing.assert_close(got.double(), wanted, rtol=1e-4, atol=1e-3 * most)
 
 
+@pytest.mark.parametrize("stride", [2, 3])
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("channels", [3, 16])
+def test_strided_convolutions(stride, padding, channels, taken):
+    input = spikes((4, channels, 9, 12)).requires_grad_()
+    weight = signs(32, channels, 3, 3).requires_grad_()
+    convolution = Convolution(stride=stride, padding=padding)
+    output = current(Layer(lambda: weight, convolution=convolution), input)
+    expected = F.conv2d(input, weight, stride=stride, padding=padding)
+    assert taken and torch.equal(output, expected)
+    upstream = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
+    for got, wanted in zip(
+        torch.autograd.grad(output, (input, weight), upstream),
+        torch.autograd.grad(expected, (input, weight), upstream),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("with_input", [True, False])
 @pytest.mark.parametrize("with_weight", [True, False])
-def test_gradients_that_nobody_wants_are_not_computed(with_input, with_weight, taken):
+@pytest.mark.parametrize(("outputs", "padding"), [(4, 0), (4, 1), (16, 1)])
+def test_gradients_that_nobody_wants_are_not_computed(
+    with_input, with_weight, outputs, padding, taken
+):
     input = spikes((3, 16, 6, 6)).requires_grad_(with_input)
-    weight = signs(4, 16, 3, 3).requires_grad_(with_weight)
-    output = spike_conv2d(input, weight)
+    weight = signs(outputs, 16, 3, 3).requires_grad_(with_weight)
+    output = spike_conv2d(input, weight, padding=padding)
     assert taken and output.requires_grad is (with_input or with_weight)
     if output.requires_grad:
         output.sum().backward()
@@ -116,6 +143,7 @@ def test_gradients_that_nobody_wants_are_not_computed(with_input, with_weight, t
         {"weight": torch.full((4, 3, 3, 3), math.nan)},
         {"weight": 0.25 * signs(4, 3, 3, 3)},
         {"scale": 3},
+        {"weight": signs(4, 3, 1, 1), "stride": 2},
         {"input": spikes((2, 3, 8, 8)).double(), "weight": signs(4, 3, 3, 3).double()},
     ],
     ids=lambda change: next(iter(change)),
@@ -128,7 +156,7 @@ def test_what_it_leaves_to_the_library(change, taken):
     given |= change
     output = spike_conv2d(**given)
     assert not taken
-    expected = F.conv2d(given["input"], given["weight"])
+    expected = F.conv2d(given["input"], given["weight"], stride=given.get("stride", 1))
     torch.testing.assert_close(output, expected, rtol=0, atol=0, equal_nan=True)
 
 

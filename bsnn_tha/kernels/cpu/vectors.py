@@ -164,3 +164,147 @@ def add_products(context, rows, at, columns, of, target, to, places, first, coun
         count, depth, lanes,
     )  # fmt: skip
     return signature, build
+
+
+TO_TILES: dict[str, tuple[tuple[float, ...], ...]] = {
+    "of inputs": (
+        (4, 0, -5, 0, 1, 0),
+        (0, -4, -4, 1, 1, 0),
+        (0, 4, -4, -1, 1, 0),
+        (0, -2, -1, 2, 1, 0),
+        (0, 2, -1, -2, 1, 0),
+        (0, 4, 0, -5, 0, 1),
+    ),
+    "of outputs": (
+        (1, 0, 0, 0),
+        (1, 1, 1, 1),
+        (1, -1, 1, -1),
+        (1, 2, 4, 8),
+        (1, -2, 4, -8),
+        (0, 0, 0, 1),
+    ),
+    "to maps": (
+        (1, 1, 1, 1, 1, 0),
+        (0, 1, -1, 2, -2, 0),
+        (0, 1, 1, 4, 4, 0),
+        (0, 1, -1, 8, -8, 1),
+    ),
+    "of kernels": (
+        (1 / 4, 0, 0),
+        (-1 / 6, -1 / 6, -1 / 6),
+        (-1 / 6, 1 / 6, -1 / 6),
+        (1 / 24, 1 / 12, 1 / 6),
+        (1 / 24, -1 / 12, 1 / 6),
+        (0, 0, 1),
+    ),
+    "to kernels": (
+        (1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24, 0),
+        (0, -1 / 6, 1 / 6, 1 / 12, -1 / 12, 0),
+        (0, -1 / 6, -1 / 6, 1 / 6, 1 / 6, 1),
+    ),
+}
+"""Matrices of :func:`transform`: Bᵀ, A, Aᵀ, G and Gᵀ of :mod:`bsnn_tha.functional.winograd`."""
+
+
+@intrinsic(prefer_literal=True)
+def transform(context, source, of, down, across, target, to, down_to, across_to, matrix, lanes):  # type: ignore[no-untyped-def]  # fmt: skip
+    """``target = M source Mᵀ`` for tiles whose values are vectors of ``lanes`` float32.
+
+    A tile's value in row i and column j begins at ``of + i down + j across``, the result's at
+    ``to + i down_to + j across_to``; M is ``TO_TILES[matrix]``.
+    """
+    factors = TO_TILES[matrix.literal_value]
+    size, lanes_of = len(factors[0]), lanes.literal_value
+
+    def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        source_type, target_type = signature.args[0], signature.args[4]
+        source, of, down, across, target, to, down_to, across_to, *_ = values
+        vector = ir.VectorType(ir.FloatType(), lanes_of)
+        fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes_of}f32"
+        )
+
+        def at(begin, y, row, x, column):  # type: ignore[no-untyped-def]
+            begin = builder.add(begin, builder.mul(row, row.type(y)))
+            return builder.add(begin, builder.mul(column, column.type(x)))
+
+        def combined(row, vectors):  # type: ignore[no-untyped-def]
+            # The first has factor 1, if one has.
+            order = sorted((k for k in range(size) if row[k]), key=lambda k: row[k] != 1)
+            total = None
+            for k in order:
+                factor = ir.Constant(vector, [float(row[k])] * lanes_of)
+                if total is None:
+                    total = vectors[k] if row[k] == 1 else builder.fmul(vectors[k], factor)
+                elif abs(row[k]) == 1:
+                    add = builder.fadd if row[k] == 1 else builder.fsub
+                    total = add(total, vectors[k])
+                else:
+                    total = builder.call(fma, [vectors[k], factor, total])
+            return total
+
+        columns = []
+        for x in range(size):
+            places = [at(of, y, down, x, across) for y in range(size)]
+            rows = [_row(context, builder, source_type, source, its, lanes_of) for its in places]
+            loaded = [_load(builder, row) for row in rows]
+            columns.append([combined(row, loaded) for row in factors])
+        for y in range(len(factors)):
+            for x, row in enumerate(factors):
+                place = at(to, y, down_to, x, across_to)
+                total = combined(row, [column[y] for column in columns])
+                _store(builder, total, _row(context, builder, target_type, target, place, lanes_of))
+        return context.get_dummy_value()
+
+    signature = types.void(
+        source, types.intp, types.intp, types.intp,
+        target, types.intp, types.intp, types.intp, matrix, lanes,
+    )  # fmt: skip
+    return signature, build
+
+
+@intrinsic(prefer_literal=True)
+def add_outer_products(context, rows, at, columns, of, target, to, depth, lanes):  # type: ignore[no-untyped-def]  # fmt: skip
+    """``target[i, :] += Σ_k rows[k, i] columns[k, :]`` for ``lanes`` rows i.
+
+    All are ``lanes`` values wide, from ``at``, ``of`` and ``to`` on, and float32. All sums stay in
+    registers.
+    """
+    lanes_of = lanes.literal_value
+
+    def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        rows_type, _, columns_type, _, target_type, *_ = signature.args
+        rows, at, columns, of, target, to, depth, _ = values
+        intp = at.type
+        vector = ir.VectorType(ir.FloatType(), lanes_of)
+        fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes_of}f32"
+        )
+        undefined = ir.Constant(vector, ir.Undefined)
+        same_lane = ir.Constant(ir.VectorType(ir.IntType(32), lanes_of), [0] * lanes_of)
+        targets = [
+            _row(
+                context, builder, target_type, target, builder.add(to, intp(i * lanes_of)), lanes_of
+            )
+            for i in range(lanes_of)
+        ]
+        sums = [cgutils.alloca_once_value(builder, _load(builder, row)) for row in targets]
+        left = builder.gep(context.make_array(rows_type)(context, builder, rows).data, [at])
+        with cgutils.for_range(builder, depth) as loop:
+            step = builder.mul(loop.index, intp(lanes_of))
+            begin = builder.add(of, step)
+            column = _load(builder, _row(context, builder, columns_type, columns, begin, lanes_of))
+            top = builder.gep(left, [step])
+            for i, total in enumerate(sums):
+                number = builder.load(builder.gep(top, [intp(i)]))
+                number = builder.insert_element(undefined, number, intp(0))
+                everywhere = builder.shuffle_vector(number, undefined, same_lane)
+                builder.store(builder.call(fma, [everywhere, column, builder.load(total)]), total)
+        for row, total in zip(targets, sums, strict=True):
+            _store(builder, builder.load(total), row)
+        return context.get_dummy_value()
+
+    signature = types.void(
+        rows, types.intp, columns, types.intp, target, types.intp, types.intp, lanes
+    )
+    return signature, build

@@ -1,0 +1,92 @@
+"""Gradients of 3 × 3 convolutions by Winograd's algorithm: those of autograd in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from bsnn_tha.functional import winograd
+from bsnn_tha.kernels import tuning
+
+
+def wanted(g_output, weight, input, padding, pool):
+    """Gradients of input and weight, ``[samples, in, height, width]`` and ``[out, in, 3, 3]``."""
+    leaves = [its.double().requires_grad_() for its in (input, weight)]
+    output = F.conv2d(*leaves, padding=padding)
+    output = output if pool == 1 else F.avg_pool2d(output, pool)
+    return torch.autograd.grad(output, leaves, g_output.double())
+
+
+def drawn(samples, channels, outputs, size, padding, pool, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    input = torch.randint(0, 2, (samples, channels, *size), generator=generator).byte()
+    weight = torch.randn(outputs, channels, 3, 3, generator=generator).sign()
+    places = [(its + 2 * padding - 2) // pool for its in size]
+    return torch.randn(samples, outputs, *places, generator=generator), weight, input
+
+
+def close(got, expected, share=2e-5):
+    assert got.dtype == torch.float32
+    assert (got - expected).abs().max() <= share * expected.abs().max()
+
+
+@given(
+    samples=st.integers(1, 5),
+    channels=st.sampled_from([16, 48]),
+    outputs=st.sampled_from([16, 32]),
+    size=st.tuples(st.integers(3, 11), st.integers(3, 11)),
+    padding=st.integers(0, 2),
+    pool=st.sampled_from([1, 2]),
+    tiles=st.sampled_from([1, 5, 64]),
+    threads=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
+)
+def test_both_gradients(samples, channels, outputs, size, padding, pool, tiles, threads, seed):
+    size = tuple(max(its, 2 + pool - 2 * padding) for its in size)
+    g_output, weight, input = drawn(samples, channels, outputs, size, padding, pool, seed)
+    g_maps, maps = (its.permute(0, 2, 3, 1) for its in (g_output, input))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "WINOGRAD_TILES", tiles)
+        patch.setattr(tuning, "CONV_THREAD", 1)
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        g_input = winograd.input_gradient(g_maps, weight, maps.shape, padding, pool)
+        g_weight = winograd.weight_gradient(g_maps, maps.contiguous(), padding, pool)
+    expected = wanted(g_output, weight, input, padding, pool)
+    close(g_input.permute(0, 3, 1, 2), expected[0])
+    close(g_weight, expected[1])
+
+
+def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
+    g_output, weight, input = drawn(9, 32, 48, (10, 7), 1, 1)
+    g_maps, maps = (its.permute(0, 2, 3, 1).contiguous() for its in (g_output, input))
+    monkeypatch.setattr(tuning, "CONV_THREAD", 1)
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        g_input = winograd.input_gradient(g_maps, weight, maps.shape, 1)
+        found.append((g_input, winograd.weight_gradient(g_maps, maps, 1)))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_gradients_in_bfloat16_are_read_and_written():
+    g_output, weight, input = drawn(3, 16, 32, (8, 8), 1, 1)
+    g_maps, maps = (its.permute(0, 2, 3, 1).contiguous() for its in (g_output, input))
+    half = g_maps.bfloat16()
+    wide = winograd.input_gradient(half.float(), weight, maps.shape, 1)
+    got = winograd.input_gradient(half, weight, maps.shape, 1, dtype=torch.bfloat16)
+    assert torch.equal(got, wide.bfloat16())
+    g_weight = winograd.weight_gradient(half, maps, 1)
+    assert torch.equal(g_weight, winograd.weight_gradient(half.float(), maps, 1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "padding"),
+    [((16, 16, 5, 5), 1, 1), ((16, 16, 3, 3), 2, 1), ((16, 16, 3, 3), 1, 3), ((16, 3, 3, 3), 1, 1),
+     ((10, 16, 3, 3), 1, 1)],
+)  # fmt: skip
+def test_what_it_does_not_take(shape, stride, padding):
+    assert winograd.takes(torch.zeros(16, 32, 3, 3), 1, 2)
+    assert not winograd.takes(torch.zeros(shape), stride, padding)
