@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -58,6 +59,13 @@ def pytest_collection_finish() -> None:
 def _earlier_modules_are_not_collected_again() -> None:
     """What other modules imported and keep (compiled loops, fonts) is no garbage either."""
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _graphs_are_compiled_for_one_module() -> None:
+    """A compiler that has seen another module's networks takes what differs for a variable."""
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
 
 
 def pytest_sessionfinish() -> None:
