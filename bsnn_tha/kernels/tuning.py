@@ -19,7 +19,7 @@ SMALL = 1 << 22
 SPARSE_LIF_SHARE = 0.1
 """Of inputs that spike, up to which a dense layer's one pass is faster than its parts. SHD's
 1,000 neurons at 5, 10, 15, 20 and 30%: 2.5, 4.2, 3.3, 2.8 and 2.0 times as fast; under
-autocast 2.0, 1.6, 1.5, 1.2 and 1.0."""
+autocast (an EPYC with bfloat16 instructions) 1.7, 3.6, 3.0, 2.4 and 1.8."""
 SPARSE_LIF_FEWEST = 64
 """Neurons: fewer leave most of a block of the one pass empty."""
 
@@ -33,8 +33,8 @@ SPARSE_LINEAR_FEWEST = 64
 SPARSE_CONV_SHARE = 0.2
 """Of inputs that spike, up to which going spike by spike is faster than convolutions, both
 ways together. DVS Gesture's and MNIST's second layers at 5, 10, 15, 20 and 30%: 2.4, 2.0, 1.7, 1.6,
-1.3 and 2.3, 2.0, 1.9, 1.6, 1.3 times as fast; under autocast 1.8, 1.4, 1.2, 1.1, 0.8 and 1.8, 1.5,
-1.3, 1.2, 1.0."""
+1.3 and 2.3, 2.0, 1.9, 1.6, 1.3 times as fast; under autocast (that EPYC) 1.9, 1.5, 1.2, 1.1, 0.8
+and 2.4, 2.1, 1.8, 1.6, 1.3."""
 WINOGRAD = 3
 """Kernels, not pooled, whose gradients there is a faster algorithm for (``functional/winograd``):
 with 32 × 32 places and 32 to 64 channels both ways as fast at 8% of spikes, 1.2 times as fast at
