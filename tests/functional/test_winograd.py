@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from bsnn_tha.functional import winograd
 from bsnn_tha.kernels import tuning
+from bsnn_tha.nn.notation import ConvSpec, parse_network
 
 
 def wanted(g_output, weight, input, padding, pool):
@@ -57,6 +58,28 @@ def test_both_gradients(samples, channels, outputs, size, padding, pool, tiles, 
     expected = wanted(g_output, weight, input, padding, pool)
     close(g_input.permute(0, 3, 1, 2), expected[0])
     close(g_weight, expected[1])
+
+
+@pytest.mark.parametrize("name", ["vgg9", "resnet19", "32C5-AP2-64C3P-128C3P-AP2-256C3P-AP2-10"])
+def test_at_the_sizes_of_networks(name):
+    """The peers' benchmark compares deep networks in float64, where this way is not taken."""
+    plans = parse_network(name, (3, 32, 32))
+    sizes = {(*its.input_shape, its.spec) for its in plans if isinstance(its.spec, ConvSpec)}
+    seen = 0
+    for channels, *size, spec in sizes:
+        weight = torch.empty(spec.channels, channels, spec.kernel, spec.kernel)
+        if not winograd.takes(weight, spec.stride, spec.padding):
+            continue
+        g_output, weight, input = drawn(
+            2, channels, spec.channels, size, spec.padding, spec.pool, seen
+        )
+        g_maps, maps = (its.permute(0, 2, 3, 1).contiguous() for its in (g_output, input))
+        expected = wanted(g_output, weight, input, spec.padding, spec.pool)
+        g_input = winograd.input_gradient(g_maps, weight, maps.shape, spec.padding, spec.pool)
+        close(g_input.permute(0, 3, 1, 2), expected[0])
+        close(winograd.weight_gradient(g_maps, maps, spec.padding, spec.pool), expected[1])
+        seen += 1
+    assert seen >= 3
 
 
 def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
