@@ -147,13 +147,13 @@ def _bytes(input: Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, T
     maps = loops.bytes_of(input)
     if maps is None:
         return Refused("its input is not whole numbers of 0 to 127")
-    whole = weight.detach() * scale if pool == 1 < scale else weight.detach()
-    signs = whole.to(torch.int8)
-    if not torch.equal(signs.float(), whole):
+    # A kernel that pools has its values divided already.
+    signs = loops.signed_bytes_of(weight, scale if pool == 1 else 1)
+    if signs is None:
         return Refused("its weights are no small whole numbers")
     if pool == 1:
         return maps, signs
-    if float(whole.abs().max()) * scale > 127:
+    if int(signs.abs().max()) * scale > 127:
         return Refused("its weights are no small whole numbers")
     # Long rows: sums over the small squares of kernels would be slow.
     places = signs.permute(2, 3, 0, 1).contiguous()

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from bsnn_tha.functional import winograd
+from bsnn_tha.functional.sparse_conv import sparse_conv2d
 from bsnn_tha.kernels import tuning
+from bsnn_tha.kernels.cpu import input_gradient as direct
 from bsnn_tha.nn.notation import ConvSpec, parse_network
 
 
@@ -58,6 +60,73 @@ def test_both_gradients(samples, channels, outputs, size, padding, pool, tiles, 
     expected = wanted(g_output, weight, input, padding, pool)
     close(g_input.permute(0, 3, 1, 2), expected[0])
     close(g_weight, expected[1])
+
+
+@given(
+    samples=st.integers(1, 5),
+    channels=st.sampled_from([1, 16, 20, 40]),
+    kernel_and_stride=st.sampled_from([(3, 1), (5, 2), (6, 2), (7, 3), (9, 3)]),
+    places=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    beyond=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    padding=st.integers(0, 2),
+    tiles=st.sampled_from([1, 40, 128]),
+    kept=st.sampled_from([0, 1 << 9]),
+    threads=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
+)
+def test_the_inputs_gradient_of_kernels_with_a_stride(
+    samples, channels, kernel_and_stride, places, beyond, padding, tiles, kept, threads, seed
+):
+    (kernel, stride), outputs = kernel_and_stride, 32
+    size = [
+        (count - 1) * stride + kernel + min(rest, stride - 1) - 2 * padding
+        for count, rest in zip(places, beyond, strict=True)
+    ]
+    if min(size) < 1:
+        return
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(outputs, channels, kernel, kernel, generator=generator)
+    input = torch.zeros(samples, channels, *size, dtype=torch.float64, requires_grad=True)
+    g_output = torch.randn(samples, outputs, *places, generator=generator)
+    output = F.conv2d(input, weight.double(), stride=stride, padding=padding)
+    (expected,) = torch.autograd.grad(output, input, g_output.double())
+    lanes, side = tuning.CONV_VECTOR, 3 * stride
+    blocks = -(-channels // lanes)
+    taps = torch.zeros(side, side, outputs, blocks * lanes)
+    taps[:kernel, :kernel, :, :channels] = weight.permute(2, 3, 0, 1)
+    taps = taps.view(side**2, outputs, blocks, lanes).transpose(1, 2).contiguous()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "WINOGRAD_TILES", tiles)
+        patch.setattr(tuning, "WINOGRAD_KEPT", kept)
+        patch.setattr(tuning, "CONV_THREAD", 1)
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        g_input = winograd.input_gradient_of_taps(
+            g_output.permute(0, 2, 3, 1), taps, (samples, *size, channels), stride, padding
+        )
+    close(g_input.permute(0, 3, 1, 2), expected)
+
+
+def test_a_sparse_convolutions_input_gradient_takes_it(monkeypatch):
+    """MNIST's second layer, whose kernels of 5 × 5 with pooling are 6 × 6 ones with a stride."""
+    monkeypatch.setattr(tuning, "SMALL", 0)
+    generator = torch.Generator().manual_seed(0)
+    spikes = (torch.rand(6, 16, 12, 12, generator=generator) < 0.1).float().requires_grad_()
+    weight = torch.randn(64, 16, 5, 5, generator=generator).sign()
+    g_output = torch.randn(6, 64, 4, 4, generator=generator)
+    maps = sparse_conv2d(spikes, weight, 2)
+    monkeypatch.setattr(direct, "input_gradient", None)
+    (found,) = torch.autograd.grad(maps, spikes, g_output)
+    close(found, wanted(g_output, weight, spikes.detach(), 0, 2)[0])
+
+
+@pytest.mark.parametrize(
+    ("places", "outputs", "kernel", "stride", "taken"),
+    [((4, 4), 64, 6, 2, True), ((4, 4), 64, 5, 2, True), ((4, 4), 64, 3, 1, True),
+     ((4, 4), 60, 6, 2, False), ((5, 5), 32, 6, 2, False), ((4, 4), 64, 5, 1, False),
+     ((8, 8), 64, 4, 2, False)],
+)  # fmt: skip
+def test_of_which_kernels_the_inputs_gradient_is_taken(places, outputs, kernel, stride, taken):
+    assert winograd.takes_input(*places, outputs, kernel, stride) == taken
 
 
 @pytest.mark.parametrize("name", ["vgg9", "resnet19", "32C5-AP2-64C3P-128C3P-AP2-256C3P-AP2-10"])

@@ -1,8 +1,9 @@
 """The gradient of a convolution's input: a product of matrices, compiled by numba.
 
-It is dense, and goes a tap of the kernel at a time: the gradients of as many places as there are
-registers, times that tap's weights, added to what those places see. Nothing is copied
-into patches, and sums stay in registers: about the rate of a large matrix product.
+It is dense, and goes a tap of the kernel at a time, where :mod:`bsnn_tha.functional.winograd` has
+nothing better: the gradients of as many places as there are registers, times that tap's weights,
+added to what those places see. Nothing is copied into patches, and sums stay in registers: about
+the rate of a large matrix product.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def input_gradient(
         (count, outputs, wide, g_maps.dtype, dtype),
         (
             memory_of(g_maps),
-            _taps_by_channel(weights, geometry, wide).view(-1).numpy(),
+            taps_by_channel(weights, geometry, wide).view(-1).numpy(),
             memory_of(g_input),
             channels,
             height,
@@ -61,18 +62,26 @@ def input_gradient(
 
 def lines_of(weights: Tensor, geometry: Geometry) -> Tensor:
     """The pooled kernel as rows of values, float32 ``[out, k · k · in]``."""
-    taps = _taps_by_channel(weights, geometry, torch.float32).permute(2, 0, 1, 3).flatten(2)
+    taps = taps_by_channel(weights, geometry, torch.float32).permute(2, 0, 1, 3).flatten(2)
     return taps[..., : geometry.channels].flatten(1)
 
 
-def _taps_by_channel(weights: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
-    """Kernels whose inner dimension are input channels, ``[k · k, blocks, out, CONV_VECTOR]``."""
+def taps_by_channel(
+    weights: Tensor, geometry: Geometry, dtype: torch.dtype, side: int | None = None
+) -> Tensor:
+    """Kernels whose inner dimension are input channels, ``[side², blocks, out, CONV_VECTOR]``.
+
+    Args:
+        weights: of :func:`~bsnn_tha.kernels.cpu.sparse_conv.weights_of`.
+        geometry: theirs.
+        dtype: float64 or float32.
+        side: of the kernel with zeros below and right of it; its own.
+    """
+    side = side or geometry.kernel
     blocks = -(-geometry.channels // tuning.CONV_VECTOR)
-    taps = torch.zeros(
-        geometry.kernel**2, blocks, geometry.outputs, tuning.CONV_VECTOR, dtype=dtype
-    )
-    arguments = weights.numpy(), REALS[dtype](geometry.unit), taps.numpy(), geometry.channels
-    run(_taps_loop, (dtype,), arguments, len(taps), taps.numel() // tuning.CONV_THREAD)
+    taps = torch.zeros(side**2, blocks, geometry.outputs, tuning.CONV_VECTOR, dtype=dtype)
+    arguments = weights.numpy(), REALS[dtype](geometry.unit), taps.numpy(), geometry.channels, side
+    run(_taps_loop, (dtype,), arguments, geometry.kernel, taps.numel() // tuning.CONV_THREAD)
     return taps
 
 
@@ -80,17 +89,18 @@ def _taps_by_channel(weights: Tensor, geometry: Geometry, dtype: torch.dtype) ->
 
 
 def _taps_loop(dtype: torch.dtype) -> Callable[..., None]:
-    def loop(weights, unit, taps, channels, first, last):  # type: ignore[no-untyped-def]
+    def loop(weights, unit, taps, channels, side, first, last):  # type: ignore[no-untyped-def]
         blocks, kernel, pool, _, reach, lanes = weights.shape
         outputs = taps.shape[2]
-        for tap in range(first, last):
-            y, x = tap // kernel, tap % kernel
-            for channel in range(channels):
-                these = taps[tap, channel // tuning.CONV_VECTOR, :, channel % tuning.CONV_VECTOR]
-                for block in range(blocks):
-                    whole = weights[block, y, x % pool, channel, reach - 1 - x // pool]
-                    for i in range(min(lanes, outputs - block * lanes)):
-                        these[block * lanes + i] = whole[i] * unit
+        for y in range(first, last):
+            for x in range(kernel):
+                for channel in range(channels):
+                    vector, lane = channel // tuning.CONV_VECTOR, channel % tuning.CONV_VECTOR
+                    these = taps[y * side + x, vector, :, lane]
+                    for block in range(blocks):
+                        whole = weights[block, y, x % pool, channel, reach - 1 - x // pool]
+                        for i in range(min(lanes, outputs - block * lanes)):
+                            these[block * lanes + i] = whole[i] * unit
 
     return loop
 
@@ -128,7 +138,7 @@ def _input_gradient_loop(
                     for begin in range(0, places, count):
                         add_products(
                             gradient, begin * depth, taps, of, image, to, targets, begin,
-                            count, depth, lanes,
+                            count, depth, True, lanes,
                         )  # fmt: skip
                 channel = block * lanes
                 # A row at once, if all channels are.

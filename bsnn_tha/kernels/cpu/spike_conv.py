@@ -48,24 +48,39 @@ def bytes_of(maps: Tensor) -> Tensor | None:
     """The same whole numbers of 0 to 127, as uint8; None if there are others."""
     innermost = maps.is_contiguous(memory_format=torch.channels_last)
     ordered = maps.detach().permute(0, 2, 3, 1) if innermost else maps.detach()
-    values = memory_of(ordered.contiguous())
-    whole = np.empty(len(values), np.uint8)
+    whole = _whole(ordered.contiguous(), torch.uint8)
+    if whole is None:
+        return None
+    # Bytes are turned round faster than floats.
+    return whole if innermost else whole.permute(0, 2, 3, 1).contiguous()
+
+
+def signed_bytes_of(weight: Tensor, scale: int) -> Tensor | None:
+    """``scale`` times a kernel, as int8; None if these are not whole numbers of −127 to 127."""
+    return _whole(weight.detach().contiguous(), torch.int8, scale)
+
+
+def _whole(tensor: Tensor, dtype: torch.dtype, scale: int = 1) -> Tensor | None:
+    values, whole = memory_of(tensor), torch.empty(tensor.shape, dtype=dtype)
     for first, last in ((0, min(tuning.BYTES_TRIED, len(values))), (0, len(values))):
         pieces = -(-(last - first) // tuning.BYTES_RUN)
         others = np.zeros(pieces, np.int64)
-        arguments = values[first:last], whole[first:last], others, tuning.BYTES_RUN
         run(
             _bytes_loop,
-            (maps.dtype,),
-            arguments,
+            (tensor.dtype, dtype),
+            (
+                values[first:last],
+                whole.view(-1)[first:last].numpy(),
+                others,
+                np.float32(scale),
+                tuning.BYTES_RUN,
+            ),
             pieces,
             (last - first) // tuning.SPIKE_CONV_THREAD,
         )
         if others.any():
             return None
-    found = torch.from_numpy(whole).view(ordered.shape)
-    # Bytes are turned round faster than floats.
-    return found if innermost else found.permute(0, 2, 3, 1).contiguous()
+    return whole
 
 
 def unfold(maps: Tensor, sizes: Patches, patches: Tensor) -> None:
@@ -95,16 +110,18 @@ def fold(patches: Tensor, sizes: Patches, maps: Tensor) -> None:
 # The loops. The dtype is for `run`, which compiles one for each.
 
 
-def _bytes_loop(dtype: torch.dtype) -> Callable[..., None]:
-    def loop(values, whole, others, length, first, last):  # type: ignore[no-untyped-def]
+def _bytes_loop(dtype: torch.dtype, whole_dtype: torch.dtype) -> Callable[..., None]:
+    lowest = -127 if whole_dtype == torch.int8 else 0
+
+    def loop(values, whole, others, scale, length, first, last):  # type: ignore[no-untyped-def]
         for piece in range(first, last):
             source = values[piece * length : (piece + 1) * length]
             target = whole[piece * length : (piece + 1) * length]
             count = 0
             for i in range(len(source)):
                 # Not np.uint8 at once: what a NaN becomes is nobody's promise.
-                value = widened(source[i])
-                fits = (value >= 0) & (value <= 127)
+                value = widened(source[i]) * scale
+                fits = (value >= lowest) & (value <= 127)
                 byte = np.int32(value if fits else np.float32(0))
                 count += np.float32(byte) != value
                 target[i] = byte

@@ -43,9 +43,9 @@ def add_row(context, target, to, source, of, lanes):  # type: ignore[no-untyped-
         for begin, count in _pieces(lanes.literal_value, target_type.dtype.bitwidth):
             offset = values[1].type(begin)
             to, of = (builder.add(value, offset) for value in (values[1], values[3]))
-            into = _row(context, builder, target_type, values[0], to, count)
-            added = _load(builder, _row(context, builder, source_type, values[2], of, count))
-            _store(builder, add(_load(builder, into), added), into)
+            into = vector_at(context, builder, target_type, values[0], to, count)
+            added = load(builder, vector_at(context, builder, source_type, values[2], of, count))
+            store(builder, add(load(builder, into), added), into)
         return context.get_dummy_value()
 
     return types.void(target, types.intp, source, types.intp, lanes), build
@@ -66,19 +66,23 @@ def add_rows(context, target, to, source, places, first, last, back, lanes):  # 
         pieces = list(_pieces(lanes.literal_value, target_type.dtype.bitwidth))
         for some in (pieces[i : i + _SUMS] for i in range(0, len(pieces), _SUMS)):
             rows = [
-                _row(context, builder, target_type, target, builder.add(to, intp(begin)), count)
+                vector_at(
+                    context, builder, target_type, target, builder.add(to, intp(begin)), count
+                )
                 for begin, count in some
             ]
-            sums = [cgutils.alloca_once_value(builder, _load(builder, row)) for row in rows]
+            sums = [cgutils.alloca_once_value(builder, load(builder, row)) for row in rows]
             with cgutils.for_range_slice(builder, first, last, intp(1), intp) as (k, _):
                 place = builder.sext(builder.load(builder.gep(listed, [k])), intp)
                 place = builder.sub(place, back)
                 for (begin, count), total in zip(some, sums, strict=True):
                     of = builder.add(place, intp(begin))
-                    added = _load(builder, _row(context, builder, source_type, source, of, count))
+                    added = load(
+                        builder, vector_at(context, builder, source_type, source, of, count)
+                    )
                     builder.store(builder.fadd(builder.load(total), added), total)
             for row, total in zip(rows, sums, strict=True):
-                _store(builder, builder.load(total), row)
+                store(builder, builder.load(total), row)
         return context.get_dummy_value()
 
     signature = types.void(
@@ -97,32 +101,38 @@ def _pieces(lanes: int, bits: int) -> Iterator[tuple[int, int]]:
         begin += count
 
 
-def _row(context: Any, builder: Any, array_type: Any, value: Any, at: Any, count: int) -> Any:
+def vector_at(context: Any, builder: Any, array_type: Any, value: Any, at: Any, count: int) -> Any:
     """Pointer to a vector in an array."""
     array = context.make_array(array_type)(context, builder, value)
     vector = ir.VectorType(context.get_data_type(array_type.dtype), count)
     return builder.bitcast(builder.gep(array.data, [at]), vector.as_pointer())
 
 
-def _load(builder: Any, pointer: Any) -> Any:
+def load(builder: Any, pointer: Any) -> Any:
+    """The vector there, wherever it begins."""
     vector = builder.load(pointer)
     vector.align = 1
     return vector
 
 
-def _store(builder: Any, vector: Any, pointer: Any) -> None:
+def store(builder: Any, vector: Any, pointer: Any) -> None:
+    """Write the vector there, wherever that is."""
     builder.store(vector, pointer).align = 1
 
 
 @intrinsic(prefer_literal=True)
-def add_products(context, rows, at, columns, of, target, to, places, first, count, depth, lanes):  # type: ignore[no-untyped-def]  # fmt: skip
-    """``target[p_i :] += Σ_k rows[i, k] columns[k, :]`` for ``count`` rows i.
+def add_products(  # type: ignore[no-untyped-def]
+    context, rows, at, columns, of, target,
+    to, places, first, count, depth, adds, lanes,
+):  # fmt: skip
+    """``target[p_i :] = Σ_k rows[i, k] columns[k, :]`` for ``count`` rows i; ``+=`` with ``adds``.
 
     ``rows`` are ``depth`` values each from ``at`` on, ``columns`` ``lanes`` values each from ``of``
     on; p_i is ``to + places[first + i]``. All sums stay in registers: ``count`` of them, each
     one vector.
     """
     rows_of, depth_of, lanes_of = (its.literal_value for its in (count, depth, lanes))
+    adding = adds.literal_value
 
     def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
         rows_type, _, columns_type, _, target_type, _, places_type, *_ = signature.args
@@ -143,11 +153,14 @@ def add_products(context, rows, at, columns, of, target, to, places, first, coun
         targets, sums = [], []
         for i in range(rows_of):
             place = builder.add(to, builder.load(builder.gep(places, [intp(i)])))
-            targets.append(_row(context, builder, target_type, target, place, lanes_of))
-            sums.append(cgutils.alloca_once_value(builder, _load(builder, targets[i])))
+            targets.append(vector_at(context, builder, target_type, target, place, lanes_of))
+            before = load(builder, targets[i]) if adding else ir.Constant(vector, [0.0] * lanes_of)
+            sums.append(cgutils.alloca_once_value(builder, before))
         with cgutils.for_range(builder, intp(depth_of)) as loop:
             begin = builder.add(of, builder.mul(loop.index, intp(lanes_of)))
-            column = _load(builder, _row(context, builder, columns_type, columns, begin, lanes_of))
+            column = load(
+                builder, vector_at(context, builder, columns_type, columns, begin, lanes_of)
+            )
             top = builder.gep(left, [loop.index])
             for i, total in enumerate(sums):
                 number = builder.load(builder.gep(top, [intp(i * depth_of)]))
@@ -156,109 +169,12 @@ def add_products(context, rows, at, columns, of, target, to, places, first, coun
                 more = builder.call(fma, [everywhere, column, builder.load(total)])
                 builder.store(more, total)
         for row, total in zip(targets, sums, strict=True):
-            _store(builder, builder.load(total), row)
+            store(builder, builder.load(total), row)
         return context.get_dummy_value()
 
     signature = types.void(
         rows, types.intp, columns, types.intp, target, types.intp, places, types.intp,
-        count, depth, lanes,
-    )  # fmt: skip
-    return signature, build
-
-
-TO_TILES: dict[str, tuple[tuple[float, ...], ...]] = {
-    "of inputs": (
-        (4, 0, -5, 0, 1, 0),
-        (0, -4, -4, 1, 1, 0),
-        (0, 4, -4, -1, 1, 0),
-        (0, -2, -1, 2, 1, 0),
-        (0, 2, -1, -2, 1, 0),
-        (0, 4, 0, -5, 0, 1),
-    ),
-    "of outputs": (
-        (1, 0, 0, 0),
-        (1, 1, 1, 1),
-        (1, -1, 1, -1),
-        (1, 2, 4, 8),
-        (1, -2, 4, -8),
-        (0, 0, 0, 1),
-    ),
-    "to maps": (
-        (1, 1, 1, 1, 1, 0),
-        (0, 1, -1, 2, -2, 0),
-        (0, 1, 1, 4, 4, 0),
-        (0, 1, -1, 8, -8, 1),
-    ),
-    "of kernels": (
-        (1 / 4, 0, 0),
-        (-1 / 6, -1 / 6, -1 / 6),
-        (-1 / 6, 1 / 6, -1 / 6),
-        (1 / 24, 1 / 12, 1 / 6),
-        (1 / 24, -1 / 12, 1 / 6),
-        (0, 0, 1),
-    ),
-    "to kernels": (
-        (1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24, 0),
-        (0, -1 / 6, 1 / 6, 1 / 12, -1 / 12, 0),
-        (0, -1 / 6, -1 / 6, 1 / 6, 1 / 6, 1),
-    ),
-}
-"""Matrices of :func:`transform`: Bᵀ, A, Aᵀ, G and Gᵀ of :mod:`bsnn_tha.functional.winograd`."""
-
-
-@intrinsic(prefer_literal=True)
-def transform(context, source, of, down, across, target, to, down_to, across_to, matrix, lanes):  # type: ignore[no-untyped-def]  # fmt: skip
-    """``target = M source Mᵀ`` for tiles whose values are vectors of ``lanes`` float32.
-
-    A tile's value in row i and column j begins at ``of + i down + j across``, the result's at
-    ``to + i down_to + j across_to``; M is ``TO_TILES[matrix]``.
-    """
-    factors = TO_TILES[matrix.literal_value]
-    size, lanes_of = len(factors[0]), lanes.literal_value
-
-    def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        source_type, target_type = signature.args[0], signature.args[4]
-        source, of, down, across, target, to, down_to, across_to, *_ = values
-        vector = ir.VectorType(ir.FloatType(), lanes_of)
-        fma = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes_of}f32"
-        )
-
-        def at(begin, y, row, x, column):  # type: ignore[no-untyped-def]
-            begin = builder.add(begin, builder.mul(row, row.type(y)))
-            return builder.add(begin, builder.mul(column, column.type(x)))
-
-        def combined(row, vectors):  # type: ignore[no-untyped-def]
-            # The first has factor 1, if one has.
-            order = sorted((k for k in range(size) if row[k]), key=lambda k: row[k] != 1)
-            total = None
-            for k in order:
-                factor = ir.Constant(vector, [float(row[k])] * lanes_of)
-                if total is None:
-                    total = vectors[k] if row[k] == 1 else builder.fmul(vectors[k], factor)
-                elif abs(row[k]) == 1:
-                    add = builder.fadd if row[k] == 1 else builder.fsub
-                    total = add(total, vectors[k])
-                else:
-                    total = builder.call(fma, [vectors[k], factor, total])
-            return total
-
-        columns = []
-        for x in range(size):
-            places = [at(of, y, down, x, across) for y in range(size)]
-            rows = [_row(context, builder, source_type, source, its, lanes_of) for its in places]
-            loaded = [_load(builder, row) for row in rows]
-            columns.append([combined(row, loaded) for row in factors])
-        for y in range(len(factors)):
-            for x, row in enumerate(factors):
-                place = at(to, y, down_to, x, across_to)
-                total = combined(row, [column[y] for column in columns])
-                _store(builder, total, _row(context, builder, target_type, target, place, lanes_of))
-        return context.get_dummy_value()
-
-    signature = types.void(
-        source, types.intp, types.intp, types.intp,
-        target, types.intp, types.intp, types.intp, matrix, lanes,
+        count, depth, adds, lanes,
     )  # fmt: skip
     return signature, build
 
@@ -283,17 +199,19 @@ def add_outer_products(context, rows, at, columns, of, target, to, depth, lanes)
         undefined = ir.Constant(vector, ir.Undefined)
         same_lane = ir.Constant(ir.VectorType(ir.IntType(32), lanes_of), [0] * lanes_of)
         targets = [
-            _row(
+            vector_at(
                 context, builder, target_type, target, builder.add(to, intp(i * lanes_of)), lanes_of
             )
             for i in range(lanes_of)
         ]
-        sums = [cgutils.alloca_once_value(builder, _load(builder, row)) for row in targets]
+        sums = [cgutils.alloca_once_value(builder, load(builder, row)) for row in targets]
         left = builder.gep(context.make_array(rows_type)(context, builder, rows).data, [at])
         with cgutils.for_range(builder, depth) as loop:
             step = builder.mul(loop.index, intp(lanes_of))
             begin = builder.add(of, step)
-            column = _load(builder, _row(context, builder, columns_type, columns, begin, lanes_of))
+            column = load(
+                builder, vector_at(context, builder, columns_type, columns, begin, lanes_of)
+            )
             top = builder.gep(left, [step])
             for i, total in enumerate(sums):
                 number = builder.load(builder.gep(top, [intp(i)]))
@@ -301,7 +219,7 @@ def add_outer_products(context, rows, at, columns, of, target, to, depth, lanes)
                 everywhere = builder.shuffle_vector(number, undefined, same_lane)
                 builder.store(builder.call(fma, [everywhere, column, builder.load(total)]), total)
         for row, total in zip(targets, sums, strict=True):
-            _store(builder, builder.load(total), row)
+            store(builder, builder.load(total), row)
         return context.get_dummy_value()
 
     signature = types.void(

@@ -1,263 +1,289 @@
 """Loops of :mod:`bsnn_tha.functional.winograd`, compiled by numba.
 
-Maps are seen as they lie in memory, channels last; a value of a tile is a vector of channels. Some
-samples are worked on together. Their tiles are transformed first; then for each vector of channels
-the products of all places of a tile are summed in registers and transformed back from the cache.
+Some samples are worked on together. Their tiles are transformed first; then, for each vector of
+channels, the products of all places of a tile are summed in registers and transformed back from the
+cache. Threads take groups of samples; where those are few, each has a slice of the channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bsnn_tha.kernels import tuning
-from bsnn_tha.kernels.cpu.bfloat16 import narrowed, widened
+from bsnn_tha.kernels.cpu.bfloat16 import narrowed
 from bsnn_tha.kernels.cpu.compiled import run
 from bsnn_tha.kernels.cpu.memory import memory_of
-from bsnn_tha.kernels.cpu.vectors import (
-    TO_TILES,
-    add_outer_products,
-    add_products,
-    aligned_zeros,
+from bsnn_tha.kernels.cpu.tiles import (
+    KERNEL,
+    PLACES,
+    SIZE,
+    STEP,
+    Grid,
+    cutter,
+    image_of,
     transform,
 )
-
-STEP, SIZE, KERNEL = 4, 6, 3
-"""Places in a row that a tile has to itself, of a transformed tile, and of a kernel."""
-
-
-class Tiles(NamedTuple):
-    """How the maps of some samples are cut."""
-
-    samples: int
-    down: int
-    across: int
-
-    @classmethod
-    def of(cls, samples: int, rows: int, columns: int) -> Tiles:
-        """Such that each place of maps is one that a tile has to itself."""
-        return cls(samples, -(-rows // STEP), -(-columns // STEP))
-
-    @property
-    def total(self) -> int:
-        """Of all samples."""
-        return self.samples * self.down * self.across
+from bsnn_tha.kernels.cpu.vectors import add_outer_products, add_products, aligned_zeros
 
 
 def input_gradient(
-    g_maps: Tensor, kernels: Tensor, padding: int, pool: int, tiles: Tiles, g_input: Tensor
+    g_maps: Tensor, taps: Tensor, stride: int, padding: int, pool: int, g_input: Tensor
 ) -> None:
-    """Write the gradient of some samples' input, ``[samples, height, width, in]``.
+    """Write the gradient of the input, ``[samples, height, width, in]``.
 
     Args:
         g_maps: ``[samples, rows, columns, out]``.
-        kernels: float32 ``[3, 3, out, in]``.
-        padding: of the convolution.
-        pool: of the pooling behind it.
-        tiles: that cover the input.
+        taps: float32 ``[(3 stride)², blocks, out, CONV_VECTOR]``: the kernel's values by input
+            channels, in blocks.
+        stride, padding: of the convolution.
+        pool: of the pooling behind it, if its kernel does not pool.
         g_input: where to.
     """
-    depth = g_maps.shape[3]
+    _, blocks, depth, _ = taps.shape
+    grid = Grid.of(g_maps, pool, kernels=stride**2)
+    tiles = grid.together * grid.down * grid.across
     # Tiles in as few rounds as there can be; the last one's may be more than there are.
-    count = -(-tiles.total // -(-tiles.total // tuning.CONV_MOST_SUMS))
-    arriving = _expanded(g_maps, tiles, KERNEL - 1 - padding, "of inputs", pool, more=count)
-    channels, lanes = g_input.shape[3], tuning.CONV_VECTOR
+    count = -(-tiles // -(-tiles // tuning.CONV_MOST_SUMS))
+    slices = _slices(grid.groups, blocks)
+    kernels = blocks * stride**2
+    kept = kernels if kernels * depth <= tuning.WINOGRAD_KEPT else 1
     run(
         _input_gradient_loop,
-        (count, depth, g_input.dtype),
+        (count, depth, g_maps.dtype, g_input.dtype),
         (
-            arriving.view(-1).numpy(), kernels.view(-1).numpy(), memory_of(g_input),
-            arriving.shape[1], *g_input.shape[1:], *tiles,
+            memory_of(g_maps), taps.view(-1).numpy(), memory_of(g_input), grid,
+            *g_input.shape[1:], stride, padding, blocks, slices, image_of("of outputs", grid), kept,
         ),
-        channels // lanes,
-        tiles.total * depth * channels // tuning.CONV_THREAD,
+        grid.groups * slices,
+        g_maps.numel() * taps.shape[1] // tuning.CONV_THREAD,
     )  # fmt: skip
 
 
-def add_weight_gradient(
-    g_maps: Tensor, maps: Tensor, padding: int, pool: int, tiles: Tiles, g_weights: Tensor
-) -> None:
-    """Add the weights' gradient, float32 ``[3, 3, out, in]``, of some samples.
+def taps_of(weight: Tensor) -> Tensor:
+    """What :func:`input_gradient` reads, of ``[out, in, 3, 3]`` in whole blocks of channels."""
+    outputs, channels = weight.shape[:2]
+    blocks = channels // tuning.CONV_VECTOR
+    taps = torch.empty(KERNEL**2, blocks, outputs, tuning.CONV_VECTOR)
+    arguments = weight.view(-1).numpy(), taps.view(-1).numpy(), outputs, blocks
+    run(_taps_loop, (), arguments, outputs, taps.numel() // tuning.CONV_THREAD)
+    return taps
+
+
+def weight_gradient(g_maps: Tensor, maps: Tensor, padding: int, pool: int) -> Tensor:
+    """The weights' gradient, float32 ``[out, in, 3, 3]``.
 
     Args:
         g_maps: ``[samples, rows, columns, out]``.
         maps: the input, ``[samples, height, width, in]``.
         padding: of the convolution.
         pool: of the pooling behind it.
-        tiles: that cover ``g_maps``.
-        g_weights: to which.
     """
-    arriving = _expanded(g_maps, tiles, 0, "of outputs", pool, packed=True)
-    seen = _expanded(maps, tiles, padding, "of inputs", packed=True)
     outputs, channels, lanes = g_maps.shape[3], maps.shape[3], tuning.CONV_VECTOR
+    grid = Grid.of(g_maps, pool, kernels=1)
+    numbers = KERNEL**2 * outputs * channels
+    parts = max(1, min(tuning.CONV_PARTS, grid.groups, tuning.WINOGRAD_WEIGHTS // numbers))
+    slices = _slices(parts, outputs // lanes)
+    g_weights = torch.zeros(parts, outputs, channels, KERNEL, KERNEL)
     run(
         _weight_gradient_loop,
-        (),
+        (g_maps.dtype, maps.dtype),
         (
-            arriving.view(-1).numpy(), seen.view(-1).numpy(), g_weights.view(-1).numpy(),
-            arriving.shape[1], seen.shape[1], tiles.total, outputs, channels,
+            memory_of(g_maps), memory_of(maps), g_weights.view(-1).numpy(), grid,
+            *maps.shape[1:], outputs, padding, parts, slices,
+            image_of("of outputs", grid), image_of("of inputs", grid),
         ),
-        outputs // lanes * (channels // lanes),
-        tiles.total * outputs * channels // tuning.CONV_THREAD,
+        parts * slices,
+        g_maps.numel() * (channels // lanes) // tuning.CONV_THREAD,
     )  # fmt: skip
+    return g_weights.sum(0) if parts > 1 else g_weights[0]
 
 
-def _expanded(
-    maps: Tensor,
-    tiles: Tiles,
-    before: int,
-    matrix: str,
-    pool: int = 1,
-    packed: bool = False,
-    more: int = 0,
-) -> Tensor:
-    """Transformed tiles, ``[36, at least tiles · channels]``.
+def _slices(groups: int, most: int) -> int:
+    """Of the channels of each group, so that all threads have something to do.
 
-    Args:
-        maps: ``[samples, height, width, channels]``; bytes, float32 or bfloat16.
-        tiles: that cover them.
-        before: zeros above and left of the maps.
-        matrix: of :data:`~bsnn_tha.kernels.cpu.vectors.TO_TILES`.
-        pool: size of the squares whose places are each its value, divided by their number.
-        packed: whether channels lie vector by vector, or all of a tile together.
-        more: tiles that there is room for.
+    What is computed does not depend on it; each slice transforms its group's tiles for itself.
     """
-    channels, lanes = maps.shape[3], tuning.CONV_VECTOR
-    # A line of the cache more: what is a power of two apart pushes each other out.
-    room = torch.empty(SIZE * SIZE, (tiles.total + more) * channels + lanes)
-    tile_apart, block_apart = (lanes, tiles.total * lanes) if packed else (channels, lanes)
-    run(
-        _expand_loop,
-        (matrix, maps.dtype),
-        (
-            memory_of(maps), room.view(-1).numpy(), room.shape[1], tile_apart, block_apart,
-            *maps.shape[1:], before, pool, *tiles,
-        ),
-        tiles.samples * (channels // lanes),
-        room.numel() // tuning.CONV_THREAD,
-    )  # fmt: skip
-    return room
+    threads = torch.get_num_threads()
+    return 1 if threads == 1 else min(most, -(-2 * threads // max(1, groups)))
 
 
 # The loops.
 
 
-def _expand_loop(matrix: str, dtype: torch.dtype) -> Callable[..., None]:
-    lanes, size = tuning.CONV_VECTOR, len(TO_TILES[matrix][0])
+def _taps_loop() -> Callable[..., None]:
+    lanes, values = tuning.CONV_VECTOR, KERNEL * KERNEL
 
-    def loop(  # type: ignore[no-untyped-def]
-        maps, room, apart, tile_apart, block_apart,
-        height, width, channels, before, pool, samples, down, across, first, last,
-    ):  # fmt: skip
-        line = STEP * (across - 1) + size
-        image = aligned_zeros((STEP * (down - 1) + size) * line * lanes, np.float32)
-        blocks, share = channels // lanes, np.float32(1 / pool**2)
-        for index in range(first, last):
-            sample, block = index // blocks, index % blocks
-            for y in range(height * pool):
-                for x in range(width * pool):
-                    of = ((sample * height + y // pool) * width + x // pool) * channels
-                    to = ((y + before) * line + x + before) * lanes
-                    begin = of + block * lanes
-                    read, written = maps[begin : begin + lanes], image[to : to + lanes]
-                    for i in range(lanes):
-                        written[i] = widened(read[i]) * share
-            for y in range(down):
-                for x in range(across):
-                    of = (y * line + x) * STEP * lanes
-                    tile = (sample * down + y) * across + x
-                    to = tile * tile_apart + block * block_apart
-                    transform(
-                        image, of, line * lanes, lanes, room, to, SIZE * apart, apart, matrix, lanes
-                    )
-
-    return loop
-
-
-def _input_gradient_loop(count: int, depth: int, dtype: torch.dtype) -> Callable[..., None]:
-    lanes = tuning.CONV_VECTOR
-    of_kernels, to_maps = "of kernels", "to maps"
-
-    def loop(  # type: ignore[no-untyped-def]
-        arriving, kernels, g_input,
-        apart, height, width, channels, samples, down, across, first, last,
-    ):  # fmt: skip
-        tiles = samples * down * across
-        line = STEP * across
-        image = aligned_zeros(STEP * down * line * lanes, np.float32)
-        whole = (tiles + count) * lanes
-        sums = aligned_zeros(SIZE * SIZE * whole, np.float32)
-        these = aligned_zeros(SIZE * SIZE * depth * lanes, np.float32)
-        targets = np.arange(tiles + count) * lanes
-        last_value = KERNEL * KERNEL - 1
-        for block in range(first, last):
-            channel = block * lanes
-            for k in range(depth):
-                # Turned round: from the last value on.
-                of = (last_value * depth + k) * channels + channel
-                transform(
-                    kernels, of, -KERNEL * depth * channels, -depth * channels,
-                    these, k * lanes, SIZE * depth * lanes, depth * lanes, of_kernels, lanes,
-                )  # fmt: skip
-            sums[:] = 0
-            for place in range(SIZE * SIZE):
-                for begin in range(0, tiles, count):
-                    add_products(
-                        arriving, place * apart + begin * depth, these, place * depth * lanes,
-                        sums, place * whole, targets, begin, count, depth, lanes,
-                    )  # fmt: skip
-            for sample in range(samples):
-                for y in range(down):
-                    for x in range(across):
-                        of = ((sample * down + y) * across + x) * lanes
-                        to = (y * line + x) * STEP * lanes
-                        transform(
-                            sums, of, SIZE * whole, whole, image, to, line * lanes, lanes,
-                            to_maps, lanes,
-                        )  # fmt: skip
-                for y in range(height):
-                    for x in range(width):
-                        of = (y * line + x) * lanes
-                        to = ((sample * height + y) * width + x) * channels + channel
-                        read, written = image[of : of + lanes], g_input[to : to + lanes]
-                        for i in range(lanes):
-                            written[i] = narrowed(read[i], g_input)
-
-    return loop
-
-
-def _weight_gradient_loop() -> Callable[..., None]:
-    lanes, to_kernels = tuning.CONV_VECTOR, "to kernels"
-    square = lanes * lanes
-
-    def loop(  # type: ignore[no-untyped-def]
-        arriving, seen, g_weights, arriving_apart, seen_apart, tiles, outputs, channels, first, last
-    ):  # fmt: skip
-        sums = aligned_zeros(SIZE * SIZE * square, np.float32)
-        added = aligned_zeros(KERNEL * KERNEL * lanes, np.float32)
-        blocks = channels // lanes
-        for index in range(first, last):
-            output, channel = index // blocks, index % blocks
-            sums[:] = 0
-            for place in range(SIZE * SIZE):
-                add_outer_products(
-                    arriving, place * arriving_apart + output * tiles * lanes,
-                    seen, place * seen_apart + channel * tiles * lanes,
-                    sums, place * square, tiles, lanes,
-                )  # fmt: skip
-            for i in range(lanes):
-                transform(
-                    sums, i * lanes, SIZE * square, square, added, 0, KERNEL * lanes, lanes,
-                    to_kernels, lanes,
-                )  # fmt: skip
-                for tap in range(KERNEL * KERNEL):
-                    at = (tap * outputs + output * lanes + i) * channels + channel * lanes
-                    read, total = added[tap * lanes : (tap + 1) * lanes], g_weights[at : at + lanes]
+    def loop(weight, taps, outputs, blocks, first, last):  # type: ignore[no-untyped-def]
+        for output in range(first, last):
+            for block in range(blocks):
+                of = (output * blocks + block) * lanes * values
+                read = weight[of : of + lanes * values]
+                for tap in range(values):
+                    to = ((tap * blocks + block) * outputs + output) * lanes
+                    written = taps[to : to + lanes]
                     for lane in range(lanes):
-                        total[lane] += read[lane]
+                        written[lane] = read[lane * values + tap]
+
+    return loop
+
+
+def _input_gradient_loop(
+    count: int, depth: int, dtype: torch.dtype, g_dtype: torch.dtype
+) -> Callable[..., None]:
+    lanes, cut = tuning.CONV_VECTOR, cutter("of outputs")
+    of_kernels, to_inputs = "of kernels", "to inputs"
+
+    def loop(  # type: ignore[no-untyped-def]
+        g_maps, taps, g_input, grid,
+        height, width, channels, stride, padding, blocks, slices, vectors, kept, first, last,
+    ):  # fmt: skip
+        places, tiles_each = grid.rows * grid.columns, grid.down * grid.across
+        most = grid.together * tiles_each
+        image = aligned_zeros(vectors * lanes, np.float32)
+        # A line of the cache more: what is a power of two apart pushes each other out.
+        apart = (most + count) * depth + lanes
+        arriving = aligned_zeros(PLACES * apart, np.float32)
+        whole = (most + count) * lanes
+        sums = aligned_zeros(PLACES * whole, np.float32)
+        one = PLACES * depth * lanes
+        kernels = aligned_zeros(kept * one, np.float32)
+        transformed = np.zeros(kept, np.bool_)
+        targets = np.arange(most + count) * lanes
+        # Of the input with its padding: all that tiles reach, or more.
+        line = max(stride * (STEP * grid.across + KERNEL - 1), width + padding)
+        area = max(stride * (STEP * grid.down + KERNEL - 1), height + padding) * line
+        maps = aligned_zeros(grid.together * area * lanes, np.float32)
+        tap, side = blocks * depth * lanes, KERNEL * stride
+        held = -1
+        for index in range(first, last):
+            group, part = index // slices, index % slices
+            begin = group * grid.together
+            some = min(grid.together, grid.samples - begin)
+            if group != held:
+                held = group
+                for sample in range(some):
+                    for channel in range(0, depth, lanes):
+                        cut(
+                            g_maps, (begin + sample) * places * depth + channel,
+                            grid.rows, grid.columns, depth, grid.pool, 0, grid.down, grid.across,
+                            image, arriving, sample * tiles_each * depth + channel, apart, depth,
+                        )  # fmt: skip
+            tiles = some * tiles_each
+            for block in range(blocks * part // slices, blocks * (part + 1) // slices):
+                maps[:] = 0
+                # Every stride-th place of the input sees one of stride² small kernels.
+                for phase in range(stride * stride):
+                    y, x = phase // stride, phase % stride
+                    these = (block * stride * stride + phase) % kept
+                    if kept == 1 or not transformed[these]:
+                        transformed[these] = True
+                        for k in range(depth):
+                            of = (y * side + x) * tap + (block * depth + k) * lanes
+                            transform(
+                                taps, of, stride * side * tap, stride * tap,
+                                kernels, these * one + k * lanes,
+                                SIZE * depth * lanes, depth * lanes, of_kernels, False, lanes,
+                            )  # fmt: skip
+                    for place in range(PLACES):
+                        for tile in range(0, tiles, count):
+                            add_products(
+                                arriving, place * apart + tile * depth,
+                                kernels, these * one + place * depth * lanes,
+                                sums, place * whole, targets, tile, count, depth, False, lanes,
+                            )  # fmt: skip
+                    for tile in range(tiles):
+                        sample, its = tile // tiles_each, tile % tiles_each
+                        row, column = its // grid.across * STEP, its % grid.across * STEP
+                        to = sample * area + (row * stride + y) * line + column * stride + x
+                        transform(
+                            sums, tile * lanes, SIZE * whole, whole, maps, to * lanes,
+                            stride * line * lanes, stride * lanes, to_inputs, True, lanes,
+                        )  # fmt: skip
+                # A row at once, if all channels are.
+                runs, length = width, min(lanes, channels - block * lanes)
+                if channels == lanes:
+                    runs, length = 1, width * lanes
+                for sample in range(some):
+                    for row in range(height):
+                        of = (sample * area + (row + padding) * line + padding) * lanes
+                        to = ((begin + sample) * height + row) * width * channels + block * lanes
+                        for _ in range(runs):
+                            read, written = maps[of : of + length], g_input[to : to + length]
+                            for i in range(length):
+                                written[i] = narrowed(read[i], g_input)
+                            of += lanes
+                            to += channels
+
+    return loop
+
+
+def _weight_gradient_loop(g_dtype: torch.dtype, dtype: torch.dtype) -> Callable[..., None]:
+    lanes, to_kernels = tuning.CONV_VECTOR, "to kernels"
+    cut_outputs, cut_inputs = cutter("of outputs"), cutter("of inputs")
+    square, values = lanes * lanes, KERNEL * KERNEL
+
+    def loop(  # type: ignore[no-untyped-def]
+        g_maps, maps, g_weights, grid,
+        height, width, channels, outputs, padding, parts, slices, of_outputs, of_inputs,
+        first, last,
+    ):  # fmt: skip
+        tiles_each, blocks = grid.down * grid.across, channels // lanes
+        most = grid.together * tiles_each
+        # Rooms have a line of the cache more: what is a power of two apart pushes each other out.
+        g_image = aligned_zeros(of_outputs * lanes, np.float32)
+        g_apart = most * lanes + lanes
+        arriving = aligned_zeros(PLACES * g_apart, np.float32)
+        image = aligned_zeros(of_inputs * lanes, np.float32)
+        apart = most * channels + lanes
+        seen = aligned_zeros(PLACES * apart, np.float32)
+        sums = aligned_zeros(PLACES * square, np.float32)
+        added = aligned_zeros(KERNEL * KERNEL * lanes, np.float32)
+        groups = -(-grid.samples // grid.together)
+        for index in range(first, last):
+            part, its = index // slices, index % slices
+            all_outputs = outputs // lanes
+            begin_output = all_outputs * its // slices
+            end_output = all_outputs * (its + 1) // slices
+            for group in range(groups * part // parts, groups * (part + 1) // parts):
+                begin = group * grid.together
+                some = min(grid.together, grid.samples - begin)
+                tiles = some * tiles_each
+                for sample in range(some):
+                    for block in range(blocks):
+                        of = (begin + sample) * height * width * channels + block * lanes
+                        cut_inputs(
+                            maps, of, height, width, channels, 1, padding, grid.down, grid.across,
+                            image, seen, (block * most + sample * tiles_each) * lanes, apart, lanes,
+                        )  # fmt: skip
+                for output in range(begin_output, end_output):
+                    for sample in range(some):
+                        of = (begin + sample) * grid.rows * grid.columns * outputs + output * lanes
+                        cut_outputs(
+                            g_maps, of, grid.rows, grid.columns, outputs, grid.pool, 0,
+                            grid.down, grid.across, g_image, arriving,
+                            sample * tiles_each * lanes, g_apart, lanes,
+                        )  # fmt: skip
+                    for block in range(blocks):
+                        sums[:] = 0
+                        for place in range(PLACES):
+                            add_outer_products(
+                                arriving, place * g_apart, seen,
+                                place * apart + block * most * lanes,
+                                sums, place * square, tiles, lanes,
+                            )  # fmt: skip
+                        for i in range(lanes):
+                            transform(
+                                sums, i * lanes, SIZE * square, square, added, 0, KERNEL * lanes,
+                                lanes, to_kernels, False, lanes,
+                            )  # fmt: skip
+                            at = (part * outputs + output * lanes + i) * channels + block * lanes
+                            total = g_weights[at * values : (at + lanes) * values]
+                            for lane in range(lanes):
+                                for tap in range(values):
+                                    total[lane * values + tap] += added[tap * lanes + lane]
 
     return loop
