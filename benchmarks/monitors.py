@@ -132,7 +132,9 @@ class Training:
         if callback:
             callback.on_train_batch_start(trainer, module, None, 0)
         inputs, targets = self.batch
-        loss = module._log("train", module(inputs), (inputs, targets))
+        window = module(inputs)
+        loss = module.loss(window, targets)
+        module._log("train", window, targets, loss)
         optimizer.zero_grad()
         if callback:
             callback.on_before_backward(trainer, module, loss)

@@ -200,7 +200,8 @@ class TrainingSection(Section):
 class AugmentSection(Section):
     """``[augment]``: how training samples are changed (:mod:`bsnn_tha.data.augment`).
 
-    Nothing by default.
+    Nothing by default. With ``mixup`` a > 0 still images are blended in pairs, by a share that
+    is Beta(a, a) distributed, and so are the losses of their classes (:mod:`bsnn_tha.data.mixup`).
     """
 
     shift: int = 0
@@ -208,6 +209,7 @@ class AugmentSection(Section):
     cutout: int = 0
     drop: float = 0.0
     jitter: int = 0
+    mixup: float = 0.0
 
 
 class SnapshotsSection(Section):

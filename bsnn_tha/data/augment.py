@@ -8,6 +8,7 @@ steps of one sample are changed alike.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,9 +32,12 @@ class Augmentation:
         drop: share of the events (non-zero inputs) that are lost, in [0, 1).
         jitter: moves a window of events by up to so many time steps; what
             moves in is 0.
+        mixup: a ≥ 0 of :class:`bsnn_tha.data.mixup.Mixup`, which the training step
+            does, since labels take part in it.
 
     Raises:
-        InvalidValueError: a size below 0, or a share outside [0, 1).
+        InvalidValueError: a size below 0, a share outside [0, 1), or an ``a`` that is
+            no finite number of at least 0.
 
     Example:
         >>> augment = Augmentation(shift=1)
@@ -48,6 +52,7 @@ class Augmentation:
     cutout: int = 0
     drop: float = 0.0
     jitter: int = 0
+    mixup: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("shift", "cutout", "jitter"):
@@ -57,6 +62,10 @@ class Augmentation:
                 )
         if not 0 <= self.drop < 1:
             raise InvalidValueError(f"augment.drop must be in [0, 1), but got {self.drop:g}")
+        if not 0 <= self.mixup < math.inf:
+            raise InvalidValueError(
+                f"augment.mixup must be finite and at least 0, but got {self.mixup:g}"
+            )
 
     def check(self, sample_shape: tuple[int, ...], static: bool) -> None:
         """Whether this can be done to such samples.
@@ -67,7 +76,8 @@ class Augmentation:
 
         Raises:
             InvalidValueError: flips or squares without an image, time steps
-                or events without a window, or shifts and squares larger than a sample.
+                or events without a window, blends of windows, or shifts and squares
+                larger than a sample.
         """
         if len(sample_shape) != 3 and (self.flip or self.cutout):
             name = "flip" if self.flip else "cutout"
@@ -88,6 +98,11 @@ class Augmentation:
             raise InvalidValueError(
                 f"augment.{name} is for events over time, but the samples are still images; "
                 "leave it out, or use augment.shift or augment.cutout"
+            )
+        if self.mixup and not static:
+            raise InvalidValueError(
+                "augment.mixup is for still images, but the samples change over time and "
+                f"augment.mixup is {self.mixup:g}; leave it out"
             )
 
     def __call__(self, batch: Tensor, static: bool) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from bsnn_tha.config import RunConfig
 from bsnn_tha.data.dataset import Dataset
 from bsnn_tha.data.event_batch import EventBatch
+from bsnn_tha.data.mixup import Mixup
 from bsnn_tha.detection.boxes import Detections
 from bsnn_tha.errors import InvalidValueError, TrainingError
 from bsnn_tha.losses import Loss, YoloLoss, symmetric_divergence
@@ -39,11 +41,13 @@ def _check_task(config: RunConfig, dataset: Dataset, loss: Loss, network: Spikin
             f"loss.name = {config.loss.name!r} needs {needs}, but {dataset.name} has {has}; "
             f"use {suits[has]}"
         )
-    if config.loss.divergence and classes is None:
-        raise InvalidValueError(
-            "loss.divergence compares the classes two passes see, but "
-            f"{dataset.name} has {has}; set it to 0"
-        )
+    of_classes = {
+        "loss.divergence compares the classes two passes see": config.loss.divergence,
+        "augment.mixup mixes the classes of two samples": config.augment.mixup,
+    }
+    for rule, value in of_classes.items():
+        if value and classes is None:
+            raise InvalidValueError(f"{rule}, but {dataset.name} has {has}; set it to 0")
     outputs = network.output_shape
     if classes is not None and outputs != (classes,):
         raise InvalidValueError(
@@ -124,10 +128,14 @@ class SpikingModule(LightningModule):
         )
 
     def training_step(self, batch: Batch, batch_index: int) -> dict[str, Any]:
+        # Still images alone are mixed: the batch is their first axis.
+        mixup = Mixup.drawn(self.augment.mixup)
+        inputs, targets = mixup.samples(batch[0]), batch[1]
         if self.config.loss.divergence:
-            batch = self._twice(batch)
-        window = self(batch[0])
-        loss = self._log("train", window, batch)
+            inputs, targets = self._twice(inputs, targets)
+        window = self(inputs)
+        loss = mixup.loss(partial(self.loss, window), targets)
+        self._log("train", window, targets, loss)
         if self.config.loss.divergence:
             passes = self.loss.scores(window).chunk(2)
             loss = loss + self.config.loss.divergence * symmetric_divergence(*passes)
@@ -138,9 +146,8 @@ class SpikingModule(LightningModule):
             )
         return {"loss": self._share_of_joint_loss(loss, window), "window": window}
 
-    def _twice(self, batch: Batch) -> Batch:
+    def _twice(self, inputs: Tensor, targets: Tensor) -> Batch:
         """Each sample in two passes, which drop other neurons (LTMD, Eq. 12)."""
-        inputs, targets = batch
         along = 0 if self.num_steps is not None else 1
         return torch.cat([inputs, inputs], along), torch.cat([targets, targets])
 
@@ -169,7 +176,7 @@ class SpikingModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         window = self(batch[0])
-        self._log("val", window, batch)
+        self._log("val", window, batch[1], self.loss(window, batch[1]))
         if self.precision is not None:
             assert isinstance(self.loss, YoloLoss)
             self.precision.update(self.loss.detect(window), batch[1])
@@ -186,16 +193,14 @@ class SpikingModule(LightningModule):
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
         window = self(batch[0])
-        self._log("test", window, batch)
+        self._log("test", window, batch[1], self.loss(window, batch[1]))
         if self.classifies:
             self.predictions.append(self.predict(window).cpu())
         elif isinstance(self.loss, YoloLoss):
             self.found += self.loss.detect(window)
 
-    def _log(self, split: str, window: NetworkWindow, batch: Batch) -> Tensor:
-        targets = batch[1]
+    def _log(self, split: str, window: NetworkWindow, targets: Tensor, loss: Tensor) -> None:
         samples = window.spikes.shape[1]
-        loss = self.loss(window, targets)
         values = {"loss": loss.detach()}
         if self.classifies:
             values["accuracy"] = (self.predict(window) == targets).float().mean()
@@ -211,7 +216,6 @@ class SpikingModule(LightningModule):
                 self.log(f"{split}_{name}", mean, on_epoch=True, on_step=False)
         if split == "train":
             self.live = values
-        return loss
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.network, self.config.optimizer)

@@ -104,6 +104,7 @@ def test_the_generators_seed_decides():
         ({"cutout": 2}, (700,), False, "cutout is for images"),
         ({"jitter": 2}, (1, 8, 8), True, "jitter is for events"),
         ({"drop": 0.1}, (1, 8, 8), True, "drop is for events"),
+        ({"mixup": 0.2}, (1, 8, 8), False, "mixup is for still images.* 0.2; leave it out"),
         ({"shift": 9}, (1, 8, 12), True, "shift must be at most 8 for samples of"),
         ({"cutout": 9}, (1, 12, 8), True, "cutout must be at most 8 for samples of"),
         ({"shift": 701}, (700,), False, "shift must be at most 700 for samples of"),
@@ -114,7 +115,10 @@ def test_what_cannot_be_done_is_refused(settings, shape, static, message):
         Augmentation(**settings).check(shape, static)
 
 
-@pytest.mark.parametrize("settings", [{"shift": -1}, {"cutout": -2}, {"drop": 1.0}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"shift": -1}, {"cutout": -2}, {"drop": 1.0}, {"mixup": -0.1}, {"mixup": float("inf")}],
+)
 def test_values_outside_their_range_are_refused(settings):
     with pytest.raises(InvalidValueError, match=f"augment.{next(iter(settings))} must be"):
         Augmentation(**settings)

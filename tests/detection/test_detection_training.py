@@ -129,6 +129,7 @@ def test_other_weights_readouts_and_heads_train(changes, machine, tmp_path):
             "needs classes, but moving-boxes has boxes; use yolo",
         ),
         ({"augment__shift": 2}, "augment.shift changes where things are"),
+        ({"augment__mixup": 0.2}, "augment.mixup is for still images"),
         ({"training__record_output": True, "data__batch_size": 5}, "record_output keeps traces"),
         ({"loss__divergence": 1.0}, "moving-boxes has boxes; set it to 0"),
         ({"loss__anchors": 0}, "loss.anchors must be at least 1"),

@@ -109,7 +109,7 @@ def test_two_passes_are_equation_12():
     module = module_of(**{"loss.divergence": 0.5})
     module.trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
     targets = torch.arange(6)
-    module._log = lambda split, window, batch: module.loss(window, batch[1])
+    module._log = lambda *logged: None
     result = module.training_step((torch.rand(6, 1, 8, 8), targets), 0)
     window = result["window"]
     assert window.spikes.shape == (4, 12, 10)
@@ -128,7 +128,7 @@ def test_two_passes_are_equation_12():
 def test_without_divergence_there_is_one_pass():
     module = module_of()
     module.trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
-    module._log = lambda split, window, batch: module.loss(window, batch[1])
+    module._log = lambda *logged: None
     batch = torch.rand(6, 1, 8, 8), torch.arange(6)
     assert module.training_step(batch, 0)["window"].spikes.shape == (4, 6, 10)
 

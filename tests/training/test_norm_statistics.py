@@ -29,11 +29,13 @@ def last_weights(result):
     return network_weights(result.folder.path / "last.ckpt")
 
 
-@pytest.mark.parametrize("norm", ["per-step", "tdbn"])
+@pytest.mark.parametrize(("norm", "mixup"), [("per-step", 0.0), ("tdbn", 0.0), ("tdbn", 0.5)])
 def test_running_statistics_are_those_of_training_batches_and_the_weights_at_the_end(
-    tmp_path, norm
+    tmp_path, norm, mixup
 ):
-    result = train_tiny(tmp_path / "run", network__norm=norm, training__norm_batches=2)
+    """Of the images as they are, as evaluation sees them, also where training blends them."""
+    settings = {"network__norm": norm, "training__norm_batches": 2, "augment__mixup": mixup}
+    result = train_tiny(tmp_path / "run", **settings)
     weights = last_weights(result)
     loader = training_batches(digits().train, BATCH, SEED, SUBSET)
     loader.sampler.set_epoch(2)  # of the third, last epoch

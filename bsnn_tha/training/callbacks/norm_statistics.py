@@ -32,7 +32,8 @@ class NormStatistics(Callback):
     """Sets running means and variances to those of training batches, after each epoch.
 
     Before validation a number of training batches passes through the network as
-    in training, without gradients. Mean and variance of every channel, as its
+    in training, without gradients; but not as blends (:mod:`bsnn_tha.data.mixup`),
+    which evaluation does not see. Mean and variance of every channel, as its
     norm takes them (of each time step, or of the window), are averaged over
     these batches. Training's own random numbers stay what they were, and its
     gradients never depend on running statistics: the weights are the same with
