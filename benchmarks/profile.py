@@ -18,6 +18,10 @@ import statistics
 import time
 from collections.abc import Callable
 
+# Before torch: idle threads of OpenMP are to sleep.
+import bsnn_tha  # noqa: F401
+
+# isort: split
 import torch
 from torch.profiler import ProfilerActivity, profile
 
@@ -28,10 +32,10 @@ from bsnn_tha.freed_memory import keep_freed_memory
 
 # Of 4 bytes: 1.6 GB.
 _SPARE = 3 << 27
-OWN_PRODUCTS = "cpu.input_gradient."
+OWN_PRODUCTS = "cpu.input_gradient._input_gradient_loop"
 KINDS = {
     "products": (OWN_PRODUCTS, "aten::mm", "aten::addmm", "aten::bmm", "convolution", "qconv"),
-    "Winograd": ("cpu.winograd.",),
+    "Winograd": ("cpu.winograd.", "cpu.input_gradient._taps_loop"),
     "one pass": ("cpu.sparse_lif", "cpu.sparse_conv_lif."),
     "sparse convolutions": ("cpu.sparse_conv.", "cpu.weight_gradient."),
     "spikes listed": ("cpu.events.",),
