@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import bsnn_tha
+from bsnn_tha.kernels.cpu import compiled
 
 PACKAGE = Path(bsnn_tha.__file__).parent
 # One small loop, the forward scan, and where it came from.
@@ -55,6 +56,22 @@ def test_a_changed_helper_leaves_no_stale_loop(tmp_path):
     helper.write_text(text.replace(same, "    return lambda value: value + value\n"))
     assert run() == [7.0, 0, 1]
     assert run() == [7.0, 1, 0]
+
+
+def test_a_loop_that_no_other_process_would_find_on_disk_is_refused():
+    def made(value):
+        return value
+
+    def make():
+        helper = made
+
+        def loop(first, last):
+            helper(first)
+
+        return loop
+
+    with pytest.raises(TypeError, match="close over numbers and functions of modules, but helper"):
+        compiled.run(make, (), (), 1, 1)
 
 
 LATE = """

@@ -92,12 +92,26 @@ def _compiled(make: Callable[..., Any], constants: tuple[Any, ...], arguments: A
     if key not in _loops:
         types = tuple(numba.typeof(argument) for argument in arguments)
         loop = make(*constants)
+        _check_that_it_can_be_found_again(loop)
         try:
             _loops[key] = _compile(loop, types, cache=True)
         except Exception:
             # No place to write, a full disk or a broken file are no reason to fail.
             _loops[key] = _compile(loop, types, cache=False)
     return _loops[key]
+
+
+def _check_that_it_can_be_found_again(loop: Callable[..., None]) -> None:
+    """numba finds a loop on disk by what it closes over, pickled.
+
+    Functions made by functions are pickled in other bytes by every process: each would compile.
+    """
+    for name, cell in zip(loop.__code__.co_freevars, loop.__closure__ or (), strict=True):
+        if "<locals>" in getattr(cell.cell_contents, "__qualname__", ""):
+            raise TypeError(
+                f"loops close over numbers and functions of modules, but {name} of "
+                f"{loop.__qualname__} was made by a function; make it an overload"
+            )
 
 
 def _compile(loop: Callable[..., None], types: tuple[Any, ...], cache: bool) -> Any:

@@ -6,14 +6,13 @@ the matrices are for stands in :mod:`bsnn_tha.functional.winograd`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import register_jitable
+from numba.extending import overload
 from torch import Tensor
 
 from bsnn_tha.kernels import tuning
@@ -99,20 +98,33 @@ class Grid(NamedTuple):
         return -(-self.samples // self.together)
 
 
-def cutter(matrix: str) -> Callable[..., None]:
-    """For compiled loops: transform all tiles of one sample and vector of channels.
+def cut(
+    maps: Any, of: int, height: int, width: int, channels: int, pool: int, before: int,
+    down: int, across: int, image: Any, room: Any, to: int, place_apart: int, tile_apart: int,
+    matrix: str,
+) -> None:  # fmt: skip
+    """In compiled loops: transform all tiles of one sample and vector of channels.
 
-    ``cut(maps, of, height, width, channels, pool, before, down, across, image, room, to,
-    place_apart, tile_apart)`` reads maps from ``of`` on, with zeros ``before`` and behind them, and
-    writes to ``room`` from ``to`` on. ``image`` is room of as many vectors as :func:`image_of`
-    says, zeros at first.
+    Args:
+        maps: flat; the sample's vectors begin at ``of`` and are ``channels`` apart.
+        pool: as of a :class:`Grid`, as are ``down`` and ``across``.
+        before: zeros above and left of the maps; there are as many as it takes behind them.
+        image: room of :func:`image_of` vectors, zeros at first.
+        room: where to, from ``to`` on.
+        matrix: a literal key of :data:`MATRICES`.
     """
-    lanes, size = tuning.CONV_VECTOR, len(MATRICES[matrix][0])
 
-    @register_jitable
-    def cut(  # type: ignore[no-untyped-def]
+
+@overload(cut, prefer_literal=True)
+def _compile_cut(  # type: ignore[no-untyped-def]
+    maps, of, height, width, channels, pool, before, down, across,
+    image, room, to, place_apart, tile_apart, matrix,
+):  # fmt: skip
+    lanes, size = tuning.CONV_VECTOR, len(MATRICES[matrix.literal_value][0])
+
+    def loop(  # type: ignore[no-untyped-def]
         maps, of, height, width, channels, pool, before, down, across,
-        image, room, to, place_apart, tile_apart,
+        image, room, to, place_apart, tile_apart, matrix,
     ):  # fmt: skip
         share = np.float32(1 / pool**2)
         lines, line = STEP * (down - 1) + size, STEP * (across - 1) + size
@@ -136,11 +148,11 @@ def cutter(matrix: str) -> Callable[..., None]:
                     SIZE * place_apart, place_apart, matrix, False, lanes,
                 )  # fmt: skip
 
-    return cut
+    return loop
 
 
 def image_of(matrix: str, grid: Grid) -> int:
-    """Vectors of what :func:`cutter` cuts."""
+    """Vectors of room that :func:`cut` needs."""
     size = len(MATRICES[matrix][0])
     return (STEP * (grid.down - 1) + size) * (STEP * (grid.across - 1) + size)
 

@@ -23,7 +23,7 @@ from bsnn_tha.kernels.cpu.tiles import (
     SIZE,
     STEP,
     Grid,
-    cutter,
+    cut,
     image_of,
     transform,
 )
@@ -134,8 +134,8 @@ def _taps_loop() -> Callable[..., None]:
 def _input_gradient_loop(
     count: int, depth: int, dtype: torch.dtype, g_dtype: torch.dtype
 ) -> Callable[..., None]:
-    lanes, cut = tuning.CONV_VECTOR, cutter("of outputs")
-    of_kernels, to_inputs = "of kernels", "to inputs"
+    lanes = tuning.CONV_VECTOR
+    of_outputs, of_kernels, to_inputs = "of outputs", "of kernels", "to inputs"
 
     def loop(  # type: ignore[no-untyped-def]
         g_maps, taps, g_input, grid,
@@ -171,6 +171,7 @@ def _input_gradient_loop(
                             g_maps, (begin + sample) * places * depth + channel,
                             grid.rows, grid.columns, depth, grid.pool, 0, grid.down, grid.across,
                             image, arriving, sample * tiles_each * depth + channel, apart, depth,
+                            of_outputs,
                         )  # fmt: skip
             tiles = some * tiles_each
             for block in range(blocks * part // slices, blocks * (part + 1) // slices):
@@ -222,22 +223,22 @@ def _input_gradient_loop(
 
 
 def _weight_gradient_loop(g_dtype: torch.dtype, dtype: torch.dtype) -> Callable[..., None]:
-    lanes, to_kernels = tuning.CONV_VECTOR, "to kernels"
-    cut_outputs, cut_inputs = cutter("of outputs"), cutter("of inputs")
+    lanes = tuning.CONV_VECTOR
+    of_outputs, of_inputs, to_kernels = "of outputs", "of inputs", "to kernels"
     square, values = lanes * lanes, KERNEL * KERNEL
 
     def loop(  # type: ignore[no-untyped-def]
         g_maps, maps, g_weights, grid,
-        height, width, channels, outputs, padding, parts, slices, of_outputs, of_inputs,
+        height, width, channels, outputs, padding, parts, slices, g_vectors, vectors,
         first, last,
     ):  # fmt: skip
         tiles_each, blocks = grid.down * grid.across, channels // lanes
         most = grid.together * tiles_each
         # Rooms have a line of the cache more: what is a power of two apart pushes each other out.
-        g_image = aligned_zeros(of_outputs * lanes, np.float32)
+        g_image = aligned_zeros(g_vectors * lanes, np.float32)
         g_apart = most * lanes + lanes
         arriving = aligned_zeros(PLACES * g_apart, np.float32)
-        image = aligned_zeros(of_inputs * lanes, np.float32)
+        image = aligned_zeros(vectors * lanes, np.float32)
         apart = most * channels + lanes
         seen = aligned_zeros(PLACES * apart, np.float32)
         sums = aligned_zeros(PLACES * square, np.float32)
@@ -255,17 +256,18 @@ def _weight_gradient_loop(g_dtype: torch.dtype, dtype: torch.dtype) -> Callable[
                 for sample in range(some):
                     for block in range(blocks):
                         of = (begin + sample) * height * width * channels + block * lanes
-                        cut_inputs(
+                        cut(
                             maps, of, height, width, channels, 1, padding, grid.down, grid.across,
                             image, seen, (block * most + sample * tiles_each) * lanes, apart, lanes,
+                            of_inputs,
                         )  # fmt: skip
                 for output in range(begin_output, end_output):
                     for sample in range(some):
                         of = (begin + sample) * grid.rows * grid.columns * outputs + output * lanes
-                        cut_outputs(
+                        cut(
                             g_maps, of, grid.rows, grid.columns, outputs, grid.pool, 0,
                             grid.down, grid.across, g_image, arriving,
-                            sample * tiles_each * lanes, g_apart, lanes,
+                            sample * tiles_each * lanes, g_apart, lanes, of_outputs,
                         )  # fmt: skip
                     for block in range(blocks):
                         sums[:] = 0
