@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numba.extending import register_jitable
 from torch import Tensor
 
 from bsnn_tha.kernels import tuning
@@ -111,11 +112,87 @@ def _slices(groups: int, most: int) -> int:
     return 1 if threads == 1 else min(most, -(-2 * threads // max(1, groups)))
 
 
-# The loops.
+# The loops, and what they are made of.
+
+_LANES = tuning.CONV_VECTOR
+_VALUES = KERNEL * KERNEL
+
+
+@register_jitable
+def _cut_outputs(  # type: ignore[no-untyped-def]
+    g_maps, grid, begin, some, channel, depth, image, room, to, place_apart, tile_apart
+):  # fmt: skip
+    """A vector of channels of some samples' gradients, from ``channel`` on, as tiles."""
+    places, tiles_each = grid.rows * grid.columns, grid.down * grid.across
+    for sample in range(some):
+        cut(
+            g_maps, (begin + sample) * places * depth + channel,
+            grid.rows, grid.columns, depth, grid.pool, 0, grid.down, grid.across,
+            image, room, to + sample * tiles_each * tile_apart, place_apart, tile_apart,
+            "of outputs",
+        )  # fmt: skip
+
+
+@register_jitable
+def _transform_kernels(taps, of, down, across, kernels, to, depth):  # type: ignore[no-untyped-def]
+    """Kernels from ``of`` on, for one vector of input channels and all outputs."""
+    for k in range(depth):
+        transform(
+            taps, of + k * _LANES, down, across, kernels, to + k * _LANES,
+            SIZE * depth * _LANES, depth * _LANES, "of kernels", False, _LANES,
+        )  # fmt: skip
+
+
+@register_jitable
+def _join(sums, apart, tiles, grid, maps, to, stride, line, area):  # type: ignore[no-untyped-def]
+    """Add tiles, transformed back, to the places of maps that they belong to."""
+    tiles_each = grid.down * grid.across
+    for tile in range(tiles):
+        sample, its = tile // tiles_each, tile % tiles_each
+        row, column = its // grid.across * STEP, its % grid.across * STEP
+        place = to + sample * area + (row * line + column) * stride
+        transform(
+            sums, tile * _LANES, SIZE * apart, apart, maps, place * _LANES,
+            stride * line * _LANES, stride * _LANES, "to inputs", True, _LANES,
+        )  # fmt: skip
+
+
+@register_jitable
+def _write(maps, padding, line, area, some, g_input, begin, height, width, channels, channel):  # type: ignore[no-untyped-def]  # fmt: skip
+    """A vector of channels, from ``channel`` on, of some samples' maps without their padding."""
+    # A row at once, if all channels are.
+    runs, length = width, min(_LANES, channels - channel)
+    if channels == _LANES:
+        runs, length = 1, width * _LANES
+    for sample in range(some):
+        for row in range(height):
+            of = (sample * area + (row + padding) * line + padding) * _LANES
+            to = ((begin + sample) * height + row) * width * channels + channel
+            for _ in range(runs):
+                read, written = maps[of : of + length], g_input[to : to + length]
+                for i in range(length):
+                    written[i] = narrowed(read[i], g_input)
+                of += _LANES
+                to += channels
+
+
+@register_jitable
+def _add_kernels(sums, apart, added, g_weights, of, channels):  # type: ignore[no-untyped-def]
+    """Add kernels, transformed back, of a vector of outputs and one of input channels."""
+    for output in range(_LANES):
+        transform(
+            sums, output * _LANES, SIZE * apart, apart, added, 0, KERNEL * _LANES, _LANES,
+            "to kernels", False, _LANES,
+        )  # fmt: skip
+        at = (of + output * channels) * _VALUES
+        total = g_weights[at : at + _LANES * _VALUES]
+        for lane in range(_LANES):
+            for tap in range(_VALUES):
+                total[lane * _VALUES + tap] += added[tap * _LANES + lane]
 
 
 def _taps_loop() -> Callable[..., None]:
-    lanes, values = tuning.CONV_VECTOR, KERNEL * KERNEL
+    lanes, values = _LANES, _VALUES
 
     def loop(weight, taps, outputs, blocks, first, last):  # type: ignore[no-untyped-def]
         for output in range(first, last):
@@ -134,105 +211,80 @@ def _taps_loop() -> Callable[..., None]:
 def _input_gradient_loop(
     count: int, depth: int, dtype: torch.dtype, g_dtype: torch.dtype
 ) -> Callable[..., None]:
-    lanes = tuning.CONV_VECTOR
-    of_outputs, of_kernels, to_inputs = "of outputs", "of kernels", "to inputs"
+    lanes = _LANES
 
     def loop(  # type: ignore[no-untyped-def]
         g_maps, taps, g_input, grid,
         height, width, channels, stride, padding, blocks, slices, vectors, kept, first, last,
     ):  # fmt: skip
-        places, tiles_each = grid.rows * grid.columns, grid.down * grid.across
-        most = grid.together * tiles_each
+        most = grid.together * grid.down * grid.across
         image = aligned_zeros(vectors * lanes, np.float32)
         # A line of the cache more: what is a power of two apart pushes each other out.
         apart = (most + count) * depth + lanes
         arriving = aligned_zeros(PLACES * apart, np.float32)
-        whole = (most + count) * lanes
-        sums = aligned_zeros(PLACES * whole, np.float32)
-        one = PLACES * depth * lanes
-        kernels = aligned_zeros(kept * one, np.float32)
-        transformed = np.zeros(kept, np.bool_)
+        sums_apart = (most + count) * lanes
+        sums = aligned_zeros(PLACES * sums_apart, np.float32)
         targets = np.arange(most + count) * lanes
+        of_block = PLACES * depth * lanes
+        kernels = aligned_zeros(kept * of_block, np.float32)
+        transformed = np.zeros(kept, np.bool_)
         # Of the input with its padding: all that tiles reach, or more.
         line = max(stride * (STEP * grid.across + KERNEL - 1), width + padding)
         area = max(stride * (STEP * grid.down + KERNEL - 1), height + padding) * line
         maps = aligned_zeros(grid.together * area * lanes, np.float32)
-        tap, side = blocks * depth * lanes, KERNEL * stride
+        tap, side, phases = blocks * depth * lanes, KERNEL * stride, stride * stride
         held = -1
         for index in range(first, last):
             group, part = index // slices, index % slices
             begin = group * grid.together
             some = min(grid.together, grid.samples - begin)
+            tiles = some * grid.down * grid.across
             if group != held:
                 held = group
-                for sample in range(some):
-                    for channel in range(0, depth, lanes):
-                        cut(
-                            g_maps, (begin + sample) * places * depth + channel,
-                            grid.rows, grid.columns, depth, grid.pool, 0, grid.down, grid.across,
-                            image, arriving, sample * tiles_each * depth + channel, apart, depth,
-                            of_outputs,
-                        )  # fmt: skip
-            tiles = some * tiles_each
+                for channel in range(0, depth, lanes):
+                    _cut_outputs(
+                        g_maps, grid, begin, some, channel, depth, image,
+                        arriving, channel, apart, depth,
+                    )  # fmt: skip
             for block in range(blocks * part // slices, blocks * (part + 1) // slices):
                 maps[:] = 0
                 # Every stride-th place of the input sees one of stride² small kernels.
-                for phase in range(stride * stride):
+                for phase in range(phases):
                     y, x = phase // stride, phase % stride
-                    these = (block * stride * stride + phase) % kept
+                    these = (block * phases + phase) % kept
                     if kept == 1 or not transformed[these]:
                         transformed[these] = True
-                        for k in range(depth):
-                            of = (y * side + x) * tap + (block * depth + k) * lanes
-                            transform(
-                                taps, of, stride * side * tap, stride * tap,
-                                kernels, these * one + k * lanes,
-                                SIZE * depth * lanes, depth * lanes, of_kernels, False, lanes,
-                            )  # fmt: skip
+                        of = (y * side + x) * tap + block * depth * lanes
+                        _transform_kernels(
+                            taps, of, stride * side * tap, stride * tap,
+                            kernels, these * of_block, depth,
+                        )  # fmt: skip
                     for place in range(PLACES):
                         for tile in range(0, tiles, count):
                             add_products(
                                 arriving, place * apart + tile * depth,
-                                kernels, these * one + place * depth * lanes,
-                                sums, place * whole, targets, tile, count, depth, False, lanes,
+                                kernels, these * of_block + place * depth * lanes,
+                                sums, place * sums_apart, targets, tile,
+                                count, depth, False, lanes,
                             )  # fmt: skip
-                    for tile in range(tiles):
-                        sample, its = tile // tiles_each, tile % tiles_each
-                        row, column = its // grid.across * STEP, its % grid.across * STEP
-                        to = sample * area + (row * stride + y) * line + column * stride + x
-                        transform(
-                            sums, tile * lanes, SIZE * whole, whole, maps, to * lanes,
-                            stride * line * lanes, stride * lanes, to_inputs, True, lanes,
-                        )  # fmt: skip
-                # A row at once, if all channels are.
-                runs, length = width, min(lanes, channels - block * lanes)
-                if channels == lanes:
-                    runs, length = 1, width * lanes
-                for sample in range(some):
-                    for row in range(height):
-                        of = (sample * area + (row + padding) * line + padding) * lanes
-                        to = ((begin + sample) * height + row) * width * channels + block * lanes
-                        for _ in range(runs):
-                            read, written = maps[of : of + length], g_input[to : to + length]
-                            for i in range(length):
-                                written[i] = narrowed(read[i], g_input)
-                            of += lanes
-                            to += channels
+                    _join(sums, sums_apart, tiles, grid, maps, y * line + x, stride, line, area)
+                _write(
+                    maps, padding, line, area, some,
+                    g_input, begin, height, width, channels, block * lanes,
+                )  # fmt: skip
 
     return loop
 
 
 def _weight_gradient_loop(g_dtype: torch.dtype, dtype: torch.dtype) -> Callable[..., None]:
-    lanes = tuning.CONV_VECTOR
-    of_outputs, of_inputs, to_kernels = "of outputs", "of inputs", "to kernels"
-    square, values = lanes * lanes, KERNEL * KERNEL
+    lanes = _LANES
+    of_inputs, square = "of inputs", lanes * lanes
 
     def loop(  # type: ignore[no-untyped-def]
         g_maps, maps, g_weights, grid,
-        height, width, channels, outputs, padding, parts, slices, g_vectors, vectors,
-        first, last,
+        height, width, channels, outputs, padding, parts, slices, g_vectors, vectors, first, last,
     ):  # fmt: skip
-        tiles_each, blocks = grid.down * grid.across, channels // lanes
+        tiles_each, blocks, g_blocks = grid.down * grid.across, channels // lanes, outputs // lanes
         most = grid.together * tiles_each
         # Rooms have a line of the cache more: what is a power of two apart pushes each other out.
         g_image = aligned_zeros(g_vectors * lanes, np.float32)
@@ -242,17 +294,13 @@ def _weight_gradient_loop(g_dtype: torch.dtype, dtype: torch.dtype) -> Callable[
         apart = most * channels + lanes
         seen = aligned_zeros(PLACES * apart, np.float32)
         sums = aligned_zeros(PLACES * square, np.float32)
-        added = aligned_zeros(KERNEL * KERNEL * lanes, np.float32)
+        added = aligned_zeros(_VALUES * lanes, np.float32)
         groups = -(-grid.samples // grid.together)
         for index in range(first, last):
             part, its = index // slices, index % slices
-            all_outputs = outputs // lanes
-            begin_output = all_outputs * its // slices
-            end_output = all_outputs * (its + 1) // slices
             for group in range(groups * part // parts, groups * (part + 1) // parts):
                 begin = group * grid.together
                 some = min(grid.together, grid.samples - begin)
-                tiles = some * tiles_each
                 for sample in range(some):
                     for block in range(blocks):
                         of = (begin + sample) * height * width * channels + block * lanes
@@ -261,31 +309,20 @@ def _weight_gradient_loop(g_dtype: torch.dtype, dtype: torch.dtype) -> Callable[
                             image, seen, (block * most + sample * tiles_each) * lanes, apart, lanes,
                             of_inputs,
                         )  # fmt: skip
-                for output in range(begin_output, end_output):
-                    for sample in range(some):
-                        of = (begin + sample) * grid.rows * grid.columns * outputs + output * lanes
-                        cut(
-                            g_maps, of, grid.rows, grid.columns, outputs, grid.pool, 0,
-                            grid.down, grid.across, g_image, arriving,
-                            sample * tiles_each * lanes, g_apart, lanes, of_outputs,
-                        )  # fmt: skip
+                for output in range(g_blocks * its // slices, g_blocks * (its + 1) // slices):
+                    _cut_outputs(
+                        g_maps, grid, begin, some, output * lanes, outputs, g_image,
+                        arriving, 0, g_apart, lanes,
+                    )  # fmt: skip
                     for block in range(blocks):
                         sums[:] = 0
                         for place in range(PLACES):
                             add_outer_products(
                                 arriving, place * g_apart, seen,
                                 place * apart + block * most * lanes,
-                                sums, place * square, tiles, lanes,
+                                sums, place * square, some * tiles_each, lanes,
                             )  # fmt: skip
-                        for i in range(lanes):
-                            transform(
-                                sums, i * lanes, SIZE * square, square, added, 0, KERNEL * lanes,
-                                lanes, to_kernels, False, lanes,
-                            )  # fmt: skip
-                            at = (part * outputs + output * lanes + i) * channels + block * lanes
-                            total = g_weights[at * values : (at + lanes) * values]
-                            for lane in range(lanes):
-                                for tap in range(values):
-                                    total[lane * values + tap] += added[tap * lanes + lane]
+                        of = (part * outputs + output * lanes) * channels + block * lanes
+                        _add_kernels(sums, square, added, g_weights, of, channels)
 
     return loop
