@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from bsnn_tha.functional import spike_conv, winograd
-from bsnn_tha.functional.autocast import multiplies_bfloat16, spike_dtype
+from bsnn_tha.functional import winograd
+from bsnn_tha.functional.autocast import spike_dtype
 from bsnn_tha.functional.layer import Convolution, Layer
 from bsnn_tha.functional.lif_operator import memory_order
 from bsnn_tha.functional.running import Refused, note, plain
@@ -224,16 +224,12 @@ def input_gradient(g_maps: Tensor, weights: Tensor, geometry: Any, dtype: torch.
     from bsnn_tha.kernels.cpu import input_gradient as loops
 
     channels, height, width, outputs, _, pool, padding = geometry
-    shape = len(g_maps), height, width, channels
-    many = outputs >= tuning.MANY_OUTPUTS and multiplies_bfloat16()
     rows, columns = g_maps.shape[1:3]
     takes = winograd.takes_input(rows, columns, outputs, geometry.kernel, pool)
     if takes and g_maps.dtype != torch.float64:
+        shape = len(g_maps), height, width, channels
         taps = loops.taps_by_channel(weights, geometry, torch.float32, side=3 * pool)
         g_input = winograd.input_gradient_of_taps(g_maps, taps, shape, pool, padding, dtype=dtype)
-    elif g_maps.dtype == torch.bfloat16 and many and not padding:
-        lines = loops.lines_of(weights, geometry)
-        g_input = spike_conv.input_gradient(g_maps, lines, shape, pool).to(dtype)
     else:
         g_input = loops.input_gradient(g_maps, weights, geometry, dtype)
     return g_input.permute(0, 3, 1, 2)

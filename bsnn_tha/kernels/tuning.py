@@ -41,8 +41,6 @@ with 32 × 32 places and 32 to 64 channels both ways as fast at 8% of spikes, 1.
 18%; with 8 × 8 and 128 to 256 channels 1.2 times as fast at 3%, 1.5 times at 18%."""
 MOST_TAPS = 1 << 18
 """Values of a kernel for 64 outputs whose gradients fit a second-level cache."""
-MANY_OUTPUTS = 64
-"""From which on the library's products of bfloat16 matrices (matrix units) are faster than ours."""
 
 SPIKE_CONV_SMALL = 1 << 30
 """Multiplications below which the library's own convolution is taken. With two threads it is

@@ -124,18 +124,20 @@ def test_values_outside_their_range_are_refused(settings):
         Augmentation(**settings)
 
 
-def test_training_sees_changed_samples_and_measurements_do_not(tmp_path):
+@pytest.mark.parametrize("change", [{"augment__shift": 2}, {"augment__mixup": 1.0}])
+def test_training_sees_changed_samples_and_measurements_do_not(tmp_path, change):
     # Nothing is learned and nothing is normalised, so that only the samples can differ.
     settings = {"network__notation": "12-10", "optimizer__lr": 1e-30, "training__epochs": 1}
-    moved = train_tiny(tmp_path / "moved", **settings, augment__shift=2)
+    moved = train_tiny(tmp_path / "moved", **settings, **change)
     still = train_tiny(tmp_path / "still", **settings)
     assert moved.summary["train"] != still.summary["train"]
     assert moved.summary["test"] == still.summary["test"]
     assert moved.summary["validation"] == still.summary["validation"]
 
 
-def test_a_resumed_run_sees_the_same_copies(tmp_path):
-    settings = {"augment__shift": 1, "augment__flip": True, "augment__cutout": 2}
+@pytest.mark.parametrize("change", [{"flip": True, "cutout": 2}, {"mixup": 0.5}])
+def test_a_resumed_run_sees_the_same_copies(tmp_path, change):
+    settings = {"augment__shift": 1} | {f"augment__{name}": its for name, its in change.items()}
     whole = train_tiny(tmp_path / "whole", **settings, training__epochs=2)
     train_tiny(tmp_path / "half", **settings, training__epochs=1)
     resumed = resume(tmp_path / "half", epochs=2, machine=MACHINE, verbose=False)

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from training_runs import (
     BATCH,
     FIXED,
-    MACHINE,
     PER_EPOCH,
     SEED,
     STEPS,
@@ -27,7 +26,6 @@ from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.window import NetworkWindow
 from bsnn_tha.training.loaders import training_batches
 from bsnn_tha.training.module import SpikingModule
-from bsnn_tha.training.run import resume
 from bsnn_tha.training.seeding import epoch_seed
 
 IMAGES = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -161,24 +159,6 @@ def test_a_run_trains_on_blends_and_counts_their_heavier_class(tmp_path):
     assert len(loader) == PER_EPOCH
     assert mixed.summary["train"]["loss"] == pytest.approx(total / SUBSET, rel=1e-5)
     assert mixed.summary["train"]["accuracy"] == pytest.approx(right / SUBSET)
-
-
-def test_measurements_are_of_samples_as_they_are(tmp_path):
-    settings = {"network__notation": "12-10", "optimizer__lr": 1e-30, "training__epochs": 1}
-    mixed = train_tiny(tmp_path / "mixed", **settings, augment__mixup=1.0)
-    plain = train_tiny(tmp_path / "plain", **settings)
-    assert mixed.summary["train"] != plain.summary["train"]
-    assert mixed.summary["test"] == plain.summary["test"]
-    assert mixed.summary["validation"] == plain.summary["validation"]
-
-
-def test_a_resumed_run_sees_the_same_blends(tmp_path):
-    settings = {"augment__mixup": 0.5, "augment__shift": 1, "network__dropout": 0.2}
-    whole = train_tiny(tmp_path / "whole", **settings, training__epochs=2)
-    train_tiny(tmp_path / "half", **settings, training__epochs=1)
-    resumed = resume(tmp_path / "half", epochs=2, machine=MACHINE, verbose=False)
-    one, two = (network_weights(r.folder.path / "last.ckpt") for r in (whole, resumed))
-    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_targets_that_are_no_classes_are_refused():

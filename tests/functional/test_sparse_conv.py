@@ -99,13 +99,9 @@ def test_gradients_are_the_same_for_any_number_of_threads(monkeypatch):
         assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
 
 
-@pytest.mark.parametrize("instructions", [True, False], ids=["instructions", "none"])
 @pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize("outputs", [20, 64])
-def test_under_autocast_currents_are_exact_and_spikes_get_bfloat16(
-    outputs, padding, instructions, monkeypatch
-):
-    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: instructions)
+def test_under_autocast_currents_are_exact_and_spikes_get_bfloat16(outputs, padding):
     input = spikes((30, 16, 12, 12), dtype=torch.bfloat16).requires_grad_()
     weight = signs(outputs, 16, 5, 5).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
@@ -122,9 +118,9 @@ def test_under_autocast_currents_are_exact_and_spikes_get_bfloat16(
         got = torch.autograd.grad(node, (input, weight), upstream.to(node.dtype))
         assert [its.dtype for its in got] == [torch.bfloat16, torch.float32]
         torch.testing.assert_close(got[1], wanted[1])
-        # Products of many outputs are rounded before they are added up.
+        # Added up in float32, and then rounded.
         errors = got[0].float() - wanted[0].float()
-        assert errors.abs().max() < 0.02 * wanted[0].abs().max()
+        assert errors.abs().max() < 2**-8 * wanted[0].abs().max()
 
 
 @given(

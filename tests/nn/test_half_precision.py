@@ -8,7 +8,7 @@ import torch
 from benchmarks.half_precision import agreement
 from benchmarks.peers.workload import from_preset
 from bsnn_tha import Leaky, SpikingNetwork
-from bsnn_tha.functional import autocast, sparse_conv, unrounded
+from bsnn_tha.functional import autocast, unrounded
 from bsnn_tha.kernels import tuning
 
 
@@ -31,7 +31,7 @@ def test_networks_of_the_papers(name, steps, batch, small):
 
 
 def test_networks_where_the_processor_multiplies_bfloat16(small, monkeypatch):
-    for module in (autocast, sparse_conv, unrounded):
+    for module in (autocast, unrounded):
         monkeypatch.setattr(module, "multiplies_bfloat16", lambda: True)
     found = agreement(from_preset("mnist-t6").shrunk(3, 4))
     assert found.mean_count > 0.1 and found.equal == 1.0 and found.cosine > 0.99

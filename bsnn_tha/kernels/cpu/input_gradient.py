@@ -60,12 +60,6 @@ def input_gradient(
     return g_input
 
 
-def lines_of(weights: Tensor, geometry: Geometry) -> Tensor:
-    """The pooled kernel as rows of values, float32 ``[out, k · k · in]``."""
-    taps = taps_by_channel(weights, geometry, torch.float32).permute(2, 0, 1, 3).flatten(2)
-    return taps[..., : geometry.channels].flatten(1)
-
-
 def taps_by_channel(
     weights: Tensor, geometry: Geometry, dtype: torch.dtype, side: int | None = None
 ) -> Tensor:
