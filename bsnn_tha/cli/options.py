@@ -96,6 +96,22 @@ def listed(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
+def check_nothing_asked(context: typer.Context, of: str) -> None:
+    """Refuse options of something that is not named: a list of names would hide that they are lost.
+
+    Args:
+        context: of a command that lists names if it is given none.
+        of: what is named, in a word.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is not None and source.name == "COMMANDLINE":
+            raise InvalidValueError(
+                f"{parameter.opts[0]} is of a {of}, and none is named; "
+                f"{context.command_path} lists them"
+            )
+
+
 def check_seeds(option: str, seeds: int | None) -> None:
     """Refuse a number of seeds below 1, before anything is written."""
     if seeds is not None and seeds < 1:

@@ -13,6 +13,7 @@ from bsnn_tha.cli.options import (
     Device,
     DryRun,
     Threads,
+    check_nothing_asked,
     listed,
     machine,
     one_line_at_ctrl_c,
@@ -20,6 +21,7 @@ from bsnn_tha.cli.options import (
 
 
 def reproduce(
+    context: typer.Context,
     table: Annotated[
         str | None,
         typer.Argument(help="A table's name, or a plan of your own (.toml). None lists them."),
@@ -69,6 +71,7 @@ def reproduce(
     from bsnn_tha.cli import show
 
     if table is None:
+        check_nothing_asked(context, "table")
         print("\n".join(f"{name:15} {load_plan(name).title}" for name in plan_names()))
         return
     campaign = Campaign(

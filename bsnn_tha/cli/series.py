@@ -16,6 +16,7 @@ from bsnn_tha.cli.options import (
     DryRun,
     Storage,
     Threads,
+    check_nothing_asked,
     check_seeds,
     listed,
     machine,
@@ -25,6 +26,7 @@ from bsnn_tha.cli.options import (
 
 
 def series(
+    context: typer.Context,
     name: Annotated[
         str | None,
         typer.Argument(help="A series' name, or a plan of your own (.toml). None lists them."),
@@ -91,6 +93,7 @@ def series(
     from studies.storage import report_folder
 
     if name is None:
+        check_nothing_asked(context, "series")
         print("\n".join(f"{each:20} {load_series(each).title}" for each in series_names()))
         return
     plan = load_series(name)

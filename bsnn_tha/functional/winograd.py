@@ -25,15 +25,14 @@ import torch
 from torch import Tensor
 
 from bsnn_tha.kernels import tuning
-
-_KERNEL = 3
+from bsnn_tha.kernels.winograd_matrices import KERNEL, PLACES, STEP
 
 
 def takes(weight: Tensor, stride: int, padding: int) -> bool:
     """Whether both gradients of a convolution can be computed so."""
     outputs, channels, kernel, _ = weight.shape
     whole = outputs % tuning.CONV_VECTOR == 0 and channels % tuning.CONV_VECTOR == 0
-    return kernel == _KERNEL and stride == 1 and padding < _KERNEL and whole
+    return kernel == KERNEL and stride == 1 and padding < KERNEL and whole
 
 
 def takes_input(rows: int, columns: int, outputs: int, kernel: int, stride: int) -> bool:
@@ -45,10 +44,10 @@ def takes_input(rows: int, columns: int, outputs: int, kernel: int, stride: int)
         kernel, stride: sizes. Of kernels of less than three strides, places of the input see less
             than 3 × 3 values.
     """
-    if outputs % tuning.CONV_VECTOR or not 2 * stride < kernel <= _KERNEL * stride:
+    if outputs % tuning.CONV_VECTOR or not 2 * stride < kernel <= KERNEL * stride:
         return False
     # A small map leaves much of its last tiles empty.
-    products = 36 * stride**2 * -(-rows // 4) * -(-columns // 4)
+    products = PLACES * stride**2 * -(-rows // STEP) * -(-columns // STEP)
     return products * tuning.WINOGRAD_PAYS <= rows * columns * kernel**2
 
 

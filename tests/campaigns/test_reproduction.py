@@ -306,3 +306,11 @@ def test_unknown_rows_are_refused(plan_file, tmp_path):
     result = CliRunner().invoke(app, ["reproduce", str(plan_file), "--only", "smal"])
     assert isinstance(result.exception, InvalidValueError)
     assert "two has no row 'smal'; did you mean 'small'" in str(result.exception)
+
+
+def test_options_of_a_table_that_is_not_named_are_refused():
+    result = CliRunner().invoke(app, ["reproduce", "--seeds", "1"])
+    assert str(result.exception).startswith("--seeds is of a table, and none is named; ")
+    assert str(result.exception).endswith("reproduce lists them")
+    listing = CliRunner().invoke(app, ["reproduce"], env={"BSNN_THA_DATA": "somewhere"})
+    assert listing.exit_code == 0 and "tha-table-1" in listing.output

@@ -121,6 +121,11 @@ def test_unknown_names_are_told_with_the_nearest():
     assert all(name in command() for name in series_names())
 
 
+def test_options_of_a_series_that_is_not_named_are_refused():
+    refused = CliRunner().invoke(app, ["study", "series", "--only", "mnist-tha"]).exception
+    assert str(refused).startswith("--only is of a series, and none is named; ")
+
+
 # Work
 
 

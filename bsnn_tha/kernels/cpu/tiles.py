@@ -1,7 +1,6 @@
-"""Tiles of maps and the matrices that transform them, compiled by numba.
+"""Tiles of maps and how they are cut and transformed, compiled by numba.
 
-Maps are seen as they lie in memory, channels last; a value of a tile is a vector of channels. What
-the matrices are for stands in :mod:`bsnn_tha.functional.winograd`.
+Maps are seen as they lie in memory, channels last; a value of a tile is a vector of channels.
 """
 
 from __future__ import annotations
@@ -19,52 +18,7 @@ from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.bfloat16 import widened
 from bsnn_tha.kernels.cpu.compiled import intrinsic
 from bsnn_tha.kernels.cpu.vectors import load, store, vector_at
-
-STEP, SIZE, KERNEL = 4, 6, 3
-"""Places in a row that a tile has to itself, of a transformed tile, and of a kernel."""
-PLACES = SIZE * SIZE
-"""Of a transformed tile."""
-
-MATRICES: dict[str, tuple[tuple[float, ...], ...]] = {
-    "of inputs": (
-        (4, 0, -5, 0, 1, 0),
-        (0, -4, -4, 1, 1, 0),
-        (0, 4, -4, -1, 1, 0),
-        (0, -2, -1, 2, 1, 0),
-        (0, 2, -1, -2, 1, 0),
-        (0, 4, 0, -5, 0, 1),
-    ),
-    "to inputs": (
-        (4, 0, 0, 0, 0, 0),
-        (0, -4, 4, -2, 2, 4),
-        (-5, -4, -4, -1, -1, 0),
-        (0, 1, -1, 2, -2, -5),
-        (1, 1, 1, 1, 1, 0),
-        (0, 0, 0, 0, 0, 1),
-    ),
-    "of outputs": (
-        (1, 0, 0, 0),
-        (1, 1, 1, 1),
-        (1, -1, 1, -1),
-        (1, 2, 4, 8),
-        (1, -2, 4, -8),
-        (0, 0, 0, 1),
-    ),
-    "of kernels": (
-        (1 / 4, 0, 0),
-        (-1 / 6, -1 / 6, -1 / 6),
-        (-1 / 6, 1 / 6, -1 / 6),
-        (1 / 24, 1 / 12, 1 / 6),
-        (1 / 24, -1 / 12, 1 / 6),
-        (0, 0, 1),
-    ),
-    "to kernels": (
-        (1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24, 0),
-        (0, -1 / 6, 1 / 6, 1 / 12, -1 / 12, 0),
-        (0, -1 / 6, -1 / 6, 1 / 6, 1 / 6, 1),
-    ),
-}
-"""Of :func:`transform`: Bᵀ, B, A, G and Gᵀ."""
+from bsnn_tha.kernels.winograd_matrices import MATRICES, SIZE, STEP
 
 
 class Grid(NamedTuple):
@@ -111,7 +65,7 @@ def cut(
         before: zeros above and left of the maps; there are as many as it takes behind them.
         image: room of :func:`image_of` vectors, zeros at first.
         room: where to, from ``to`` on.
-        matrix: a literal key of :data:`MATRICES`.
+        matrix: a literal key of :data:`~bsnn_tha.kernels.winograd_matrices.MATRICES`.
     """
 
 

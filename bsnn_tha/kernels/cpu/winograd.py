@@ -18,17 +18,9 @@ from bsnn_tha.kernels import tuning
 from bsnn_tha.kernels.cpu.bfloat16 import narrowed
 from bsnn_tha.kernels.cpu.compiled import run
 from bsnn_tha.kernels.cpu.memory import memory_of
-from bsnn_tha.kernels.cpu.tiles import (
-    KERNEL,
-    PLACES,
-    SIZE,
-    STEP,
-    Grid,
-    cut,
-    image_of,
-    transform,
-)
+from bsnn_tha.kernels.cpu.tiles import Grid, cut, image_of, transform
 from bsnn_tha.kernels.cpu.vectors import add_outer_products, add_products, aligned_zeros
+from bsnn_tha.kernels.winograd_matrices import KERNEL, PLACES, SIZE, STEP
 
 
 def input_gradient(
