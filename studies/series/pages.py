@@ -37,6 +37,7 @@ from studies.worker import finished
 
 PAGE, HISTORY = "README.md", "history.png"
 _DASH = "–"
+_ACROSS = 3  # panels of the figure
 _RACED = (
     "The best is the trial of which most is to be expected after its finals, further seeds, and "
     "not the highest of one seed, which the figure shows. "
@@ -122,8 +123,8 @@ def page(series: Series, rows: Sequence[Row]) -> str:
         *(_setting(row) for row in rows),
         "",
         _wrapped(
-            f"Searched with `bsnn-tha study series {series.name}`, {series.trials} trials of "
-            f"`{series.sampler}` each, pruner `{series.pruner}`, seeds per trial "
+            f"Searched with `bsnn-tha study series {series.name}`, {_trials(series, rows)} trials "
+            f"of `{series.sampler}` each, pruner `{series.pruner}`, seeds per trial "
             f"{series.seeds_per_trial}{_with(series.set)}. Every trial is a line of its "
             "study's `trials.csv`; `best.toml` beside it is for `bsnn-tha train --config`."
         ),
@@ -136,10 +137,14 @@ def history(rows: Sequence[Row]) -> Figure:
     """The best trial so far over finished trials, a line per study, a panel per data set."""
     begun = [(row, row.opened) for row in rows if row.opened is not None]
     datasets = list(dict.fromkeys(row.search.preset.partition("/")[0] for row, _ in begun))
+    across = min(max(1, len(datasets)), _ACROSS)
+    down = max(1, -(-len(datasets) // across))
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(4.5 * max(1, len(datasets)), 3.6), layout="constrained")
-        grid = figure.subplots(1, max(1, len(datasets)), squeeze=False, sharey=True)[0]
-        for axes, dataset in zip(grid, datasets, strict=False):
+        figure = Figure(figsize=(4.5 * across, 3.6 * down), layout="constrained")
+        grid = figure.subplots(down, across, squeeze=False)
+        for axes in grid.flat[len(datasets) :]:
+            axes.set_visible(False)
+        for axes, dataset in zip(grid.flat, datasets, strict=False):
             own = [pair for pair in begun if pair[0].search.preset.partition("/")[0] == dataset]
             for index, (row, opened) in enumerate(own):
                 values = [t.values[0] if t.values else np.nan for t in finished(opened.study)]
@@ -150,7 +155,8 @@ def history(rows: Sequence[Row]) -> Figure:
                 )  # fmt: skip
             axes.set(title=dataset, xlabel="trials")
             axes.legend(loc="lower right")
-        grid[0].set_ylabel("best validation accuracy, %")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("best validation accuracy, %")
     return figure
 
 
@@ -252,6 +258,17 @@ def _rounded(value: float) -> float:
 
 def _with(values: dict[str, Any], words: str = ", with ") -> str:
     return words * bool(values) + ", ".join(f"`{key} = {value}`" for key, value in values.items())
+
+
+def _trials(series: Series, rows: Sequence[Row]) -> str:
+    """How many the studies were planned with; the data sets are named where they differ."""
+    planned: dict[int, dict[str, None]] = {}
+    for row in rows:
+        dataset = row.search.preset.partition("/")[0]
+        planned.setdefault(series.trials_of(row.search), {})[dataset] = None
+    if len(planned) == 1:
+        return str(next(iter(planned)))
+    return " or ".join(f"{count} ({', '.join(names)})" for count, names in planned.items())
 
 
 def _asked(searches: Sequence[Search]) -> list[str]:

@@ -13,7 +13,8 @@ A plan is a TOML file, one of ``plans/`` in this folder or the user's own::
     name = "mnist-tha"
     preset = "mnist/tha"
     printed = {best = 99.12, mean = 99.07, std = 0.04}
-    set = {}                           # of this one
+    trials = 300                       # of this one
+    set = {}
     begin = {}                         # values of the first trial, of what is searched
 """
 
@@ -38,6 +39,7 @@ class Search(Table):
     name: str
     preset: str
     printed: Printed = Printed()
+    trials: int | None = Field(None, ge=1)
     set: dict[str, Any] = Field(default_factory=dict)
     begin: dict[str, Any] = Field(default_factory=dict)
 
@@ -77,6 +79,10 @@ class Series(Table):
                 )
         return [search for search in self.studies if not names or search.name in names]
 
+    def trials_of(self, search: Search) -> int:
+        """What the study is planned with: its own number, else that of all."""
+        return self.trials if search.trials is None else search.trials
+
     def options(self, search: Search, **given: Any) -> Options:
         """What one of its studies is asked for.
 
@@ -87,7 +93,7 @@ class Series(Table):
         """
         dataset, _, variant = search.preset.partition("/")
         planned: dict[str, Any] = {
-            "trials": self.trials,
+            "trials": self.trials_of(search),
             "sampler": self.sampler,
             "seed": self.sampler_seed,
             "pruner": self.pruner,

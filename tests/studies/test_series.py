@@ -194,6 +194,17 @@ def test_the_page_says_what_each_study_was_asked_for(plan_file, tmp_path):
     assert "- unit: preset `digits/bsnn-unit`, to begin with `neuron.beta = 0.7`" in page
 
 
+def test_a_study_may_have_another_number_of_trials(plan_file, tmp_path):
+    more = PLAN.replace('preset = "digits/bsnn-unit"', 'preset = "mnist/bsnn-unit"\ntrials = 7')
+    (tmp_path / "two.toml").write_text(more, encoding="utf-8")
+    assert [each.trials for each in options(plan_file, tmp_path)] == [3, 3]
+    assert [each.trials for each in options(tmp_path / "two.toml", tmp_path)] == [3, 7]
+    assert [each.trials for each in options(tmp_path / "two.toml", tmp_path, trials=2)] == [2, 2]
+    series = load_series(str(tmp_path / "two.toml"))
+    page = pages.page(series, [pages.Row(search, None) for search in series.studies])
+    assert "3 (digits) or 7 (mnist) trials of `random` each" in page.replace("\n", " ")
+
+
 def test_workers_on_a_database_spread_over_the_studies_and_may_die(plan_file, database, tmp_path):
     studies = options(plan_file, database, trials=4)
     for each in studies:  # as run_series does before it starts processes
