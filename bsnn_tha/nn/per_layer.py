@@ -150,14 +150,20 @@ def of_output(value: PerLayer[T]) -> T:
 
 
 def in_words(value: PerLayer[Any] | None) -> str:
-    """For tables and titles: ``0.9``, ``1, 2, 3`` or ``dense 3, default 0``.
+    """For tables and titles: ``0.9``, ``1, 2, 3`` or ``dense 3, default 0``; names as they are.
 
     Example:
         >>> in_words({"default": 0.0, "dense": 0.2}), in_words([1.0, 2.5]), in_words(None)
         ('default 0, dense 0.2', '1, 2.5', '')
+        >>> in_words({"dense": "tdbn", "output": "none"})
+        'dense tdbn, output none'
     """
     if value is None:
         return ""
     if isinstance(value, dict):
-        return ", ".join(f"{kind} {each:g}" for kind, each in value.items())
-    return ", ".join(f"{each:g}" for each in values_of(value))
+        return ", ".join(f"{kind} {_in_word(each)}" for kind, each in value.items())
+    return ", ".join(_in_word(each) for each in values_of(value))
+
+
+def _in_word(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:g}"

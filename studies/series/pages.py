@@ -237,8 +237,8 @@ def _setting(row: Row) -> str:
     return _wrapped(
         f"- {row.search.name}: θ {theta}; β {_short(neuron.beta)}; {neuron.surrogate_centre} "
         f"surrogate of slope {_short(neuron.slope)}; learning rate {_short(config.optimizer.lr)}; "
-        f"dropout {_short(config.network.dropout)}; norm {config.network.norm}; clipping of "
-        f"gradients {'on' if config.training.grad_clip else 'off'}, "
+        f"dropout {_short(config.network.dropout)}; norm {in_words(config.network.norm)}; "
+        f"clipping of gradients {'on' if config.training.grad_clip else 'off'}, "
         f"of weights {'on' if config.training.weight_clip else 'off'}"
     )
 

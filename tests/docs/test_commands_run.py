@@ -32,7 +32,7 @@ LEFT_OUT = {
     "study report digits-tha --every": "until the study has ended: tests/studies",
     "study series appendix-d --only": "hours: tests/studies",
     "study series appendix-d-small": "hours: tests/studies",
-    "study series annealing": "half an hour: tests/studies",
+    "study series annealing": "two hours: tests/studies",
     "hub:": "fetches another project's code: tests/studies",
     "tonic:": "downloads: tests/data reads what tonic gives",
     "python -m benchmarks": "minutes to hours on an idle machine: docs/speed.md and beside it",
