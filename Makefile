@@ -1,6 +1,6 @@
 # make demo   create an environment, install, train on the bundled digits
 # make test   create an environment, install, lint, check types, run the tests
-# make test-slow   tests that train for minutes (over ten in all)
+# make test-slow   tests that train for minutes (half an hour in all)
 # make fuzz   property tests with new random examples
 # make package  dist/*.tar.gz and dist/*.whl, installed outside this folder and tried
 # make site   the documentation's pages, into site/
