@@ -23,7 +23,7 @@ def preset_names() -> dict[str, list[str]]:
 
     Example:
         >>> preset_names()["fashion-mnist"]
-        ['best', 'bsnn', 'bsnn-unit', 'flt32', 'large', 'tha']
+        ['best', 'bsnn', 'bsnn-unit', 'flt32', 'large', 'per-neuron', 'tha']
     """
     names = {
         folder.name: sorted(

@@ -16,6 +16,7 @@ from bsnn_tha.campaigns.reproduction.pages import curves, page, write_pages
 from bsnn_tha.campaigns.reproduction.plan import load_plan, plan_names
 from bsnn_tha.cli import app
 from bsnn_tha.errors import DataError, InvalidValueError, RunError
+from bsnn_tha.presets import load_preset
 from bsnn_tha.training.machine import Machine
 
 RECORDS = Path(__file__).parents[2] / "docs/reproduction"
@@ -314,3 +315,14 @@ def test_options_of_a_table_that_is_not_named_are_refused():
     assert str(result.exception).endswith("reproduce lists them")
     listing = CliRunner().invoke(app, ["reproduce"], env={"BSNN_THA_DATA": "somewhere"})
     assert listing.exit_code == 0 and "tha-table-1" in listing.output
+
+
+def test_the_preset_per_neuron_is_what_its_table_trains():
+    trained = load_plan("per-neuron").row("fashion-mnist-neuron").config(0)
+    changes = {
+        "data.validation": 0.0,
+        "snapshots.count": 0,  # as in all campaigns
+        "variant": trained.variant,
+        "source": trained.source,
+    }
+    assert load_preset("fashion-mnist", "per-neuron").with_changes(changes) == trained
