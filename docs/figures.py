@@ -259,9 +259,9 @@ def campaigns() -> Iterator[tuple[str, str]]:
     """``reproduction.TABLE.ROW``: mean of the seeds' test accuracy, %, and their σ in brackets.
 
     Also ``.best``, ``.mean``, ``.std``, ``.GROUP`` (means, %), ``.seeds``, ``.epochs``, ``.bits``,
-    ``.dead`` of the layers that fire, ``.spikes`` a sample, ``.minutes`` of training, and
-    ``.train``, the accuracy in the last epoch's training (means over seeds). Of detectors mAP
-    stands for accuracy, not in %; ``.map-50`` and ``.map-75`` are means at one overlap.
+    ``.dead`` of the layers that fire, ``.spikes`` a sample, and ``.train``, accuracy on training
+    samples in the last epoch (means over seeds). Of detectors mAP stands for accuracy, not in %;
+    ``.map-50`` and ``.map-75`` are means at one overlap.
     """
     for path in sorted((DOCS / "reproduction").glob("*/runs.jsonl")):
         rows: dict[str, list[dict]] = {}
@@ -287,8 +287,6 @@ def campaigns() -> Iterator[tuple[str, str]]:
                 yield f"{name}.{group.replace(' ', '-')}", f"{100 * share:.2f}"
             yield f"{name}.seeds", str(len(found))
             yield f"{name}.epochs", str(found[0]["epochs"])
-            minutes = statistics.mean(summary["train_seconds"] for summary in found) / 60
-            yield f"{name}.minutes", f"{minutes:.0f}"
             if all("accuracy" in summary.get("train", {}) for summary in found):
                 train = statistics.mean(summary["train"]["accuracy"] for summary in found)
                 yield f"{name}.train", f"{train:.1%}"

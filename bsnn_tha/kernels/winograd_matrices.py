@@ -1,7 +1,7 @@
-"""Sizes and matrices of Winograd's algorithm F(4, 3); what they are for stands in
-:mod:`bsnn_tha.functional.winograd`.
+"""Sizes and matrices of Winograd's algorithm F(4, 3), for the points 0, ±1, ±2 and ∞.
 
-The matrices are those of Lavin and Gray (2016), for the points 0, ±1, ±2 and ∞.
+They are those of Lavin and Gray (2016); what they are for stands in
+:mod:`bsnn_tha.functional.winograd`.
 """
 
 from __future__ import annotations
