@@ -250,6 +250,21 @@ def test_data_sets_of_several_rows_are_drawn_apart():
     assert parts == [""] and {"digits", "mnist"} <= names[0]
 
 
+def test_bands_that_a_plan_names():
+    plan, entries = load_plan("best"), record.read(RECORDS / "best")
+    rows = [
+        row.model_copy(update={"band": "still" if row.name == "digits" else None})
+        for row in plan.rows
+        if row.name in ("digits", "mnist")
+    ]
+    rows.append(rows[0].model_copy(update={"name": "still-mnist", "preset": "mnist/best"}))
+    entries += [entry | {"row": "still-mnist"} for entry in entries if entry["row"] == "mnist"]
+    bands = curves(plan.model_copy(update={"rows": rows}), entries).subfigs
+    assert [band.get_suptitle() for band in bands] == ["still", "mnist"]
+    lines = bands[0].axes[0].lines
+    assert [line.get_label() for line in lines] == ["digits", "mnist"]
+
+
 def test_rows_that_are_called_the_same_look_the_same_in_every_band():
     plan, entries = load_plan("tha-table-1"), record.read(RECORDS / "tha-table-1")
     lines = [line for part in curves(plan, entries).subfigs for line in part.axes[0].lines]

@@ -111,8 +111,8 @@ def figures(entries: Sequence[Entry]) -> dict[str, Any]:
 def curves(plan: Plan, entries: Sequence[Entry]) -> Figure:
     """Accuracy or mAP, dead neurons and flips over epochs: a line per row, the mean over seeds.
 
-    Data sets of several rows have a band of panels each, and axes of their own; rows that are
-    called the same in two bands look the same.
+    Data sets of several rows, or what a plan names, have a band of panels each, and axes of their
+    own; rows that are called the same in two bands look the same.
     """
     rows = [(row, own) for row, own in _by_row(plan, entries) if own]
     shown = {
@@ -122,7 +122,7 @@ def curves(plan: Plan, entries: Sequence[Entry]) -> Figure:
     }
     bands: dict[str, list[tuple[Row, list[Entry]]]] = {}
     for row, own in rows:
-        bands.setdefault(row.config(0).data.name, []).append((row, own))
+        bands.setdefault(row.band or row.config(0).data.name, []).append((row, own))
     if all(len(band) == 1 for band in bands.values()):
         bands = {"": rows}
     called = [_called(row, name) for name, band in bands.items() for row, _ in band]
@@ -136,9 +136,9 @@ def curves(plan: Plan, entries: Sequence[Entry]) -> Figure:
     return figure
 
 
-def _called(row: Row, data: str) -> str:
-    """A row within the band of a data set."""
-    return row.label or row.name.removeprefix(f"{data}-")
+def _called(row: Row, band: str) -> str:
+    """A row within its band."""
+    return row.label or row.name.removeprefix(f"{band}-")
 
 
 _PANELS = {
@@ -153,22 +153,22 @@ _PANELS = {
 
 def _band(
     part: SubFigure,
-    data: str,
+    band: str,
     rows: list[tuple[Row, list[Entry]]],
     shown: dict[str, str],
     looks: dict[str, int],
 ) -> None:
-    """The panels of a data set, side by side, over their legend; a line looks as it is called."""
+    """The panels of a band, side by side, over their legend; a line looks as it is called."""
     grid = part.subplots(1, len(shown), squeeze=False)[0]
-    if data:
-        part.suptitle(data, fontsize=10, fontweight="bold")
+    if band:
+        part.suptitle(band, fontsize=10, fontweight="bold")
     for axes, (name, what) in zip(grid, shown.items(), strict=True):
         for index, (row, own) in enumerate(rows):
             tables = [entry["epochs"][name] for entry in own if name in entry["epochs"]]
             if tables:
                 scale = 100 if what.endswith("%") else 1
                 mean = scale * np.mean(np.array(tables, dtype=float), axis=0)
-                called = _called(row, data)
+                called = _called(row, band)
                 look = looks[called]
                 # Thinner and thinner: of curves that coincide, each stays to be seen.
                 axes.plot(

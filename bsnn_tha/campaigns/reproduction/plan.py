@@ -15,6 +15,7 @@ A plan is a TOML file, one of ``plans/`` in this folder or the user's own::
     set = {"training.epochs" = 14}     # changes to the preset, dotted keys; "none" removes one
     series = "MNIST, time steps"       # a line of the figure of accuracy over cost
     label = "T = 6"                    # of it in figures; the name if left out
+    band = "six steps"                 # of the figure of curves; the data set's if left out
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Row(Table):
     set: dict[str, Any] = Field(default_factory=dict)
     series: str | None = None
     label: str | None = None
+    band: str | None = None
 
     @property
     def merit(self) -> Merit:
