@@ -39,7 +39,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from bsnn_tha.equations.surrogate import Surrogate
+from bsnn_tha.equations.surrogate import Surrogate, hold_numbers
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
 
 Reset = Literal["subtract", "zero", "none"]
@@ -111,6 +111,7 @@ def fire(
         >>> fire(torch.tensor([0.9, 1.0, 1.1]), one, one, FastSigmoid())
         tensor([0., 1., 1.])
     """
+    hold_numbers(surrogate)
     # A tensor of its own: compilers trace no function that gets the same one twice, as θ and a
     # centre at θ would be.
     return _Fire.apply(membrane, threshold, centre.detach(), surrogate, threshold_gradient)

@@ -217,6 +217,20 @@ class FromSnnTorch:
         return derivative
 
 
+def hold_numbers(surrogate: Surrogate) -> None:
+    """Have a dataclass's numbers be constants of a graph that is being compiled.
+
+    A number that another network before had another value of is a variable to PyTorch's
+    compiler, which then fails in the gradient of a function that the number is not handed to. What
+    asks for its value makes it a constant; a network with another one gets a graph of its own.
+    """
+    if torch.compiler.is_compiling():
+        for name in getattr(surrogate, "__dataclass_fields__", ()):
+            value = getattr(surrogate, name)
+            if isinstance(value, float):
+                hash(value)
+
+
 SURROGATES: Axis[Surrogate] = Axis(
     "surrogate",
     {

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from bsnn_tha.equations.dynamics import Dynamics
 from bsnn_tha.equations.lif import RESETS, LIFWindow, Reset, lif_sequence_reference
-from bsnn_tha.equations.surrogate import FastSigmoid, Surrogate
+from bsnn_tha.equations.surrogate import FastSigmoid, Surrogate, hold_numbers
 from bsnn_tha.equations.threshold_gradient import SHARED, ThresholdGradient
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.lif_operator import BACKENDS, Backend, LIFScan, described, lif, written
@@ -203,8 +203,11 @@ def _window(
         return recurrent_lif(current, recurrent, dynamics, begin, record, backend)
     learned = current.requires_grad or start.requires_grad or dynamics.learned
     keep = record or (torch.is_grad_enabled() and learned)
-    given = current, start, *dynamics.tensors
+    beta, threshold, centre = dynamics.tensors
+    # Detached, as in `fire`: compilers trace no function that gets the same tensor twice.
+    given = current, start, beta, threshold, centre.detach()
     if described(dynamics.surrogate) is None:
+        hold_numbers(dynamics.surrogate)
         run = LIFScan.apply(*given, dynamics, keep, backend)
     else:
         run = lif(*given, written(dynamics), keep, backend)

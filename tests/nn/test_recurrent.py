@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from training_runs import train_recurrent
 from bsnn_tha import Leaky, SpikingNetwork, load
 from bsnn_tha.config import RunConfig
 from bsnn_tha.equations.binarize import Binary
+from bsnn_tha.equations.surrogate import FastSigmoid
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.functional.running import running
 from bsnn_tha.nn.notation import DenseSpec, parse_network
@@ -219,6 +221,31 @@ def test_a_compiled_network_and_transforms_take_the_loop():
 
     found = torch.func.grad(loss)({name: value.detach() for name, value in values.items()})
     torch.testing.assert_close(list(found.values()), list(expected))
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A surrogate of somebody's own, as ``docs/extending.md`` has it."""
+
+    width: float
+
+    def __call__(self, membrane, centre):
+        return torch.exp(-(((membrane - centre) / self.width) ** 2) / 2)
+
+
+@pytest.mark.parametrize("shape", [FastSigmoid, Gaussian])
+def test_networks_that_differ_in_their_surrogate_are_compiled_one_after_the_other(shape):
+    frames, found = (torch.rand(4, BATCH, INPUTS) < 0.4).float(), []
+    for number in (2.0, 5.0, 2.0):
+        torch.manual_seed(0)
+        network = SpikingNetwork("Rec6-5-4", (INPUTS,), beta=0.8, surrogate=shape(number))
+        values = list(network.parameters())
+        compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+        found.append(torch.autograd.grad(compiled(frames).spikes.sum(), values))
+        expected = torch.autograd.grad(network(frames).spikes.sum(), values)
+        torch.testing.assert_close(found[-1], expected)
+    assert all(map(torch.equal, found[0], found[2]))
+    assert not all(map(torch.equal, found[0], found[1]))
 
 
 def test_the_notation_says_which_layers_are_recurrent():
