@@ -77,9 +77,7 @@ def train_trials(
         path = output or parent / name  # never written by this process
         return _train_all(path, config, count, machine, verbose)
     folder = RunFolder.create(output) if output else RunFolder.create_numbered(parent, name)
-    with replace_atomically(_plan(folder.path)) as temporary:
-        plan = {"trials": count, "config": tomllib.loads(config.to_toml())}
-        temporary.write_text(tomli_w.dumps(plan), encoding="utf-8")
+    _write_plan(folder.path, count, config)
     remember(folder.path, config)
     return _train_all(folder.path, config, count, machine, verbose)
 
@@ -87,6 +85,15 @@ def train_trials(
 def are_trials(path: Path) -> bool:
     """True if the folder is one of trials, not of a single run."""
     return _plan(path).is_file()
+
+
+def trials_config(path: Path, *, allow_code: bool = False) -> RunConfig:
+    """The configuration of trials that have begun, its seed the first one's.
+
+    Raises:
+        RunError: the folder is not one of trials.
+    """
+    return _read_plan(path, allow_code)[1]
 
 
 def trial_folders(path: Path) -> list[Path]:
@@ -104,6 +111,7 @@ def trial_folders(path: Path) -> list[Path]:
 def resume_trials(
     path: Path,
     *,
+    at_least: int = 1,
     machine: Machine = THIS_MACHINE,
     verbose: bool = True,
     allow_code: bool = False,
@@ -112,6 +120,7 @@ def resume_trials(
 
     Args:
         path: the folder of all trials.
+        at_least: number of trials that there shall be; the folder's own where that is more.
         machine: data root, devices and threads.
         verbose: show progress.
         allow_code: as for :func:`~bsnn_tha.training.run.resume`.
@@ -119,7 +128,10 @@ def resume_trials(
     Raises:
         RunError: the folder is not one of trials.
     """
-    count, config = _read_plan(path, allow_code)
+    planned, config = _read_plan(path, allow_code)
+    count = max(planned, at_least)
+    if count > planned and machine.leads:
+        _write_plan(path, count, config)
     remember(path, config)
     return _train_all(path, config, count, machine, verbose, allow_code)
 
@@ -175,6 +187,12 @@ def _read_plan(path: Path, allow_code: bool = False) -> tuple[int, RunConfig]:
         return count, RunConfig.from_dict(tables, str(_plan(path)), allow_code=allowed)
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{path} is not a folder of trials: {error}") from None
+
+
+def _write_plan(path: Path, count: int, config: RunConfig) -> None:
+    with replace_atomically(_plan(path)) as temporary:
+        plan = {"trials": count, "config": tomllib.loads(config.to_toml())}
+        temporary.write_text(tomli_w.dumps(plan), encoding="utf-8")
 
 
 def _trial(path: Path, seed: int) -> Path:

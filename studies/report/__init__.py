@@ -14,14 +14,16 @@ runs/studies/digits-tha/
 """
 
 from studies.report.dashboard import publish
-from studies.report.files import retrain, write
+from studies.report.files import write
 from studies.report.film import train_to_film, write_gif
+from studies.report.fresh_seeds import retrain, retrained
 from studies.report.words import best_config, state_of, text
 
 __all__ = [
     "best_config",
     "publish",
     "retrain",
+    "retrained",
     "state_of",
     "text",
     "train_to_film",

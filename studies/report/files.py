@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from animations.drawing import on_page
 from bsnn_tha.config import RunConfig
 from bsnn_tha.html_page import DPI
 from bsnn_tha.run_folder import replace_atomically
-from bsnn_tha.training.machine import Machine
-from bsnn_tha.training.trials import TrialsResult, train_trials
 from studies.errors import StudyError
 from studies.figures.drawn import Figures
 from studies.race import INSTANCES
@@ -69,29 +67,6 @@ def write(opened: OpenStudy, folder: Path) -> Written:
     except OSError as error:
         raise StudyError(f"cannot write the report to {folder}: {error.strerror}") from None
     return Written(drawn, [folder / name for name in files])
-
-
-def retrain(
-    opened: OpenStudy,
-    folder: Path,
-    seeds: int,
-    epochs: int | None,
-    machine: Machine,
-    allow_code: bool = False,
-) -> TrialsResult:
-    """Train the best configuration from several seeds.
-
-    Seeds start after the study's own, so that none was selected for. The study may be
-    anyone's: with ``allow_code`` it may name code outside this package.
-    """
-    config = best_config(opened)
-    config = RunConfig.from_toml(config.to_toml(), config.source, allow_code=allow_code)
-    changes: dict[str, Any] = {"training.seed": config.training.seed + opened.plan.race.most}
-    if epochs is not None:
-        changes["training.epochs"] = epochs
-    return train_trials(
-        config.with_changes(changes), seeds, output=folder / "retrained", machine=machine
-    )
 
 
 def _identity(opened: OpenStudy) -> dict[str, str]:

@@ -18,6 +18,7 @@ from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.machine import Machine
 from bsnn_tha.training.run import resume, train
 from studies.ranking import best_trials
+from studies.report.fresh_seeds import RETRAINED
 from studies.report.words import best_config
 from studies.study import OpenStudy
 
@@ -32,7 +33,7 @@ def filmed_run(opened: OpenStudy, folder: Path) -> Path | None:
         folder: of its report.
     """
     source = best_config(opened).source
-    places = [_place(opened, folder), *sorted((folder / "retrained").glob("seed-*"))]
+    places = [_place(opened, folder), *sorted((folder / RETRAINED).glob("seed-*"))]
     for place in places:
         run = RunFolder(place)
         if run.probe.exists() and RunConfig.from_file(run.config, allow_code=True).source == source:

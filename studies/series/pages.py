@@ -9,7 +9,6 @@ FOLDER/
 from __future__ import annotations
 
 import io
-import json
 import statistics
 import textwrap
 from collections.abc import Sequence
@@ -81,11 +80,13 @@ def write(
     rows = []
     for search, options in zip(chosen, studies, strict=True):
         opened, own = existing(options), folder / search.name
-        if opened is not None and best_trials(opened):
-            report.write(opened, own)
-            if retrain is not None:
-                report.retrain(opened, own, retrain, None, machine, allow_code)
-        rows.append(Row(search, opened, _fresh(own)))
+        if opened is None or not best_trials(opened):
+            rows.append(Row(search, opened))
+            continue
+        report.write(opened, own)
+        if retrain is not None:
+            report.retrain(opened, own, retrain, None, machine, allow_code)
+        rows.append(Row(search, opened, report.retrained(opened, own)))
     folder.mkdir(parents=True, exist_ok=True)
     with replace_atomically(folder / PAGE) as temporary:
         temporary.write_text(page(series, rows), encoding="utf-8")
@@ -158,14 +159,6 @@ def history(rows: Sequence[Row]) -> Figure:
         for axes in grid[:, 0]:
             axes.set_ylabel("best validation accuracy, %")
     return figure
-
-
-def _fresh(folder: Path) -> list[float]:
-    """Test accuracies of the setting that was trained again."""
-    path = folder / "retrained" / "trials.json"
-    if not path.is_file():
-        return []
-    return list(json.loads(path.read_text(encoding="utf-8"))["accuracies"])
 
 
 def _complete(row: Row) -> list[FrozenTrial]:

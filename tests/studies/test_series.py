@@ -180,6 +180,31 @@ def test_the_page_tells_what_fresh_seeds_give(plan_file, tmp_path):
     assert ", 2 seeds | 12.50 |" in (tmp_path / "page" / pages.PAGE).read_text(encoding="utf-8")
 
 
+def test_training_again_goes_on_and_never_speaks_for_another_best_setting(plan_file, tmp_path):
+    series, (first, second) = load_series(str(plan_file)), options(plan_file, tmp_path, trials=1)
+    take_turns([first], None, lambda event: None)
+    folder, machine = tmp_path / "page", Machine(**MACHINE)
+
+    def said(retrain):
+        pages.write(series, series.studies, [first, second], folder, machine, retrain)
+        return (folder / pages.PAGE).read_text(encoding="utf-8")
+
+    said(1)
+    summary = folder / "fixed" / "retrained" / "seed-1" / "summary.json"
+    begun = summary.stat().st_mtime_ns
+    take_turns([second], None, lambda event: None)  # which a page for both had no trials of
+    page = said(2)
+    assert page.count(", 2 seeds | ") == 2 and summary.stat().st_mtime_ns == begun
+    assert ", 2 seeds | " in said(1)  # never fewer than there are
+
+    plan = folder / "fixed" / "retrained" / "trials.toml"
+    text = plan.read_text(encoding="utf-8")
+    plan.write_text(text.replace("trial 0", "trial 7"), encoding="utf-8")
+    assert said(None).count(", 2 seeds | ") == 1
+    with pytest.raises(StudyError, match=r"has 1 epochs of .*trial 7, not .*trial 0; move it"):
+        said(2)
+
+
 def test_the_page_says_what_each_study_was_asked_for(plan_file, tmp_path):
     begin = 'preset = "digits/bsnn-unit"\nbegin = {"neuron.beta" = 0.7}'
     text = PLAN.replace('preset = "digits/bsnn-unit"', begin)
