@@ -237,6 +237,25 @@ def searched() -> Iterator[tuple[str, str]]:
         yield f"series.{path.parent.parent.name}.{path.parent.name}", f"{mean} ({std})"
 
 
+SMALL_RISE = 1.2
+"""θ∞ of a layer that hardly anneals, as a multiple of its θ0, at most."""
+
+
+def rises() -> Iterator[tuple[str, str]]:
+    """``series.SERIES.layers``: of best settings of the rule ``annealed``; ``.hardly`` rising."""
+    for series in sorted((DOCS / "studies").glob("*/")):
+        found: list[float] = []
+        for path in sorted(series.glob("*/best.toml")):
+            threshold = tomllib.loads(path.read_text(encoding="utf-8")).get("threshold", {})
+            if threshold.get("rule") == "annealed":
+                ends = zip(threshold["theta_0"], threshold["theta_inf"], strict=True)
+                found += [last / first for first, last in ends]
+        if found:
+            yield f"series.{series.name}.layers", str(len(found))
+            hardly = sum(rise <= SMALL_RISE for rise in found)
+            yield f"series.{series.name}.hardly", str(hardly)
+
+
 def cases() -> Iterator[tuple[str, str]]:
     """``runs.NAME.CASE``, of a folder with cases that have a folder for each seed."""
     for case in sorted((DOCS / "runs").glob("*/*/")):
@@ -358,7 +377,7 @@ def _tenths(figure: str) -> str:
 def all_figures() -> dict[str, str]:
     """Every figure by its name."""
     parts = (
-        temporal_coding, peers, studies, searched, seeds, comparisons, runs, cases, speakers,
+        temporal_coding, peers, studies, searched, rises, seeds, comparisons, runs, cases, speakers,
         campaigns, choices_apart, trivial_boxes,
     )  # fmt: skip
     return dict(pair for part in parts for pair in part())
