@@ -62,11 +62,11 @@ class OutputRecording:
             InvalidValueError: it has no such output.
         """
         arrays = read_output_recording(run)
+        films = f"films of it are made by bsnn-tha animate run {run}"
         if "membranes" not in arrays or "target" not in arrays:
-            raise RunError(
-                f"{run} recorded spikes only: its loss needs no membranes; films of it are made "
-                f"by bsnn-tha animate run {run}"
-            )
+            raise RunError(f"{run} recorded spikes only: its loss needs no membranes; {films}")
+        if arrays["target"].ndim != 3:
+            raise RunError(f"{run} learned classes, which give a membrane no target trace; {films}")
         outputs = arrays["membranes"].shape[-1]
         check_index("output neuron", output, outputs)
         return cls(

@@ -132,10 +132,6 @@ class RunFolder:
     def snapshot(self, iteration: int) -> Path:
         return self.snapshots / f"iteration-{iteration:09d}.npz"
 
-    @property
-    def finished(self) -> bool:
-        return self.summary.exists()
-
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
         """Keep other processes from training in this folder; a killed one lets go.

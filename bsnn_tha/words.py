@@ -40,11 +40,11 @@ def size(count: float) -> str:
     """A number of bytes as people say it.
 
     Example:
-        >>> [size(count) for count in (500, 12_000, 4_400_000)]
-        ['500 B', '12 kB', '4.4 MB']
+        >>> [size(count) for count in (500, 12_000, 999_700, 4_400_000)]
+        ['500 B', '12 kB', '1 MB', '4.4 MB']
     """
     for unit in ("B", "kB", "MB"):
-        if count < 1000:
+        if float(f"{count:.3g}") < 1000:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} GB"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bsnn_tha.config import RunConfig
+from bsnn_tha.cores import usable_cores
 from bsnn_tha.presets import load_preset
 from bsnn_tha.training.machine import Machine
 from studies.checkpoints import Checkpoints
@@ -105,7 +105,7 @@ class Options:
         """CPU threads of each worker: those given, or its share of this process's."""
         if self.threads is not None:
             return self.threads
-        return max(1, len(os.sched_getaffinity(0)) // self.workers)
+        return max(1, usable_cores() // self.workers)
 
     @property
     def machine(self) -> Machine:

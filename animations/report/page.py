@@ -27,7 +27,7 @@ from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.allowed import run_config
 from bsnn_tha.training.evaluation import load_data
 from bsnn_tha.training.machine import THIS_MACHINE, Machine
-from bsnn_tha.training.summary import read_summary
+from bsnn_tha.training.summary import finished
 from bsnn_tha.training.trained import load
 
 FRAMES = 24
@@ -62,7 +62,8 @@ def write_report(
         FilmError: the page cannot be written.
     """
     folder = RunFolder.open(run)
-    report = _Report(folder, run_config(folder, allow_code), read_summary(folder), machine, film)
+    config = run_config(folder, allow_code)
+    report = _Report(folder, config, finished(folder, config) or {}, machine, film)
     path = folder.path / "report.html" if path is None else path
     text = report.page(allow_code)
     try:
@@ -79,6 +80,7 @@ class _Report:
     folder: RunFolder
     config: RunConfig
     summary: dict[str, Any]
+    """Empty until the run has finished."""
     machine: Machine
     film: bool
 
@@ -101,7 +103,7 @@ class _Report:
                 content = f'<p class="note">{html.escape(str(error))}</p>'
             body.append(f"<h2>{title}</h2>\n{content}")
         body.append(data(self.summary, "summary"))
-        refresh = None if self.folder.finished else REFRESH
+        refresh = None if self.summary else REFRESH
         return page(f"{self.folder.path.name}", "\n".join(body), refresh)
 
     def _head(self) -> str:
@@ -128,7 +130,7 @@ class _Report:
 
     def _state(self) -> Iterator[tuple[str, str]]:
         planned = self.config.training.epochs
-        if self.folder.finished:
+        if self.summary:
             yield "epochs, finished", f"{self.summary['epochs']} of {planned}"
             return
         try:
@@ -161,19 +163,18 @@ class _Report:
         return f"<p>In {html.escape(self.summary['layers_of'])}.</p>{table(head, cells)}"
 
     def _activity(self) -> str:
-        if not self.folder.finished:
+        if not self.summary:
             return _WHEN_ENDED
         drawn = layers.activity(self.folder.path)
         return side_by_side(drawing(figure, f"spikes of {layer}") for layer, figure in drawn)
 
     def _mistakes(self, allow_code: bool) -> str:
-        finished = self.folder.finished
         trained = load(
-            self.folder.path, checkpoint="best" if finished else "last", allow_code=allow_code
+            self.folder.path, checkpoint="best" if self.summary else "last", allow_code=allow_code
         )
         dataset = load_data(self.config, self.machine)
-        split = dataset.test if finished else dataset.validation
-        name = "the test set" if finished else "the validation split, after the last epoch"
+        split = dataset.test if self.summary else dataset.validation
+        name = "the test set" if self.summary else "the validation split, after the last epoch"
         if split is None or dataset.num_classes is None:
             return '<p class="note">There are no classes to mistake, or no samples to ask.</p>'
         answers = Answers.of(trained, split)

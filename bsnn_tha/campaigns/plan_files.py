@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from bsnn_tha.config.axes import check_allowed
+from bsnn_tha.config.dotted import nested
+from bsnn_tha.config.leaving_out import none_read
 from bsnn_tha.config.validation import validated
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.run_folder import folder_name
@@ -86,4 +89,12 @@ def check_names(plan: str, names: list[str]) -> None:
 
 def changes(table: dict[str, Any]) -> dict[str, Any]:
     """Changes to a preset as a plan writes them; TOML has no null, so ``"none"`` removes a key."""
-    return {key: None if value == "none" else value for key, value in table.items()}
+    return {key: none_read(key, value) for key, value in table.items()}
+
+
+def check_code(table: dict[str, Any], allow_code: bool, where: str) -> None:
+    """Refuse changes that name code outside this package, unless it may run.
+
+    A plan may be anyone's, and building a configuration runs what it names: ask before.
+    """
+    check_allowed(nested(changes(table)), allow_code, where)

@@ -1,7 +1,8 @@
 """Training many runs, several at a time, each in a process of its own.
 
 A run that was stopped goes on from its last epoch; one whose loss is no longer finite is
-kept as failed and does not end the others.
+kept as failed. Neither it nor one that cannot be trained now, as another process is at it,
+ends the others.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from bsnn_tha.campaigns.merit import merit_in
 from bsnn_tha.config import RunConfig
-from bsnn_tha.errors import BsnnThaError, InvalidValueError
+from bsnn_tha.errors import BsnnThaError, InvalidValueError, RunError, TrainingError
 from bsnn_tha.freed_memory import keep_freed_memory
 from bsnn_tha.run_folder import RunFolder, replace_atomically
 from bsnn_tha.training.machine import Machine
@@ -76,14 +77,15 @@ def train_all(
 
     Raises:
         InvalidValueError: ``processes`` below 1.
-        RunError: a summary that is there already is damaged.
+        RunError: a summary that is there already is damaged; or, when all others have
+            ended, runs could not be trained now.
     """
     check_processes(processes)
     own = replace(machine, threads=machine.threads or (1 if processes > 1 else None))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, _end_when_told) as pool:
         waiting: dict[Future[str], Job] = {}
-        count = 0
+        count, not_now = 0, []
         try:
             for job in jobs:
                 if (said := _said_before(job.path)) is not None:
@@ -91,18 +93,27 @@ def train_all(
                     ended(job)
                     tell(f"{count}/{len(jobs)}  {job.name}  {said}")
                     continue
-                call = job.config.to_toml(), job.path, own, dict(job.origin)
-                waiting[pool.submit(_run, *call)] = job
+                waiting[pool.submit(_run, job, own)] = job
             while waiting:
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
                     job, count = waiting.pop(future), count + 1
-                    said = future.result()
-                    ended(job)
+                    try:
+                        said = future.result()
+                    except BsnnThaError as error:
+                        said = f"not trained: {error}"
+                        not_now.append(f"{job.name} ({error})")
+                    else:
+                        ended(job)
                     tell(f"{count}/{len(jobs)}  {job.name}  {said}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    if not_now:
+        raise RunError(
+            f"{len(not_now)} of {len(jobs)} runs were not trained, the first of them "
+            f"{not_now[0]}; the same command tries again"
+        )
 
 
 def _end_when_told() -> None:
@@ -122,30 +133,30 @@ def _end_when_told() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _run(config: str, path: Path, machine: Machine, origin: dict[str, Any]) -> str:
+def _run(job: Job, machine: Machine) -> str:
     """One run, in a process of its own; what to say of it."""
     keep_freed_memory()
+    path = job.path
     try:
         if RunFolder(path).config.exists():
             result = resume(path, machine=machine, verbose=False)
         else:
-            result = train(RunConfig.from_toml(config), output=path, machine=machine, verbose=False)
-    except BsnnThaError as error:
+            result = train(job.config, output=path, machine=machine, verbose=False)
+    except TrainingError as error:  # it would fail again
         try:
-            path.mkdir(parents=True, exist_ok=True)
             _write(path / _FAILED, f"{error}\n")
         except OSError:  # nowhere to keep it, so it is said now
             raise error from None
         return f"failed: {error}"
-    if origin:
-        _write(path / ORIGIN, json.dumps(origin) + "\n")
+    if job.origin:
+        _write(path / ORIGIN, json.dumps(dict(job.origin)) + "\n")
     return _said(result.summary)
 
 
 def _said_before(path: Path) -> str | None:
     """What to say of a run that has ended already; None if there is something to train."""
     if (reason := failure(path)) is not None:
-        return f"failed before: {reason}"
+        return f"failed before: {reason} (delete {path / _FAILED} to go on with it)"
     summary = read_summary(RunFolder(path))
     return _said(summary) if summary else None
 

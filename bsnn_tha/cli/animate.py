@@ -243,12 +243,11 @@ def _trained(variants: list[str], film: Path, device: str, threads: int | None) 
                 f"{folder.path} was trained with other settings than the preset has now; "
                 "remove it to train anew, or name it as one of RUNS"
             )
-        if not folder.finished:
-            # Of an epoch that was not finished nothing is left but its folder.
-            if folder.config.exists():
-                resume(folder.path, machine=here)
-            else:
-                train(config, output=folder.path, machine=here)
+        # Of an epoch that was not finished nothing is left but its folder.
+        if folder.config.exists():
+            resume(folder.path, machine=here)
+        else:
+            train(config, output=folder.path, machine=here)
         folders.append(folder.path)
     return folders
 

@@ -9,6 +9,7 @@ import typer
 
 from bsnn_tha.campaigns.comparison.recipes import RECIPES
 from bsnn_tha.cli.options import (
+    AllowCode,
     CacheRoot,
     DataRoot,
     Device,
@@ -72,6 +73,7 @@ def compare(
     epochs: Epochs = None,
     set_: Sets = None,
     output: Output = None,
+    allow_code: AllowCode = False,
     data_root: DataRoot = None,
     cache_root: CacheRoot = None,
     device: Device = "auto",
@@ -95,7 +97,7 @@ def compare(
 
     check_reach(reach)
     if output is not None and (output / "comparison.toml").exists():
-        comparison, folder = Comparison.load(output), output
+        comparison, folder = Comparison.load(output, allow_code=allow_code), output
     else:
         bases = bases_of(dataset, listed(weights), settings({"training.epochs": epochs}, set_))
         factors = tuple(_numbers(theta_0))

@@ -22,6 +22,7 @@ from typing import Annotated, Literal
 import typer
 
 from bsnn_tha.cli.options import CacheRoot, DataRoot
+from bsnn_tha.cores import usable_cores
 from bsnn_tha.words import counted, size
 
 Status = Literal["ok", "note", "wrong"]
@@ -126,14 +127,14 @@ def _devices() -> Iterator[Finding]:
         yield Finding("device", "note", text + "CPU build? pytorch.org has the others")
     if torch.backends.mps.is_available():
         yield Finding("device", "ok", "mps")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cores()
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "NUMBA_CACHE_DIR")
     set_ = ", ".join(f"{name}={os.environ[name]}" for name in variables if name in os.environ)
     threads = torch.get_num_threads()
-    core = counted(cores, "core") if cores else "cores unknown"
+    core = counted(cores, "core")
     text = f"cpu {platform.machine()}, {core}, {counted(threads, 'thread')}"
     yield Finding("device", "ok", text + (f" ({set_})" if set_ else ""))
-    if cores and threads > cores:
+    if threads > cores:
         text = f"{threads} threads share {core}, which is slow; --threads {cores}"
         yield Finding("device", "wrong", text)
 

@@ -161,7 +161,9 @@ def _assignment(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise InvalidValueError(f"--set takes KEY=VALUE, but got {text!r}")
     if value.strip().lower() == "none":
-        return key.strip(), None
+        from bsnn_tha.config.leaving_out import none_read
+
+        return key.strip(), none_read(key.strip(), "none")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

@@ -46,7 +46,6 @@ def report(
     bsnn-tha report runs/mnist-tha-1 --every 30 --no-film    while it trains
     """
     from animations.report.page import write_report
-    from bsnn_tha.run_folder import RunFolder
 
     if every is not None and not every > 0:
         raise InvalidValueError(f"--every must be above 0 seconds, but got {every:g}")
@@ -55,7 +54,7 @@ def report(
     here.make_ready()
     with one_line_at_ctrl_c():
         while True:
-            finished = all(RunFolder(one).finished for one in runs)
+            finished = _finished(run)
             for one in runs:
                 print(write_report(one, output, machine=here, film=film, allow_code=allow_code))
             if every is None or finished:
@@ -84,3 +83,16 @@ def _runs(run: Path, output: Path | None) -> list[Path]:
     if found := trial_folders(run):
         return found
     raise RunError(f"no trial of {run} has begun; go on with bsnn-tha train --resume {run}")
+
+
+def _finished(run: Path) -> bool:
+    """Whether a run, or every seed of trials, has done all it was configured for."""
+    from bsnn_tha.run_folder import RunFolder
+    from bsnn_tha.training.allowed import run_config
+    from bsnn_tha.training.summary import finished
+    from bsnn_tha.training.trials import are_trials, trials_finished
+
+    if are_trials(run):
+        return trials_finished(run)
+    folder = RunFolder.open(run)
+    return finished(folder, run_config(folder, allow_code=True)) is not None

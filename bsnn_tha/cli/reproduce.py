@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bsnn_tha.cli.options import (
+    AllowCode,
     CacheRoot,
     DataRoot,
     Device,
@@ -47,6 +48,7 @@ def reproduce(
         list[Path] | None,
         typer.Option(help="Folder of another machine, runs or records, to merge; repeatable."),
     ] = None,
+    allow_code: AllowCode = False,
     data_root: DataRoot = None,
     cache_root: CacheRoot = None,
     device: Device = "auto",
@@ -74,9 +76,8 @@ def reproduce(
         check_nothing_asked(context, "table")
         print("\n".join(f"{name:15} {load_plan(name).title}" for name in plan_names()))
         return
-    campaign = Campaign(
-        load_plan(table), folder, records or folder, tuple(also or ()), listed(only), seeds
-    )
+    plan = load_plan(table, allow_code=allow_code)
+    campaign = Campaign(plan, folder, records or folder, tuple(also or ()), listed(only), seeds)
     if dry_run:
         entries = campaign.entries()
         missing = campaign.missing(entries)

@@ -96,7 +96,7 @@ def series(
         check_nothing_asked(context, "series")
         print("\n".join(f"{each:20} {load_series(each).title}" for each in series_names()))
         return
-    plan = load_series(name)
+    plan = load_series(name, allow_code=allow_code)
     check_seeds("--retrain", retrain)
     chosen = plan.only(listed(only))
     studies = [

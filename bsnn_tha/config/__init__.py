@@ -7,7 +7,9 @@ friends construct before a run starts.
 
 :mod:`~bsnn_tha.config.sections` has the tables and their keys, :mod:`~bsnn_tha.config.axes`
 the keys that name a choice, :mod:`~bsnn_tha.config.rules` what goes with what,
-:mod:`~bsnn_tha.config.history` what keys were once called, and
+:mod:`~bsnn_tha.config.history` what keys were once called,
+:mod:`~bsnn_tha.config.dotted` how their tables are walked,
+:mod:`~bsnn_tha.config.leaving_out` how a change leaves one out, and
 :mod:`~bsnn_tha.config.run_config` what reads, changes, writes and builds.
 """
 

@@ -10,6 +10,7 @@ from typing import Any
 import tomli_w
 
 from bsnn_tha.config.axes import check_allowed, check_names, code_in
+from bsnn_tha.config.dotted import flat, put
 from bsnn_tha.config.history import in_todays_keys
 from bsnn_tha.config.rules import check_uses, drop_orphaned, drop_unused, with_loss_defaults
 from bsnn_tha.config.sections import Tables
@@ -125,7 +126,7 @@ class RunConfig(Tables):
             for key in self.loss.options:  # they go with the loss that had them
                 values["loss"].pop(key, None)  # one that is None was not dumped
         for key, value in changes.items():
-            _put(values, key, value)
+            put(values, key, value)
         # What a choice had goes with it, where the changes make another.
         drop_orphaned(values, self, _validated(values), changes)
         # This configuration was allowed to name what it names, and who changes it knows.
@@ -139,7 +140,7 @@ class RunConfig(Tables):
             >>> load_preset("mnist", "tha").flat()["neuron.beta"]
             0.99
         """
-        return _flat(self.model_dump(exclude_none=True, mode="json"))
+        return flat(self.model_dump(exclude_none=True, mode="json"))
 
     def build_network(self, input_shape: tuple[int, ...]) -> SpikingNetwork:
         """The untrained network; weights come from torch's global generator."""
@@ -212,28 +213,3 @@ class RunConfig(Tables):
 def _validated(values: dict[str, Any]) -> RunConfig:
     """The configuration, its types and keys checked, but not what goes with what."""
     return validated(RunConfig, with_loss_defaults(in_todays_keys(values)))
-
-
-def _put(tables: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key, or, with None, take it out."""
-    *names, leaf = key.split(".")
-    table = tables
-    for depth, name in enumerate(names, start=1):
-        if not isinstance(table.setdefault(name, {}), dict):
-            inner = ".".join(names[:depth])
-            raise InvalidValueError(f"{inner} is a value, not a table, in {key!r}")
-        table = table[name]
-    if value is None:
-        table.pop(leaf, None)
-    else:
-        table[leaf] = value
-
-
-def _flat(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tables.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

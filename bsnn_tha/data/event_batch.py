@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning sets the parts of a batch that it converts
 class EventBatch:
     """Events of a batch, to be turned into ``[time, batch, *shape]`` by :meth:`dense`.
 

@@ -17,9 +17,9 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.run_folder import RunFolder, replace_atomically
 
 
-def remember(folder: Path, config: RunConfig) -> None:
-    """Allow a folder to name what this configuration names, for this user and working folder."""
-    names = config.code_named()
+def remember(folder: Path, *configs: RunConfig) -> None:
+    """Allow a folder to name what configurations name, for this user and working folder."""
+    names = sorted({name for config in configs for name in config.code_named()})
     if not names:
         return
     record = _record(folder)

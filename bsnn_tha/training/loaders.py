@@ -22,8 +22,8 @@ from bsnn_tha.training.seeding import epoch_seed
 class Batches(Sampler[list[int]]):
     """This process's share of each batch, as lists of sample indices.
 
-    A last batch with fewer samples than processes joins the one before it: no
-    process is ever left without a sample.
+    A last batch with fewer samples than processes joins the one before it, so that
+    no process is left without a sample as long as there is one for each.
 
     Args:
         indices: which samples.

@@ -72,6 +72,19 @@ class Machine:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
 
+    def check_precision(self, precision: str) -> None:
+        """Raise where Lightning would compute in another precision than was asked for.
+
+        Raises:
+            InvalidValueError: float16 on a processor, which has no kernels for it.
+        """
+        on_cpu = self.device == "cpu" or (self.device == "auto" and not _accelerated())
+        if precision == "16-mixed" and on_cpu:
+            raise InvalidValueError(
+                "training.precision = '16-mixed' needs a GPU, but this runs on the CPU; choose "
+                "'bf16-mixed' or leave it out"
+            )
+
     def trainer_options(self, together: bool = True) -> dict[str, Any]:
         """Keywords for ``lightning.Trainer``.
 
@@ -96,6 +109,10 @@ THIS_MACHINE = Machine()
 """The defaults: the usual data root, the best device there is, torch's threads."""
 
 
+def _accelerated() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
 def processor() -> str:
     """The processor's model, as Linux calls it; elsewhere what Python knows of it."""
     try:
@@ -110,7 +127,7 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
     return {
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "processor": platform.machine(),
+        "processor": processor(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "snntorch": snntorch.__version__,

@@ -113,7 +113,8 @@ class SpikingModule(LightningModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Events travel to the device in compact form and become frames there."""
         inputs, targets = batch
-        inputs = inputs.dense() if isinstance(inputs, EventBatch) else inputs
+        if isinstance(inputs, EventBatch):  # whose numbers were whole when Lightning converted
+            inputs = self.trainer.precision_plugin.convert_input(inputs.dense())
         if self.trainer.training:
             inputs = self.augment(inputs, static=self.num_steps is not None)
         return inputs, targets
@@ -218,7 +219,7 @@ class SpikingModule(LightningModule):
             self.live = values
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.network, self.config.optimizer)
+        optimizer = make_optimizer(self, self.config.optimizer)
         share = self.schedule
         if share is None:
             return optimizer

@@ -11,14 +11,14 @@ from bsnn_tha.config import OptimizerSection
 from bsnn_tha.nn.thresholds import ThresholdRule
 
 
-def make_optimizer(network: nn.Module, settings: OptimizerSection) -> torch.optim.Optimizer:
-    """Adam, AdamW or SGD for a network's parameters.
+def make_optimizer(module: nn.Module, settings: OptimizerSection) -> torch.optim.Optimizer:
+    """Adam, AdamW or SGD for the parameters of a network, and of what is trained with it.
 
     Args:
-        network: any, with threshold rules inside.
+        module: any, with threshold rules inside; a loss may have parameters as well.
         settings: ``[optimizer]``; its schedule is not looked at.
     """
-    groups = parameter_groups(network, settings.lr, settings.threshold_lr)
+    groups = parameter_groups(module, settings.lr, settings.threshold_lr)
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     if settings.name == "sgd":
         return torch.optim.SGD(groups, momentum=settings.momentum, **common)
@@ -44,7 +44,7 @@ def parameter_groups(
     Example:
         >>> from bsnn_tha import SpikingNetwork
         >>> network = SpikingNetwork("4-2", (3,), beta=0.9, rule="learned", theta_0=1.0)
-        >>> groups = parameter_groups(network, 1e-3, 1e-2)
+        >>> groups = parameter_groups(module, 1e-3, 1e-2)
         >>> [(len(group["params"]), group["lr"]) for group in groups]
         [(4, 0.001), (2, 0.01)]
     """

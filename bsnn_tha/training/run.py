@@ -27,6 +27,7 @@ from bsnn_tha.training.evaluation import measure
 from bsnn_tha.training.machine import THIS_MACHINE, Machine, interruptible
 from bsnn_tha.training.session import Session
 from bsnn_tha.training.summary import (
+    finished,
     of_training,
     read_summary,
     uses_of_test_set,
@@ -82,7 +83,7 @@ def train(
         folder = RunFolder(output or parent)  # never written by this process
     else:
         folder = RunFolder.create(output) if output else RunFolder.create_numbered(parent, name)
-    return _keep(session, folder, None, verbose)
+    return _keep(session, folder, verbose, begun=False)
 
 
 def resume(
@@ -123,23 +124,26 @@ def resume(
         config = config.with_changes({"training.epochs": epochs})
     if summary := finished(folder, config):
         return RunResult(folder, summary if machine.leads else {})
+    if stopped := read_summary(folder).get("stopped"):
+        raise InvalidValueError(
+            f"{run} ended before its last epoch ({stopped}), and more epochs would not begin; "
+            "train anew with a higher training.patience"
+        )
     session = Session.prepare(config, machine)
-    return _keep(session, folder, resumable_checkpoint(folder), verbose)
+    return _keep(session, folder, verbose, begun=True)
 
 
-def finished(folder: RunFolder, config: RunConfig) -> dict[str, Any] | None:
-    """The summary of a run that has done all it was configured for, else None."""
-    summary = read_summary(folder)
-    return summary if summary and summary["planned_epochs"] >= config.training.epochs else None
-
-
-def _keep(session: Session, folder: RunFolder, checkpoint: Path | None, verbose: bool) -> RunResult:
+def _keep(session: Session, folder: RunFolder, verbose: bool, *, begun: bool) -> RunResult:
     """Train and measure, writing the run's files in the process that leads."""
     if not session.machine.leads:
         with interruptible():
-            _fit(session, folder, checkpoint, verbose=False)
+            _fit(session, folder, resumable_checkpoint(folder) if begun else None, verbose=False)
         return RunResult(folder, {})
     with folder.claimed(), interruptible(lambda: _go_on(folder)):
+        # Another process may have trained on, or ended, since this one looked.
+        if begun and (summary := finished(folder, session.config)):
+            return RunResult(folder, summary)
+        checkpoint = resumable_checkpoint(folder) if begun else None
         if checkpoint == folder.previous:  # a damaged last one must not take its place
             folder.last.unlink(missing_ok=True)
         with replace_atomically(folder.config) as temporary:

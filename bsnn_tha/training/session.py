@@ -28,7 +28,7 @@ from bsnn_tha.nn.norms.batch_norm import BatchNormPerStep
 from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping
 from bsnn_tha.training.callbacks.monitor import ActivityMonitor
 from bsnn_tha.training.callbacks.norm_statistics import NormStatistics
-from bsnn_tha.training.callbacks.silencing import SilencingCheck
+from bsnn_tha.training.callbacks.silencing import SilencingCheck, annealed_layers
 from bsnn_tha.training.callbacks.stopwatch import Stopwatch
 from bsnn_tha.training.checkpoint import DurableCheckpointIO
 from bsnn_tha.training.evaluation import EVALUATION_BATCH, epoch_values, load_data
@@ -82,6 +82,7 @@ class Session:
             DataError: data is missing or damaged.
         """
         machine.make_ready()
+        machine.check_precision(config.training.precision)
         if dataset is None:
             dataset = load_data(config, machine)
         selecting = _selecting(config, dataset)
@@ -95,6 +96,8 @@ class Session:
         module = SpikingModule(config, dataset)
         if config.training.chunk_steps is not None:
             check_chunks(module.network, config.training.chunk_steps, config.data.num_steps)
+        if config.training.check_silencing:
+            annealed_layers(module)  # refuses networks that it is not defined for
         _check_norms(module, min(config.data.batch_size, config.data.subset or len(dataset.train)))
         return cls(
             config,

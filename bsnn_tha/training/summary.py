@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import RunError
 from bsnn_tha.functional.running import joined
 from bsnn_tha.observe.metrics import weight_bits
@@ -35,6 +36,22 @@ def read_summary(folder: RunFolder) -> dict[str, Any]:
             "measures the network anew"
         )
     return values
+
+
+def finished(folder: RunFolder, config: RunConfig) -> dict[str, Any] | None:
+    """The summary of a run that has done all it was configured for, else None.
+
+    A run that is made longer has one of fewer epochs until it ends.
+
+    Args:
+        folder: of the run.
+        config: its own, or one with more epochs.
+
+    Raises:
+        RunError: the summary is damaged.
+    """
+    summary = read_summary(folder)
+    return summary if summary and summary["planned_epochs"] >= config.training.epochs else None
 
 
 def write_summary(folder: RunFolder, summary: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import statistics
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from bsnn_tha.training.evaluation import evaluate
 from bsnn_tha.training.machine import THIS_MACHINE, Machine
 from bsnn_tha.training.run import RunResult, resume, train
 from bsnn_tha.training.session import Session
+from bsnn_tha.training.summary import finished
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,17 @@ def trial_folders(path: Path) -> list[Path]:
     Raises:
         RunError: the folder is not one of trials.
     """
-    count, config = _read_plan(path)
-    first = config.training.seed
-    runs = [_trial(path, seed) for seed in range(first, first + count)]
+    runs = (_trial(path, seed) for seed, _ in _planned(path))
     return [run for run in runs if RunFolder(run).config.is_file()]
+
+
+def trials_finished(path: Path) -> bool:
+    """True if every trial that is planned has done all it was configured for.
+
+    Raises:
+        RunError: the folder is not one of trials.
+    """
+    return all(finished(RunFolder(_trial(path, seed)), own) for seed, own in _planned(path))
 
 
 def resume_trials(
@@ -187,6 +195,14 @@ def _read_plan(path: Path, allow_code: bool = False) -> tuple[int, RunConfig]:
         return count, RunConfig.from_dict(tables, str(_plan(path)), allow_code=allowed)
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{path} is not a folder of trials: {error}") from None
+
+
+def _planned(path: Path) -> Iterator[tuple[int, RunConfig]]:
+    """Seeds of the trials, begun or not, and what each is trained with."""
+    count, config = _read_plan(path, allow_code=True)
+    first = config.training.seed
+    for seed in range(first, first + count):
+        yield seed, config.with_changes({"training.seed": seed})
 
 
 def _write_plan(path: Path, count: int, config: RunConfig) -> None:

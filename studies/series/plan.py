@@ -120,8 +120,13 @@ def series_names() -> list[str]:
     return plan_files.plan_names(_ROOM)
 
 
-def load_series(name: str) -> Series:
+def load_series(name: str, *, allow_code: bool = False) -> Series:
     """A series by its name, or from the user's file if the name ends in ``.toml``.
+
+    Args:
+        name: of the series, or a path.
+        allow_code: whether it may name code outside this package, which building its
+            configurations runs.
 
     Raises:
         InvalidValueError: there is none, or it breaks a rule; every configuration is built.
@@ -129,5 +134,7 @@ def load_series(name: str) -> Series:
     series = plan_files.read_plan(Series, _ROOM, name, "series")
     plan_files.check_names(series.name, [search.name for search in series.studies])
     for search in series.studies:
+        where = f"plan {series.name}, study {search.name!r}"
+        plan_files.check_code(series.set | search.set | search.begin, allow_code, where)
         _ = series.options(search).config  # refuses what no run can be
     return series

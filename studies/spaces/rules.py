@@ -21,24 +21,25 @@ READOUT = Space(
     Number("neuron.slope",             0.05, 30.0,     log=True),
     Number("optimizer.lr",             1e-5, 0.3,      log=True),
 )  # fmt: skip
-ANNEALED_READOUT = Space(
+# Thresholds that rise, each layer's at its own pace.
+RISING = Space(
     #      key                         range           scale
     Number("threshold.theta_0",        0.05, 30.0,     log=True, per="layer"),
     Rise("threshold.theta_inf",        0.1, 30.0,      log=True, per="layer"),
     Number("threshold.alpha",          1e-4, 0.5,      log=True, per="layer"),
     Choice("neuron.surrogate_centre",  "clamped", "moving"),
-) + READOUT.without("threshold.theta_0")  # fmt: skip
+)  # fmt: skip
 
 
 def space(*, annealed: bool, readout: bool, own_rate: bool) -> Space:
     """What is searched.
 
     Args:
-        annealed: whether thresholds rise to θ∞, in a network with a readout.
+        annealed: whether thresholds rise to θ∞.
         readout: whether the output does not fire.
         own_rate: whether thresholds are learned at a rate of their own.
     """
-    if annealed:
-        return ANNEALED_READOUT
     table = READOUT if readout else FIXED
+    if annealed:
+        table = RISING + table.without("threshold.theta_0")
     return table + OWN_RATE if own_rate else table

@@ -152,3 +152,13 @@ def test_a_network_of_the_zoo_has_no_page_and_says_what_it_has():
     refused = report("zoo:digits").exception
     assert isinstance(refused, InvalidValueError)
     assert "bsnn-tha evaluate zoo:digits" in str(refused)
+
+
+def test_a_run_that_is_made_longer_is_live_again(run, tmp_path):
+    longer = tmp_path / "longer"
+    shutil.copytree(run, longer, ignore=shutil.ignore_patterns("report.html"))
+    config = (longer / "config.toml").read_text(encoding="utf-8")
+    (longer / "config.toml").write_text(config.replace("epochs = 2", "epochs = 3"))
+    text = write_report(longer, film=False).read_text(encoding="utf-8")
+    assert 'http-equiv="refresh"' in text and "epochs so far" in text
+    assert "the validation split, after the last epoch" in text and "test accuracy" not in text

@@ -7,6 +7,7 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import statistics
 import time
@@ -291,6 +292,7 @@ def test_the_command_reports_a_folder_again(compared, monkeypatch):
         (["--theta-0", "inf"], "factors of theta_0 must be finite and above 0, but got inf"),
         (["--weights", "binary,binary"], "weights must be binary or float or both, each once"),
         (["--weights", ""], "weights must be binary or float or both, each once"),
+        (["--set", "data.validation=0"], "follows the accuracy on validation samples"),
     ],
 )
 def test_wrong_options(options, message, tmp_path, monkeypatch):
@@ -391,3 +393,17 @@ def test_a_plan_with_a_byte_order_mark_is_read(tmp_path):
     plan = tmp_path / "comparison.toml"
     plan.write_text(plan.read_text(), encoding="utf-8-sig")
     assert Comparison.load(tmp_path) == mine
+
+
+def test_a_comparison_made_here_may_go_on_with_code_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_norms.py").write_text("import torch\nclass Norm(torch.nn.BatchNorm2d): pass\n")
+    own = bases_of("digits", ["binary"], QUICK | {"network.norm": "my_norms:Norm"})
+    mine = Comparison(own, ("fixed",), 1)
+    mine.save(tmp_path)
+    assert Comparison.load(tmp_path) == mine
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(tmp_path, elsewhere)
+    with pytest.raises(RunError, match="--allow-code"):
+        Comparison.load(elsewhere)
+    assert Comparison.load(elsewhere, allow_code=True) == mine

@@ -9,14 +9,17 @@ import pytest
 from commands import forked_pool
 from typer.testing import CliRunner
 
+from bsnn_tha.campaigns.plan_files import changes
 from bsnn_tha.campaigns.reproduction import record
 from bsnn_tha.campaigns.reproduction.campaign import Campaign, seconds
 from bsnn_tha.campaigns.reproduction.cost import points
 from bsnn_tha.campaigns.reproduction.pages import curves, page, write_pages
 from bsnn_tha.campaigns.reproduction.plan import load_plan, plan_names
 from bsnn_tha.cli import app
+from bsnn_tha.cli.options import settings
 from bsnn_tha.errors import DataError, InvalidValueError, RunError
 from bsnn_tha.presets import load_preset
+from bsnn_tha.run_folder import RunFolder
 from bsnn_tha.training.machine import Machine
 
 RECORDS = Path(__file__).parents[2] / "docs/reproduction"
@@ -341,3 +344,69 @@ def test_the_preset_per_neuron_is_what_its_table_trains():
         "source": trained.source,
     }
     assert load_preset("fashion-mnist", "per-neuron").with_changes(changes) == trained
+
+
+def test_a_plan_that_names_code_is_not_run_unasked(plan_file, tmp_path, monkeypatch):
+    """The rule of a plan from elsewhere leaves a trace when it is imported."""
+    monkeypatch.chdir(tmp_path)
+    rule = "from bsnn_tha.nn.thresholds import Fixed\nopen('trace', 'w')\nclass Mine(Fixed): pass\n"
+    (tmp_path / "plan_rules.py").write_text(rule)
+    nested = '"threshold" = {rule = "plan_rules:Mine"}'
+    for written in ('"threshold.rule" = "plan_rules:Mine"', nested):
+        changed = f'{written}, "network.notation" = "16-10"'
+        text = PLAN.replace('"network.notation" = "16-10"', changed)
+        (tmp_path / "mine.toml").write_text(text)
+        with pytest.raises(InvalidValueError, match=r"plan mine, row 'dense': .*--allow-code"):
+            load_plan("mine.toml")
+        assert not (tmp_path / "trace").exists()
+    (tmp_path / "mine.toml").write_text(
+        PLAN.replace(nested, "").replace(
+            '"network.notation" = "16-10"',
+            '"threshold.rule" = "plan_rules:Mine", "network.notation" = "16-10"',
+        )
+    )
+    plan = load_plan("mine.toml", allow_code=True)
+    lines = []
+    campaign = Campaign(plan, tmp_path / "runs", tmp_path / "records", only=["dense"])
+    campaign.train(machine=Machine(threads=1), tell=lines.append)  # in a process of its own
+    assert "test accuracy" in lines[0]
+
+
+def test_a_run_that_another_process_is_at_is_not_branded(plan_file, tmp_path):
+    campaign = Campaign(load_plan(str(plan_file)), tmp_path, tmp_path / "records", only=["dense"])
+    row = campaign.plan.row("dense")
+    run, lines = RunFolder(campaign.run_path(row, 0)), []
+    run.path.mkdir(parents=True)
+    run.config.write_text(row.config(0).to_toml())
+    with forked_pool():
+        with run.claimed(), pytest.raises(RunError, match=r"^1 of 1 runs were not trained.*again$"):
+            campaign.train(machine=Machine(threads=1), tell=lines.append)
+        assert "not trained: another process is training" in lines[0]
+        campaign.train(machine=Machine(threads=1), tell=lines.append)
+    assert "test accuracy" in lines[1]
+
+
+def test_seeds_that_patience_ended_are_drawn_as_far_as_all_go(plan_file):
+    plan, entries = load_plan("best"), record.read(RECORDS / "best")
+    own = [entry for entry in entries if entry["row"] == "digits"]
+    short = {name: values[:7] for name, values in own[0]["epochs"].items()}
+    band = curves(plan, [own[0] | {"epochs": short}, *own[1:]]).subfigs[0]
+    assert {len(line.get_xdata()) for axes in band.axes for line in axes.lines} == {7}
+
+
+@pytest.mark.parametrize(
+    ("key", "removed"),
+    [
+        ("optimizer.schedule", False),
+        ("network.norm", False),
+        ("neuron.reset_mechanism", False),
+        ("threshold.penalty_window", False),
+        ("threshold.alpha", True),
+        ("optimizer.period", True),
+        ("loss.temperature", True),
+    ],
+)
+def test_none_leaves_a_key_out_unless_it_is_one_of_its_choices(key, removed):
+    expected = {key: None if removed else "none"}
+    assert changes({key: "none"}) == expected
+    assert settings({}, [f"{key}=none"]) == expected

@@ -26,6 +26,7 @@ from training_runs import (
     train_tiny,
 )
 
+from animations.run_arrays import OutputRecording
 from bsnn_tha import SpikingNetwork, spike_count_loss
 from bsnn_tha.errors import DataError, InvalidValueError, RunError
 from bsnn_tha.observe.recording import (
@@ -427,3 +428,13 @@ def test_evaluating_a_run_writes_nothing(finished):
 def test_tiny_runs_take_no_snapshots_unless_asked(done):
     assert tiny().snapshots.count == 0
     assert not done.folder.snapshots.exists()
+
+
+def test_recorded_membranes_of_classes_are_kept_and_have_no_timing(tmp_path):
+    changes = {"loss__name": "cross_entropy", "loss__readout": "mean_membrane"}
+    result = train_tiny(tmp_path / "run", training__record_output=True, data__subset=64, **changes)
+    assert "timing" not in result.summary
+    with np.load(result.folder.recording) as recorded:
+        assert recorded["membranes"].shape[-1] == 10 and recorded["target"].shape == (32,)
+    with pytest.raises(RunError, match="learned classes, which give a membrane no target trace"):
+        OutputRecording.of_run(result.folder.path)

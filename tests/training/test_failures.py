@@ -124,6 +124,8 @@ INVALID = {
     "learning_rate_beyond_float32": {"optimizer.lr": 1e39},
     "fewer_outputs_than_classes": {"network.notation": "4C3-AP2-5"},
     "membrane_loss_without_a_membrane_target": {"loss.name": "membrane"},
+    "float16_without_a_gpu": {"training.precision": "16-mixed"},
+    "silencing_across_neurons": {"training.check_silencing": True, "neuron.lateral_width": 3},
 }
 
 

@@ -135,3 +135,28 @@ def test_batches_of_one_value_are_refused_before_training(tmp_path, setting):
     with pytest.raises(InvalidValueError, match="batch norm of layer 1 has one value of each"):
         train_tiny(tmp_path / "run", **maps_of_one_pixel, **{setting: 1})
     assert not (tmp_path / "run").exists()
+
+
+def test_a_window_in_chunks_is_the_window(tmp_path):
+    """Of five time steps, four and one; every step counts once."""
+    settings = {"training__norm_batches": 2, "network__norm": "per-step"}
+    settings |= {"network__notation": "4C3-AP2-4C3-10", "threshold__rule": "fixed"}
+    settings |= {"threshold__theta_0": 0.5, "threshold__theta_inf": None, "threshold__alpha": None}
+    whole, parts = (
+        last_weights(train_tiny(tmp_path / name, **settings, training__chunk_steps=steps))
+        for name, steps in (("whole", None), ("parts", 4))
+    )
+    for name in ("running_mean", "running_var"):
+        for layer in (0, 1):
+            key = f"layers.{layer}.norm.{name}"
+            torch.testing.assert_close(parts[key], whole[key], rtol=1e-3, atol=1e-4)
+
+
+def test_statistics_of_a_run_in_double_precision_are_double(tmp_path):
+    result = train_tiny(
+        tmp_path / "run",
+        training__precision="64-true",
+        training__norm_batches=2,
+        training__epochs=1,
+    )
+    assert last_weights(result)[f"{NORM}.running_mean"].dtype == torch.float64

@@ -40,6 +40,7 @@ from training_runs import (
 from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.presets import load_preset
 from bsnn_tha.run_folder import RunFolder
+from bsnn_tha.training import run as running
 from bsnn_tha.training import summary
 from bsnn_tha.training.callbacks import stopwatch
 from bsnn_tha.training.module import SpikingModule
@@ -194,7 +195,7 @@ def test_killed_before_any_change_of_a_file_a_run_goes_on(uninterrupted, tmp_pat
             break
         left.add(tuple(n for n in names(path) if n.endswith(".ckpt")))
         # Killed before it had written anything, the same command may be given again.
-        was_finished = RunFolder(path).finished
+        was_finished = RunFolder(path).summary.exists()
         result = go_on(path) if RunFolder(path).config.exists() else run()
         if was_finished:  # and is left as it is, not quite tidy
             for name in (".lock", "previous.ckpt"):
@@ -524,3 +525,22 @@ def never_finished(trains):
         patch.setattr(Session, "fit", told)
         patch.setattr("bsnn_tha.training.run.write_summary", lambda *_: time.sleep(PATIENCE))
         yield
+
+
+def test_more_epochs_of_a_run_that_patience_ended_are_refused(tmp_path):
+    ended = {"training__epochs": 9, "training__patience": 1, "optimizer__lr": 1e-12}
+    fixed = {"network__norm": "none", "threshold__theta_inf": None, "threshold__alpha": None}
+    path = train_tiny(tmp_path / "run", **ended, **fixed).folder.path
+    before = {p: p.read_bytes() for p in path.iterdir() if p.is_file()}
+    with pytest.raises(InvalidValueError, match=r"no better for 1 epoch.*training\.patience$"):
+        resume(path, epochs=12, machine=MACHINE, verbose=False)
+    assert {p: p.read_bytes() for p in path.iterdir() if p.is_file()} == before
+
+
+def test_a_run_that_another_process_has_ended_meanwhile_is_left_as_it_is(monkeypatch, tmp_path):
+    """It was asked for before, and claimed after."""
+    done = train_tiny(tmp_path / "run", training__epochs=1, data__subset=32)
+    asked = iter([None, done.summary])
+    monkeypatch.setattr(running, "finished", lambda folder, config: next(asked))
+    assert resume(done.folder.path, machine=MACHINE, verbose=False).summary == done.summary
+    assert json.loads(done.folder.summary.read_text())["test_uses"] == 1

@@ -40,10 +40,13 @@ from training_runs import (
     weights,
 )
 
-from bsnn_tha import AnnealedLeaky, Leaky
+from bsnn_tha import AnnealedLeaky, Leaky, load
+from bsnn_tha.data.dataset import Dataset
+from bsnn_tha.data.event_batch import EventBatch
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.nn.thresholds import Learned
 from bsnn_tha.run_folder import RunFolder
+from bsnn_tha.training import session
 from bsnn_tha.training.callbacks import ThresholdAnnealing, WeightClipping, anneal
 from bsnn_tha.training.module import SpikingModule
 from bsnn_tha.training.run import train
@@ -505,3 +508,51 @@ def test_clipping_leaves_thresholds_alone():
     WeightClipping(1.0).on_before_optimizer_step(None, module, None)
     assert layer.weight.unique().tolist() == [1.0]
     assert neuron.threshold.item() == 9.0
+
+
+def test_what_a_loss_of_ones_own_learns_is_trained_and_kept(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "learned_losses.py").write_text(
+        "import torch\n"
+        "class Learned(torch.nn.Module):\n"
+        "    needs_membranes, classifies = False, True\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.scale = torch.nn.Parameter(torch.tensor(1.0))\n"
+        "    def forward(self, window, targets):\n"
+        "        return torch.nn.functional.cross_entropy(self.scores(window), targets)\n"
+        "    def scores(self, window):\n"
+        "        return self.scale * window.spikes.mean(0)\n"
+    )
+    result = train_tiny(tmp_path / "run", loss__name="learned_losses:Learned")
+    learned = weights(result.folder.last)["loss.scale"]
+    assert learned != 1
+    assert load(result.folder.path).loss.scale == weights(result.folder.best)["loss.scale"]
+
+
+class OneEventAStep:
+    """Eight recordings of five time steps, an event in each."""
+
+    targets = torch.arange(8) % 5
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, indices):
+        units = torch.tensor([[n] * 5 for n in indices], dtype=torch.int32).flatten()
+        events = EventBatch(torch.ones(len(indices), 5, dtype=torch.int64), units, (8,))
+        return events, self.targets[indices]
+
+
+def test_events_train_in_double_precision(monkeypatch, tmp_path):
+    """They are whole numbers on the way to the device, and double there."""
+    split = OneEventAStep()
+    dataset = Dataset("events", (8,), 5, False, split, split, split, "made here")
+    monkeypatch.setattr(session, "load_data", lambda config, machine: dataset)
+    wide = {"training__precision": "64-true", "training__norm_batches": 1, "training__epochs": 1}
+    few = {"network__notation": "6-5", "data__batch_size": 4, "data__subset": 8}
+    norm = {"network__norm": {"dense": "tdbn", "output": "none"}}
+    result = train_tiny(tmp_path / "run", **wide, **few, **norm)
+    kept = weights(result.folder.last)
+    assert kept["network.layers.0.norm.running_mean"].dtype == torch.float64
+    assert 0 < result.summary["layers"][0]["firing_rate"] < 1

@@ -34,6 +34,8 @@ from bsnn_tha.training.trials import (
     evaluate_trials,
     resume_trials,
     train_trials,
+    trial_folders,
+    trials_finished,
     trials_summary,
 )
 
@@ -296,3 +298,21 @@ def test_the_last_seeds_are_refused_in_one_line_when_they_are_too_large(tmp_path
     with pytest.raises(InvalidValueError, match=r"training\.seed"):
         run_trials(tmp_path / "trials", 2, training__seed=2**32 - 1)
     assert names(tmp_path) == []
+
+
+def test_trials_are_finished_when_the_last_planned_one_is(tmp_path):
+    config = tiny(training__epochs=1, data__subset=BATCH)
+    path = train_trials(config, 2, output=tmp_path / "trials", machine=MACHINE, verbose=False).path
+    assert trials_finished(path)
+    shutil.rmtree(path / f"seed-{SEED + 1}")  # planned, not begun
+    assert trial_folders(path) == [path / f"seed-{SEED}"] and not trials_finished(path)
+
+
+def test_trials_that_are_there_are_kept_when_more_are_asked_for(tmp_path):
+    config = tiny(training__epochs=1, data__subset=BATCH)
+    path = train_trials(config, 1, output=tmp_path / "trials", machine=MACHINE, verbose=False).path
+    before = (path / f"seed-{SEED}" / "summary.json").stat().st_mtime_ns
+    for at_least in (2, 1):  # and never fewer
+        summary = resume_trials(path, at_least=at_least, machine=MACHINE, verbose=False).summary
+        assert summary["seeds"] == [SEED, SEED + 1]
+    assert (path / f"seed-{SEED}" / "summary.json").stat().st_mtime_ns == before

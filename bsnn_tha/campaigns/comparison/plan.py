@@ -21,6 +21,7 @@ from bsnn_tha.nn.per_layer import PerLayer, each_layer, values_of
 from bsnn_tha.presets import load_preset
 from bsnn_tha.run_folder import replace_atomically
 from bsnn_tha.suggest import quoted
+from bsnn_tha.training.allowed import names_allowed, remember
 
 WEIGHTS = {"binary": "tha", "float": "flt32"}
 """The variants whose presets are tuned for these weights."""
@@ -93,6 +94,12 @@ class Comparison:
                 raise InvalidValueError(
                     f"factors of theta_0 must be finite and above 0, but got {factor:g}"
                 )
+        for base in self.bases.values():
+            if base.training.protocol == "validation" and not base.data.validation:
+                raise InvalidValueError(
+                    "a comparison follows the accuracy on validation samples, but data.validation "
+                    "is 0; set it above 0"
+                )
         _ = self.merit
 
     @property
@@ -141,19 +148,29 @@ class Comparison:
         }
         with replace_atomically(folder / _PLAN) as temporary:
             temporary.write_text(tomli_w.dumps(values), encoding="utf-8")
+        remember(folder, *self.bases.values())
 
     @classmethod
-    def load(cls, folder: Path) -> Comparison:
+    def load(cls, folder: Path, *, allow_code: bool = False) -> Comparison:
         """The comparison of a folder.
+
+        Args:
+            folder: that it was saved in.
+            allow_code: whether one that was not made here may name code outside this package
+                (:mod:`bsnn_tha.training.allowed`).
 
         Raises:
             RunError: the folder has none, or a damaged one.
         """
+        allowed = allow_code or names_allowed(folder)
         try:
             text = (folder / _PLAN).read_text(encoding="utf-8-sig")
             plan = validated(_Written, tomllib.loads(text), _PLAN)
             return cls(
-                {name: RunConfig.from_dict(base) for name, base in plan.bases.items()},
+                {
+                    name: RunConfig.from_dict(base, allow_code=allowed)
+                    for name, base in plan.bases.items()
+                },
                 tuple(plan.rules),
                 plan.seeds,
                 tuple(plan.factors),

@@ -99,7 +99,8 @@ class Campaign:
         Raises:
             InvalidValueError: ``jobs`` below 1, a run that cannot start, or a folder that
                 has a run of another plan; then nothing is written.
-            RunError: the table's folder cannot be written.
+            RunError: the table's folder cannot be written, or runs could not be trained now
+                (:func:`~bsnn_tha.campaigns.pool.train_all`).
         """
         check_processes(jobs)
         missing = self.missing(self.entries())
@@ -112,14 +113,15 @@ class Campaign:
             runs.append(Job(f"{row.name}, seed {seed}", config, path, origin))
         for row in {row.name: row for row, _ in missing}.values():
             Session.prepare(row.config(row.seeds - 1), machine)
-        make_writable(self.records / self.plan.name)
+        for place in (self.records, *([self.folder] if missing else [])):
+            make_writable(place / self.plan.name)
 
         def ended(job: Job) -> None:
             if failure(job.path) is None:
                 self.write()
 
-        train_all(runs, machine=machine, processes=jobs, tell=tell, ended=ended)
         self.write()
+        train_all(runs, machine=machine, processes=jobs, tell=tell, ended=ended)
 
 
 def seconds(row: Row, entries: Sequence[Entry]) -> float | None:
@@ -132,7 +134,7 @@ def seconds(row: Row, entries: Sequence[Entry]) -> float | None:
 
 
 def _check_same(config: RunConfig, path: Path) -> None:
-    there = RunConfig.from_file(RunFolder(path).config)
+    there = RunConfig.from_file(RunFolder(path).config, allow_code=config.code_named())
     if not record.same_result(config, there):
         raise InvalidValueError(
             f"{path} has a run of another configuration than the plan's; move it away, or choose "

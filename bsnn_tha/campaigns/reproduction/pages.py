@@ -167,7 +167,9 @@ def _band(
             tables = [entry["epochs"][name] for entry in own if name in entry["epochs"]]
             if tables:
                 scale = 100 if what.endswith("%") else 1
-                mean = scale * np.mean(np.array(tables, dtype=float), axis=0)
+                # Seeds that patience ended are as long as the shortest.
+                whole = zip(*tables, strict=False)
+                mean = scale * np.array([np.mean(np.array(each, float)) for each in whole])
                 called = _called(row, band)
                 look = looks[called]
                 # Thinner and thinner: of curves that coincide, each stays to be seen.

@@ -105,13 +105,20 @@ def plan_names() -> list[str]:
     return plan_files.plan_names(_ROOM)
 
 
-def load_plan(name: str) -> Plan:
+def load_plan(name: str, *, allow_code: bool = False) -> Plan:
     """A plan by its name, or from the user's file if the name ends in ``.toml``.
+
+    Args:
+        name: of the plan, or a path.
+        allow_code: whether it may name code outside this package, which building its
+            configurations runs.
 
     Raises:
         InvalidValueError: there is none, or it breaks a rule; every configuration is built.
     """
     plan = plan_files.read_plan(Plan, _ROOM, name, "table")
     plan_files.check_names(plan.name, [row.name for row in plan.rows])
+    for row in plan.rows:
+        plan_files.check_code(row.set, allow_code, f"plan {plan.name}, row {row.name!r}")
     _ = plan.merit
     return plan

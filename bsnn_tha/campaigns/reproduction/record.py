@@ -89,15 +89,15 @@ def fitting(plan: Plan, entries: Iterable[Entry]) -> list[Entry]:
     may differ, and keys that came later have the default that they stand for.
     """
     found: dict[tuple[str, int], Entry] = {}
-    planned = {
-        (row.name, seed): _shaping(row.config(seed))
-        for row in plan.rows
-        for seed in range(row.seeds)
-    }
+    configs = {(row.name, seed): row.config(seed) for row in plan.rows for seed in range(row.seeds)}
+    planned = {key: _shaping(config) for key, config in configs.items()}
     for entry in entries:
         key = entry["row"], entry["seed"]
         if key in planned and key not in found:
-            own = RunConfig.from_dict(entry["config"], f"{plan.name}, {key[0]}, seed {key[1]}")
+            where = f"{plan.name}, {key[0]}, seed {key[1]}"
+            # The plan's own code was allowed when it was loaded; none else is.
+            allowed = configs[key].code_named()
+            own = RunConfig.from_dict(entry["config"], where, allow_code=allowed)
             if _shaping(own) == planned[key]:
                 found[key] = entry
     return [found[key] for key in planned if key in found]

@@ -85,8 +85,8 @@ def search(
         peak: of the target, over θ∞ of the output neuron.
         centre: ``"clamped"`` or ``"moving"``.
         trials: number of settings.
-        out: file, e.g. ``search.jsonl``; continued if it exists (its settings
-            count, but the sampler starts afresh).
+        out: file, e.g. ``search.jsonl``; one that exists gets further lines; the
+            sampler starts afresh, so give it another seed.
         seed: of the sampler.
         tell: called with a line for every few settings.
     """

@@ -34,7 +34,7 @@ from bsnn_tha.functional.running import note
 from bsnn_tha.inputs import signal
 from bsnn_tha.nn.recompute import recomputing
 
-Watch = Callable[[Tensor, Tensor], None]
+Watch = Callable[[Tensor, Tensor, int], None]
 """Gets mean and unbiased variance, ``[C]``, of what a window is normalised by."""
 
 
@@ -46,7 +46,8 @@ class BatchNormPerStep(nn.BatchNorm2d):
         eps, momentum: as in ``nn.BatchNorm2d``; momentum must be a number.
 
     Attributes:
-        watch: in training called for each window, with the means over its steps; or None.
+        watch: in training called for each window, or part of one, with the means over its
+            steps and how many these are; or None.
 
     A window of T steps leaves the running statistics where T calls of
     ``nn.BatchNorm2d`` would have left them: with r the statistic before and
@@ -97,8 +98,8 @@ class BatchNormPerStep(nn.BatchNorm2d):
     def _constant(self, input: Tensor, repeats: int) -> Tensor:
         note("batch_norm")
         if self.watch is not None:
-            variance, mean = torch.var_mean(input.detach().float(), (0, 2, 3))
-            self.watch(mean, variance)
+            variance, mean = torch.var_mean(input.detach().to(self.running_mean.dtype), (0, 2, 3))
+            self.watch(mean, variance, repeats)
         # Run again for the backward pass, the step has been counted: momentum 0
         # leaves the running statistics as they are.
         update = not recomputing()
@@ -136,7 +137,7 @@ class BatchNormPerStep(nn.BatchNorm2d):
             mean, variance: of every step of a window, unbiased, ``[time, C]``.
         """
         if self.watch is not None:
-            self.watch(mean.mean(0), variance.mean(0))
+            self.watch(mean.mean(0), variance.mean(0), len(mean))
         if recomputing():
             return
         steps = len(mean)
@@ -189,7 +190,7 @@ class ThresholdDependentBatchNorm(nn.BatchNorm2d):
         eps, momentum: as in ``nn.BatchNorm2d``.
 
     Attributes:
-        watch: in training called for each window; or None.
+        watch: in training called for each window, which counts as one step; or None.
 
     The running statistics are updated once for each window.
 
@@ -258,7 +259,7 @@ class ThresholdDependentBatchNorm(nn.BatchNorm2d):
             repeats: for how many time steps these are the currents.
         """
         if self.watch is not None:
-            self.watch(mean, variance)
+            self.watch(mean, variance, 1)
         if recomputing():
             return
         # Bessel's correction counts the values of every step; that of one step was applied.

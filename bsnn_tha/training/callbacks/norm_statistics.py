@@ -64,29 +64,34 @@ class NormStatistics(Callback):
         norms = [module for module in pl_module.modules() if isinstance(module, kinds)]
         if not norms:
             return
+        plugin = trainer.precision_plugin
         devices = [pl_module.device] if pl_module.device.type == "cuda" else []
         with torch.no_grad(), torch.random.fork_rng(devices), uncounted(), _watched(norms) as seen:
             torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch, trainer.global_rank))
             for samples in itertools.islice(self.loader, self.batches):
-                inputs, _ = trainer.strategy.batch_to_device(samples)
-                pl_module(inputs)
+                inputs, _ = trainer.strategy.batch_to_device(plugin.convert_input(samples))
+                with plugin.train_step_context():
+                    pl_module(inputs)
         for norm, averages in zip(norms, seen, strict=True):
             norm.running_mean.copy_(trainer.strategy.reduce(averages.mean))
             norm.running_var.copy_(trainer.strategy.reduce(averages.variance))
 
 
 class _Averages:
-    """Means over windows of each channel's mean and unbiased variance."""
+    """Means over time steps of each channel's mean and unbiased variance."""
 
     def __init__(self, norm: BatchNorm) -> None:
-        self.windows = 0
+        self.steps = 0
         self.mean, self.variance = norm.running_mean.clone(), norm.running_var.clone()
 
-    def add(self, mean: Tensor, variance: Tensor) -> None:
-        """What a norm watches; the first window takes the place of what was there."""
-        self.windows += 1
-        self.mean.lerp_(mean, 1 / self.windows)
-        self.variance.lerp_(variance, 1 / self.windows)
+    def add(self, mean: Tensor, variance: Tensor, steps: int) -> None:
+        """What a norm watches; the first takes the place of what was there.
+
+        A window in chunks comes as several, the last of them perhaps shorter.
+        """
+        self.steps += steps
+        self.mean.lerp_(mean, steps / self.steps)
+        self.variance.lerp_(variance, steps / self.steps)
 
 
 @contextmanager

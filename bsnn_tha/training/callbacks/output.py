@@ -31,8 +31,8 @@ class OutputRecorder(Callback):
     ends; before that after 1, 2, 4, 8, ... iterations and after each epoch, so
     that a running training can be looked at. Arrays: ``membranes`` and
     ``spikes`` ``[iterations, time, batch, outputs]``, ``thresholds``
-    ``[iterations, layers]``, ``loss`` ``[iterations]``, ``target`` ``[time,
-    batch, outputs]``.
+    ``[iterations, layers]``, ``loss`` ``[iterations]``, ``target`` of the last
+    iteration as the data set has it: ``[time, batch, outputs]``, or of classes ``[batch]``.
 
     Args:
         path: of the file; None keeps the arrays in memory only.
@@ -84,9 +84,13 @@ class OutputRecorder(Callback):
             setattr(self, name, state_dict[name])
 
     def timing(self) -> dict[str, Any] | None:
-        """How the first output fires about the target's peak; None without a trace or a θ."""
+        """How the first output fires about the target's peak.
+
+        None without a trace or a θ, and where targets are classes, which have no peak.
+        """
         fires = bool(self.thresholds) and bool(torch.isfinite(self.thresholds[-1][-1]))
-        if self.target is None or not self.membranes or not fires:
+        traced = self.target is not None and self.target.dim() == 3
+        if self.target is None or not traced or not self.membranes or not fires:
             return None
         spikes = torch.stack(self.spikes)[:, :, 0, 0]
         target_step = int(self.target[:, 0, 0].argmax())

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from bsnn_tha.equations.bounds import held_decay
 from bsnn_tha.equations.silencing import free_peak, silenced
@@ -52,21 +52,7 @@ class SilencingCheck(Callback):
         self._hooks: list[Any] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        layers = [m for m in pl_module.modules() if isinstance(m, SpikingLayer)]
-        # Eq. 6 and 7 follow one membrane without reset; others have more that drives it.
-        if other := [m.neuron for m in layers if type(m.neuron) not in (Leaky, AnnealedLeaky)]:
-            raise InvalidValueError(
-                "training.check_silencing is defined for leaky neurons without lateral "
-                f"interaction, but got {type(other[0]).__name__}; leave it out"
-            )
-        if any(layer.recurrence is not None for layer in layers):
-            raise InvalidValueError(
-                "training.check_silencing is defined for layers whose spikes do not come back to "
-                "them, but the network has recurrent ones; leave it out"
-            )
-        self._layers = {
-            index: layer for index, layer in enumerate(layers, start=1) if layer.neuron.annealed
-        }
+        self._layers = annealed_layers(pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._forget()
@@ -154,6 +140,27 @@ class SilencingCheck(Callback):
         self._hooks.clear()
         self._calls.clear()
         self._before.clear()
+
+
+def annealed_layers(module: nn.Module) -> dict[int, SpikingLayer]:
+    """The layers that the check is of, by their number from 1.
+
+    Raises:
+        InvalidValueError: it is not defined for the neurons or layers of the network.
+    """
+    layers = [m for m in module.modules() if isinstance(m, SpikingLayer)]
+    # Eq. 6 and 7 follow one membrane without reset; others have more that drives it.
+    if other := [m.neuron for m in layers if type(m.neuron) not in (Leaky, AnnealedLeaky)]:
+        raise InvalidValueError(
+            "training.check_silencing is defined for leaky neurons without lateral "
+            f"interaction, but got {type(other[0]).__name__}; leave it out"
+        )
+    if any(layer.recurrence is not None for layer in layers):
+        raise InvalidValueError(
+            "training.check_silencing is defined for layers whose spikes do not come back to "
+            "them, but the network has recurrent ones; leave it out"
+        )
+    return {index: layer for index, layer in enumerate(layers, start=1) if layer.neuron.annealed}
 
 
 def _keep(calls: list[dict[str, Any]], arguments: dict[str, Any]) -> None:
