@@ -21,6 +21,7 @@ from animations.runs import surrogate_film, training_film, window_film
 from animations.temporal_coding import temporal_coding_figure
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.observe.recording import Recording, read_activity
+from bsnn_tha.suggest import did_you_mean
 
 
 def draw_figure(name: str, runs: Sequence[Path]) -> Figure:
@@ -35,7 +36,11 @@ def draw_figure(name: str, runs: Sequence[Path]) -> Figure:
         RunError: a run has not recorded what the figure shows.
     """
     if name not in FIGURES:
-        raise InvalidValueError(f"figure must be one of {', '.join(FIGURES)}, but got {name!r}")
+        near = did_you_mean(name, FIGURES)
+        raise InvalidValueError(
+            f"figure must be one of {', '.join(FIGURES)}, but got {name!r}"
+            + (near if near.endswith("?") else "")
+        )
     if not runs:
         raise InvalidValueError(f"figure {name} needs at least one run folder, but got none")
     return FIGURES[name](runs)

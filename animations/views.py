@@ -27,6 +27,7 @@ VIEWS: Axis[Any] = Axis(
         "detection": "animations.detection:detection_film",
     },
     wanted="a function of a recording",
+    own="module:function",
 )
 
 

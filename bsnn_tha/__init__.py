@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bsnn_tha.errors import BsnnThaError, InvalidValueError
     from bsnn_tha.freed_memory import keep_freed_memory
     from bsnn_tha.functional.lif import lif_sequence
+    from bsnn_tha.loading import load
     from bsnn_tha.losses import spike_count_loss
     from bsnn_tha.nn import thresholds
     from bsnn_tha.nn.network import SpikingNetwork
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from bsnn_tha.nn.thresholds import ThresholdRule
     from bsnn_tha.nn.weights.binary import BinaryConv2d, BinaryLinear
     from bsnn_tha.nn.weights.quantized import QuantizedConv2d, QuantizedLinear
-    from bsnn_tha.training.trained import Trained, load
+    from bsnn_tha.training.trained import Trained
 
 __version__ = "0.1.0"
 
@@ -74,6 +75,7 @@ _HOMES = {
     "bsnn_tha.errors": ("BsnnThaError", "InvalidValueError"),
     "bsnn_tha.freed_memory": ("keep_freed_memory",),
     "bsnn_tha.functional.lif": ("lif_sequence",),
+    "bsnn_tha.loading": ("load",),
     "bsnn_tha.losses": ("spike_count_loss",),
     "bsnn_tha.nn.network": ("SpikingNetwork",),
     "bsnn_tha.nn.neurons.kept_state": ("reset",),
@@ -83,7 +85,7 @@ _HOMES = {
     "bsnn_tha.nn.thresholds": ("ThresholdRule",),
     "bsnn_tha.nn.weights.binary": ("BinaryConv2d", "BinaryLinear"),
     "bsnn_tha.nn.weights.quantized": ("QuantizedConv2d", "QuantizedLinear"),
-    "bsnn_tha.training.trained": ("Trained", "load"),
+    "bsnn_tha.training.trained": ("Trained",),
 }
 
 

@@ -50,6 +50,7 @@ class Axis(dict[str, Any], Generic[T]):
         wanted: what such a one must be, in words.
         makes: the class or runtime-checkable protocol that what is made has; where it is
             given, a function of one's own that returns something else is refused.
+        own: how one of one's own is given, in errors.
 
     Example:
         >>> from dataclasses import dataclass
@@ -76,9 +77,11 @@ given as module:Class
         fits: Callable[[Any], bool] = callable,
         wanted: str = "a class or a function",
         makes: type | None = None,
+        own: str = "module:Class",
     ) -> None:
         super().__init__(table)
         self.what, self.fits, self.wanted, self.makes = what, fits, wanted, makes
+        self.own = own
 
     def find(self, choice: str | T | Callable[..., T]) -> Any:
         """What a choice stands for: what makes one, or an object that was given as it is.
@@ -103,7 +106,7 @@ given as module:Class
             near = did_you_mean(name, self)
             raise InvalidValueError(
                 f"unknown {self.what} {name!r}{near}{'' if near.endswith('?') else '.'} "
-                "Yours is given as module:Class"
+                f"Yours is given as {self.own}"
             )
 
     def make(

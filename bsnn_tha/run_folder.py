@@ -216,6 +216,10 @@ class RunFolder:
             RunError: there is no run at this path.
         """
         folder = cls(path)
+        if path.is_file():
+            raise RunError(f"{path} is not a run folder but a file; the run's is {path.parent}")
+        if not path.exists():
+            raise RunError(f"{path} is not a run folder: there is nothing of that name")
         if not folder.config.is_file():
             inside = sorted(file.parent for pattern in _RUNS_BELOW for file in path.glob(pattern))
             raise RunError(

@@ -30,6 +30,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from bsnn_tha.words import counted
 from studies import heartbeat
 from studies.checkpoints import Checkpoints
 from studies.errors import StudyError, TrialFailedError, TrialPausedError
@@ -339,7 +340,11 @@ def outcome(trial: FrozenTrial) -> str:
     if trial.state == TrialState.COMPLETE:
         return ", ".join(f"{value:.4f}" for value in trial.values or [])
     if trial.state == TrialState.PRUNED:
-        return f"pruned ({reason})" if reason else f"pruned after {len(trial.intermediate_values)}"
+        return (
+            f"pruned ({reason})"
+            if reason
+            else f"pruned after {counted(len(trial.intermediate_values), 'epoch')}"
+        )
     return f"{trial.state.name.lower()} ({reason})" if reason else trial.state.name.lower()
 
 

@@ -57,9 +57,9 @@ def export(
     from bsnn_tha import zoo
     from bsnn_tha.deploy import export as library
     from bsnn_tha.deploy.integer import Precision
+    from bsnn_tha.loading import load
     from bsnn_tha.run_folder import make_writable
     from bsnn_tha.training.evaluation import load_data
-    from bsnn_tha.training.trained import load
 
     precision = Precision(state_bits, fraction_bits, decay_bits)
     options = settings({}, sets)
@@ -68,11 +68,11 @@ def export(
     place.make_ready()
     if zoo.named(run):
         name = zoo.name_of(run, checkpoint)
-        trained, folder = zoo.load(name), Path(f"{name}-{to}")
+        folder = Path(f"{name}-{to}")
     else:
         name = Path(run).resolve().name
         folder = Path(run) / to
-        trained = load(run, checkpoint=checkpoint, data_root=data_root, allow_code=allow_code)
+    trained = load(run, checkpoint=checkpoint, data_root=data_root, allow_code=allow_code)
     folder = output or folder
     library.check_free(folder)
     make_writable(folder.parent)
@@ -88,4 +88,15 @@ def export(
         )
         figures = library.write(exported, to, folder)
     print((folder / "report.md").read_text(encoding="utf-8"))
+    if figures["same_answers"] < _ALIKE:
+        print(
+            f"note: {1 - figures['same_answers']:.1%} of the answers are others than the trained "
+            "network's; more --state-bits or --decay-bits may keep them"
+        )
     print(f"written to {folder} ({figures['target']})")
+    if to == "c":
+        print(f"to compile it and compare it with the network: make -C {folder} test")
+
+
+_ALIKE = 0.98
+"""Share of answers that a deployed network keeps, below which a note says so."""

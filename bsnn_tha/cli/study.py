@@ -151,7 +151,8 @@ class _DatasetOrCommand(TyperGroup):
 app = typer.Typer(
     cls=_DatasetOrCommand,
     no_args_is_help=True,
-    help="Search settings with Optuna: bsnn-tha study DATASET --variant tha --trials 50.",
+    help="Search settings with Optuna: bsnn-tha study DATASET --variant tha --trials 50. "
+    "All options of a search: bsnn-tha study run --help.",
 )
 
 

@@ -195,6 +195,7 @@ def _configuration(
     from bsnn_tha.training.allowed import names_allowed
 
     if path is None:
+        _check_no_path(dataset)
         return load_preset(
             DEFAULT_DATASET if dataset is None else dataset,
             DEFAULT_VARIANT if variant is None else variant,
@@ -205,3 +206,19 @@ def _configuration(
             f"--config {path} and {' '.join(others)}"
         )
     return RunConfig.from_file(path, allow_code=allow_code or names_allowed(path.parent))
+
+
+def _check_no_path(dataset: str | None) -> None:
+    """Say which option takes what was given for a data set's name."""
+    if dataset is None or dataset in preset_names():
+        return
+    given = Path(dataset)
+    if given.suffix == ".toml":
+        raise InvalidValueError(
+            f"{dataset} is no data set but a configuration; give --config {dataset}"
+        )
+    if (given / "config.toml").is_file():
+        raise InvalidValueError(
+            f"{dataset} is no data set but a run; --resume {dataset} goes on with it, "
+            f"--config {given / 'config.toml'} trains another like it"
+        )

@@ -53,7 +53,10 @@ def _one_line(model: type[BaseModel], error: ValidationError, where: str) -> str
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
         table = ".".join(path[:-1]) or where
-        return f"{table} has no key {path[-1]!r}{did_you_mean(path[-1], known)}"
+        near = did_you_mean(path[-1], known)
+        if len(path) == 1 and (inside := _tables_with(path[0], known)):
+            near = f"; did you mean {inside[0]!r}?"
+        return f"{table} has no key {path[-1]!r}{near}"
     if first["type"] == "missing" and len(path) == len(first["loc"]):
         return f"{key} is missing; add it to {where}"
     annotation = known[path[-1]].annotation if path[-1] in known else None
@@ -63,3 +66,14 @@ def _one_line(model: type[BaseModel], error: ValidationError, where: str) -> str
             f"but got {quoted(first['input'])}"
         )
     return broken_rule(key, first)
+
+
+def _tables_with(leaf: str, fields: dict[str, Any]) -> list[str]:
+    """Dotted keys of the tables among a model's fields that end like this."""
+    return [
+        f"{table}.{leaf}"
+        for table, field in fields.items()
+        if isinstance(field.annotation, type)
+        and issubclass(field.annotation, BaseModel)
+        and leaf in field.annotation.model_fields
+    ]

@@ -62,6 +62,7 @@ def fetch(file: RemoteFile, folder: Path) -> Path:
     path = folder.absolute() / file.name
     if path.exists():
         return path
+    missing = [place for place in (path.parent, *path.parent.parents) if not place.exists()]
     _check_writable(path)
     reason = "no address is known"
     for url in file.urls:
@@ -71,8 +72,11 @@ def fetch(file: RemoteFile, folder: Path) -> Path:
             return path
         # requests' exceptions are OSErrors; a wrong checksum is a ValueError.
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = _reason(error)
             logger.info("%s failed: %s", url, reason)
+    for place in missing:  # nothing came into them
+        with contextlib.suppress(OSError):
+            place.rmdir()
     raise DataError(
         f"could not download {file.name} from {' or '.join(file.urls) or 'anywhere'}"
         f" (last failure: {reason}); try again later, or place the file by hand at {path}"
@@ -166,6 +170,15 @@ def _unpack(archive: Path, folder: str) -> None:
                 ):
                     raise DataError(f"{member.name!r} is outside its folder, or no file")
             opened.extractall(folder)
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong in the end, without the layers that passed it on."""
+    while True:
+        inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
+        if not isinstance(inner, BaseException):
+            return " ".join(str(error).split()) or type(error).__name__
+        error = inner
 
 
 def _check_writable(path: Path) -> None:

@@ -36,13 +36,25 @@ def spike_count_loss(
         targets: class indices, ``[batch]``.
         correct_rate, incorrect_rate: target shares of steps, in [0, 1].
 
+    Raises:
+        InvalidValueError: spikes of another number of dimensions.
+
     Example:
         >>> spikes = torch.zeros(10, 1, 2)
         >>> spikes[:8, 0, 1] = 1.0
         >>> spike_count_loss(spikes, torch.tensor([1]))  # the other class: 0, not 2
         tensor(0.2000)
+        >>> spike_count_loss(torch.tensor([1]), spikes)
+        Traceback (most recent call last):
+        bsnn_tha.errors.InvalidValueError: spikes must be [time, batch, classes], but are of shape \
+[1]; the targets come second
     """
     spikes = signal("spikes", spikes)
+    if spikes.dim() != 3:
+        raise InvalidValueError(
+            f"spikes must be [time, batch, classes], but are of shape {list(spikes.shape)}; the "
+            "targets come second"
+        )
     steps, _, classes = spikes.shape
     counts = spike_counts(spikes)
     right = F.one_hot(labels(targets), classes).bool()

@@ -52,7 +52,7 @@ def load_preset(dataset: str = DEFAULT_DATASET, variant: str = DEFAULT_VARIANT) 
         raise InvalidValueError(f"unknown data set {dataset!r}{did_you_mean(dataset, names)}")
     if variant not in names[dataset]:
         raise InvalidValueError(
-            f"{dataset} has no variant {variant!r}; known are {', '.join(names[dataset])}"
+            f"{dataset} has no variant {variant!r}{did_you_mean(variant, names[dataset])}"
         )
     file = resources.files(__package__) / dataset / f"{variant}.toml"
     return RunConfig.from_toml(file.read_text(encoding="utf-8"), f"preset {dataset}/{variant}.toml")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +85,8 @@ class Session:
         machine.check_precision(config.training.precision)
         if dataset is None:
             dataset = load_data(config, machine)
+        if (subset := config.data.subset) is not None and subset < len(dataset.train):
+            dataset = replace(dataset, source=f"{dataset.source}; {subset:,} of them for training")
         selecting = _selecting(config, dataset)
         _check(config, dataset, selecting, machine.devices * machine.nodes)
         training = training_batches(

@@ -1,4 +1,4 @@
-"""A trained network in one line: :func:`load`."""
+"""A trained network with what belongs to it: :class:`Trained`."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Trained:
         """Run the network over a window, without gradients.
 
         Args:
-            inputs: as the data set gives them: ``[batch, *input_shape]`` for still samples,
-                ``[time, batch, *input_shape]`` for sequences.
+            inputs: as the data set gives them: ``[batch, *input_shape]`` for still samples
+                (of images pixels from 0 to 1), ``[time, batch, *input_shape]`` for sequences.
         """
         steps = self.config.data.num_steps if self.task.static else None
         with torch.no_grad():
@@ -143,10 +143,6 @@ def load(
 
     Raises:
         RunError: no such run or checkpoint, or one of another architecture.
-
-    Example:
-        ``trained = bsnn_tha.load("runs/digits-tha-1")``, then ``trained.accuracy``,
-        ``trained.config.neuron.beta``, ``trained.predict(images)``.
     """
     folder = RunFolder.open(Path(run))
     config = run_config(folder, allow_code)

@@ -63,6 +63,8 @@ def text(opened: OpenStudy) -> str:
             f"{counted(len(numbers), 'trial')} {state}: {reason}"
             for state, reason, numbers in reasons(study)
         ]
+    if counts(study).get("paused"):
+        lines.append("the command that began the study goes on with trials that have paused")
     if own := published(study):
         lines.append(f"settings to begin with: trial {own.number}, {score(opened, own, known)}")
     return "\n".join(lines)

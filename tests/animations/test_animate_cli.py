@@ -491,7 +491,7 @@ REFUSED = {
     ),
     "view": (
         lambda runs: ["run", runs["annealed"], "--view=respones"],
-        "unknown view 'respones'; did you mean 'response'? Yours is given as module:Class",
+        "unknown view 'respones'; did you mean 'response'? Yours is given as module:function",
     ),
     "a_view_that_is_no_film": (
         lambda runs: ["run", runs["annealed"], "--view=os:getcwd"],
@@ -565,7 +565,7 @@ REFUSED = {
     # Without runs, before any is trained.
     "unknown_variant": (
         lambda _: ["temporal-coding", "--variants", "tha,thaa"],
-        "temporal-coding has no variant 'thaa'; known are bsnn, bsnn-unit, flt32, solved, tha",
+        "temporal-coding has no variant 'thaa'; did you mean 'tha'?",
     ),
     "no_variant": (lambda _: ["temporal-coding", "--variants", ""], "has no variant ''"),
     "frames_before_training": (lambda _: ["temporal-coding", "--frames", "0"], "at least 1"),

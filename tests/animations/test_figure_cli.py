@@ -281,6 +281,7 @@ REFUSED = {
         "figure must be one of temporal-coding, activity, activity-at-start, loss, surrogate, "
         "dead, rates, membranes, response, but got 'deaths'",
     ),
+    "misspelt_name": (lambda runs: ["surrogat", runs["annealed"]], "; did you mean 'surrogate'?"),
     "no_such_run": (lambda _: ["loss", "absent"], "absent is not a run folder"),
     "one_of_several": (
         lambda runs: ["dead", runs["annealed"], "absent"],

@@ -338,13 +338,20 @@ RESUME = {
     "no_run": (lambda folder: ["train", "--resume", folder], "is not a run folder"),
     "absent": (lambda folder: ["train", "--resume", folder / "absent"], "is not a run folder"),
 }
+
+
+def a_run_as_data_set(folder):
+    (folder / "config.toml").touch()
+    return ["train", folder]
+
+
 REFUSED = RESUME | {
     "theta_inf_below_theta_0": (setting("threshold.theta_inf=0.5"), "greater than theta_0=2.4"),
     "truncated_data": (truncated_data, "train-images-idx3-ubyte is damaged"),
     "other_architecture": (other_architecture, "is of another architecture"),
     "unwritable_output": (unwritable_output, "cannot write output folder"),
     "broken_config": (broken_config, "is not valid TOML"),
-    "unknown_variant": (lambda _: ["train", "mnist", "--variant", "thaa"], "known are best, bsnn,"),
+    "unknown_variant": (lambda _: ["train", "mnist", "--variant", "thaa"], "did you mean 'tha'?"),
     "alpha_0": (setting("threshold.alpha=0"), "alpha must be in (0, 1], but got alpha=0"),
     "alpha_1.5": (setting("threshold.alpha=1.5"), "alpha must be in (0, 1], but got alpha=1.5"),
     "beta_1.1": (setting("neuron.beta=1.1"), "beta must be in [0, 1], but got beta=1.1"),
@@ -364,6 +371,12 @@ REFUSED = RESUME | {
         lambda _: ["train", "--set=network.norm=tdbn", "--set=training.chunk_steps=3"],
         "training with ThresholdDependentBatchNorm needs the whole window",
     ),
+    "a_configuration_as_data_set": (
+        lambda _: ["train", "pets.toml"],
+        "pets.toml is no data set but a configuration; give --config pets.toml",
+    ),
+    "a_run_as_data_set": (a_run_as_data_set, "is no data set but a run; --resume "),
+    "a_key_without_its_table": (setting("epochs=3"), "no key 'epochs'; did you mean 'training.ep"),
     "empty_data_set": (lambda _: ["train", ""], "unknown data set ''"),
     "empty_variant": (lambda _: ["train", "--variant", ""], "digits has no variant ''"),
     "protocol": (lambda _: ["train", "digits", "--protocol", "mine"], "training.protocol must be"),
@@ -500,3 +513,9 @@ def test_a_terminal_gets_a_bar_with_loss_accuracy_and_dead_neurons(tmp_path):
     assert os.waitstatus_to_exitcode(status) == 0, text
     assert re.search(r"epoch \d+/50 .*\d+/\d+ .*loss [\d.]+ +accuracy [\d.]+% +dead [\d.]+%", text)
     assert "test accuracy" in text
+
+
+def test_the_package_is_a_command_of_python():
+    asked = [sys.executable, "-m", "bsnn_tha", "--version"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True)
+    assert done.stdout == f"bsnn-tha {bsnn_tha.__version__}\n"

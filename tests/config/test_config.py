@@ -714,11 +714,18 @@ def test_an_unknown_data_set_names_the_nearest_or_all(function, known):
         assert one_line(refusal).startswith(f"unknown data set {name!r}; {ending}")
 
 
-def test_an_unknown_variant_names_what_there_is():
+def test_an_unknown_variant_names_the_nearest_or_all():
+    known = f"known are {', '.join(preset_names()['mnist'])}"
+    for name, ending in (("thaa", "did you mean 'tha'?"), ("vowels", known)):
+        with pytest.raises(InvalidValueError) as refusal:
+            load_preset("mnist", name)
+        assert one_line(refusal) == f"mnist has no variant {name!r}; {ending}"
+
+
+def test_a_key_without_its_table_names_where_it_is():
     with pytest.raises(InvalidValueError) as refusal:
-        load_preset("mnist", "thaa")
-    known = ", ".join(preset_names()["mnist"])
-    assert one_line(refusal) == f"mnist has no variant 'thaa'; known are {known}"
+        load_preset("mnist", "tha").with_changes({"epochs": 3})
+    assert one_line(refusal).endswith("has no key 'epochs'; did you mean 'training.epochs'?")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from deployed import behaviour
 from typer.testing import CliRunner
 
 from bsnn_tha.cli import app
+from bsnn_tha.cli import export as export_command
 from bsnn_tha.data import load_dataset
 from bsnn_tha.data.dataset import Dataset, TensorSplit
 from bsnn_tha.deploy import export
@@ -209,6 +210,18 @@ def test_the_command_writes_beside_the_run(run_folder: Path) -> None:
     assert (run_folder / "packed" / "small.safetensors").exists()
     code, output = _command(str(run_folder), "--samples", "20")
     assert code == 2 and "exists" in output
+
+
+def test_the_command_says_what_to_do_with_c_and_when_answers_change(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    code, output = _command("zoo:digits", "--to", "c", "--samples", "2", "-o", f"{tmp_path}/c")
+    assert code == 0 and "note:" not in output
+    assert output.endswith(f"make -C {tmp_path / 'c'} test\n")
+    monkeypatch.setattr(export_command, "_ALIKE", 1.01)
+    code, output = _command(str(run_folder), "--samples", "20", "-o", f"{tmp_path}/packed")
+    assert code == 0 and "note: 0.0% of the answers are others" in output
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,8 @@ def test_the_annealed_neuron_says_how_it_takes_its_threshold():
     ):
         with pytest.raises(InvalidValueError, match=r"^theta_0 must be one number, but got a ten"):
             rule(torch.tensor(PER_NEURON))
+        with pytest.raises(InvalidValueError, match=r"for a layer's neurons, but got \["):
+            rule([1.0, 2.0])
 
 
 def test_a_threshold_does_not_fit_the_layer():

@@ -48,6 +48,10 @@ def test_last_is_another_checkpoint_and_missing_ones_are_refused(run, tmp_path):
     )
     with pytest.raises(bsnn_tha.BsnnThaError, match="not a run folder"):
         bsnn_tha.load(tmp_path)
+    with pytest.raises(bsnn_tha.BsnnThaError, match="none is not a run folder: there is nothing"):
+        bsnn_tha.load(tmp_path / "none")
+    with pytest.raises(bsnn_tha.BsnnThaError, match=r"best\.ckpt is not a run folder but a file"):
+        bsnn_tha.load(run.folder.best)
     with pytest.raises(bsnn_tha.BsnnThaError, match="no checkpoint"):
         bsnn_tha.load(run.folder.path, checkpoint=tmp_path / "none.ckpt")
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bsnn_tha.equations.anneal import check_threshold
 from bsnn_tha.errors import InvalidValueError
+from bsnn_tha.suggest import quoted
 
 
 class ThresholdRule(nn.Module):
@@ -142,6 +143,11 @@ def single(name: str, value: float | Tensor) -> float:
     Raises:
         InvalidValueError: a tensor with several.
     """
+    if isinstance(value, list | tuple):
+        raise InvalidValueError(
+            f"{name} must be one number for a layer's neurons, but got {quoted(value)}; several "
+            "layers have a neuron each, or are a SpikingNetwork"
+        )
     if isinstance(value, Tensor) and value.numel() != 1:
         raise InvalidValueError(
             f"{name} must be one number, but got a tensor of shape {list(value.shape)}; thresholds "
