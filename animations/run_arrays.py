@@ -6,7 +6,6 @@ recordings of any origin.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from bsnn_tha.errors import InvalidValueError, RunError
 from bsnn_tha.nn.per_layer import of_output
 from bsnn_tha.observe.recording import read_output_recording
 from bsnn_tha.run_folder import RunFolder
+from bsnn_tha.training.epoch_columns import read_columns
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,10 @@ def read_epochs(run: Path) -> dict[str, np.ndarray]:
     path = RunFolder.open(run).metrics
     if not path.is_file():
         raise RunError(f"{run} has no metrics.csv yet: no epoch has ended; wait for the first")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
+    columns = read_columns(path)
+    if not columns:
         raise RunError(f"{path} is empty; train anew")
-    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+    return {name: np.array(values, dtype=float) for name, values in columns.items()}
 
 
 def layer_columns(epochs: dict[str, np.ndarray], name: str) -> np.ndarray:

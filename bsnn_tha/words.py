@@ -1,14 +1,32 @@
-"""Figures as tables and lines have them."""
+"""Figures and sentences as tables, lines and pages have them."""
+
+import textwrap
+
+DASH = "–"
+"""What a cell of a table has for what is not known."""
 
 
-def percent(share: float | None) -> str:
-    """A share in per cent with two decimals; a dash for what is not known.
+def percent(share: float | None, digits: int = 2) -> str:
+    """A share in per cent; a dash for what is not known.
 
     Example:
-        >>> percent(0.98764), percent(None)
-        ('98.76', '–')
+        >>> percent(0.98764), percent(0.98764, 0), percent(None)
+        ('98.76', '99', '–')
     """
-    return "–" if share is None else f"{100 * share:.2f}"
+    return DASH if share is None else f"{100 * share:.{digits}f}"
+
+
+def wrapped(text: str) -> str:
+    """A paragraph, or an item of a list, in the lines of a Markdown page.
+
+    Example:
+        >>> wrapped("- " + "word " * 30).splitlines()[1].startswith("  word")
+        True
+    """
+    indent = "  " * text.startswith("- ")
+    return textwrap.fill(
+        text, 100, break_on_hyphens=False, break_long_words=False, subsequent_indent=indent
+    )
 
 
 def counted(count: int, noun: str) -> str:

@@ -70,7 +70,7 @@ def run_study(
         say(predict(options, prepared, to_begin))
     with watcher(opened.study, options.trials, prepared.plan.base.training.epochs) as show:
         if options.workers == 1:
-            with interruptible(show) as stopping:
+            with ending_with_trials(show) as stopping:
                 work_here(opened.study, prepared, options, deadline, show, stopping)
         else:
             failed = work_in_processes([options], deadline, show)
@@ -171,7 +171,7 @@ def work_here(
 
 
 @contextmanager
-def interruptible(show: Callable[[Event], None]) -> Iterator[threading.Event]:
+def ending_with_trials(show: Callable[[Event], None]) -> Iterator[threading.Event]:
     """What the first Ctrl-C sets, and tells; the second one stops at once."""
     stopping = threading.Event()
 

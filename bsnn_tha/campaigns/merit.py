@@ -9,8 +9,7 @@ from typing import Any
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.losses import LOSSES
-
-_DASH = "–"
+from bsnn_tha.words import DASH
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Merit:
 
     def written(self, value: float | None) -> str:
         """A value, or a spread of values, as tables show it; a dash where there is none."""
-        return _DASH if value is None else f"{self.scale * value:.{self.digits}f}"
+        return DASH if value is None else f"{self.scale * value:.{self.digits}f}"
 
     def said(self, test: Mapping[str, Any]) -> str:
         """The value of a run in words, from ``summary["test"]``."""

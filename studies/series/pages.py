@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import statistics
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from animations.style import RC, colour
 from bsnn_tha.nn.per_layer import in_words
 from bsnn_tha.run_folder import replace_atomically
 from bsnn_tha.training.machine import Machine
-from bsnn_tha.words import duration, percent
+from bsnn_tha.words import DASH, duration, percent, wrapped
 from studies import report
 from studies.options import Options
 from studies.ranking import best_trials
@@ -35,7 +34,6 @@ from studies.study import OpenStudy
 from studies.worker import finished
 
 PAGE, HISTORY = "README.md", "history.png"
-_DASH = "–"
 _ACROSS = 3  # panels of the figure
 _RACED = (
     "The best is the trial of which most is to be expected after its finals, further seeds, and "
@@ -99,13 +97,13 @@ def write(
 def page(series: Series, rows: Sequence[Row]) -> str:
     """The page's text."""
     cells = [[write(row) for write in _COLUMNS.values()] for row in rows]
-    kept = [i for i in range(len(_COLUMNS)) if any(line[i] not in ("", _DASH) for line in cells)]
+    kept = [i for i in range(len(_COLUMNS)) if any(line[i] not in ("", DASH) for line in cells)]
     header = [*_COLUMNS]
     lines = [f"# {series.title}", ""]
     if series.about:
         lines += [series.about.strip(), ""]
     lines += [
-        _wrapped(
+        wrapped(
             "Accuracy in per cent: of the settings to begin with, all complete trials and the best "
             "one on validation images, by which the best was chosen; of the best from fresh seeds "
             f"on the test set. {_RACED if '..' in series.seeds_per_trial else ''}"
@@ -123,7 +121,7 @@ def page(series: Series, rows: Sequence[Row]) -> str:
         "",
         *(_setting(row) for row in rows),
         "",
-        _wrapped(
+        wrapped(
             f"Searched with `bsnn-tha study series {series.name}`, {_trials(series, rows)} trials "
             f"of `{series.sampler}` each, pruner `{series.pruner}`, seeds per trial "
             f"{series.seeds_per_trial}{_with(series.set)}. Every trial is a line of its "
@@ -175,35 +173,35 @@ def _counts(row: Row) -> str:
 
 def _published(row: Row) -> str:
     values = [t.values[0] for t in _complete(row) if t.user_attrs.get("published")]
-    return percent(values[0]) if values else _DASH
+    return percent(values[0]) if values else DASH
 
 
 def _quartiles(row: Row) -> str:
     values = [trial.values[0] for trial in _complete(row)]
     if len(values) < 2:
-        return _DASH
+        return DASH
     return " / ".join(percent(value) for value in statistics.quantiles(values))
 
 
 def _best(row: Row) -> str:
     trials = best_trials(row.opened) if row.opened is not None else []
-    return f"{percent(trials[0].values[0])} (trial {trials[0].number})" if trials else _DASH
+    return f"{percent(trials[0].values[0])} (trial {trials[0].number})" if trials else DASH
 
 
 def _again(row: Row) -> str:
     if not row.fresh:
-        return _DASH
+        return DASH
     spread = f" ({percent(statistics.stdev(row.fresh))})" if len(row.fresh) > 1 else ""
     return f"{percent(statistics.fmean(row.fresh))}{spread}, {len(row.fresh)} seeds"
 
 
 def _time(row: Row) -> str:
     seconds = [t.duration.total_seconds() for t in _complete(row) if t.duration is not None]
-    return duration(sum(seconds)) if seconds else _DASH
+    return duration(sum(seconds)) if seconds else DASH
 
 
 def _mean(row: Row) -> str:
-    return _DASH if row.search.printed.mean is None else f"{row.search.printed.mean:.2f}"
+    return DASH if row.search.printed.mean is None else f"{row.search.printed.mean:.2f}"
 
 
 _COLUMNS = {
@@ -227,7 +225,7 @@ def _setting(row: Row) -> str:
     theta = _short(threshold.theta_0)
     if threshold.theta_inf is not None:
         theta += f" → {_short(threshold.theta_inf)}, α {_short(threshold.alpha)}"
-    return _wrapped(
+    return wrapped(
         f"- {row.search.name}: θ {theta}; β {_short(neuron.beta)}; {neuron.surrogate_centre} "
         f"surrogate of slope {_short(neuron.slope)}; learning rate {_short(config.optimizer.lr)}; "
         f"dropout {_short(config.network.dropout)}; norm {in_words(config.network.norm)}; "
@@ -273,14 +271,4 @@ def _asked(searches: Sequence[Search]) -> list[str]:
         f"{_with(search.begin, ', to begin with ')}"
         for search in searches
     )
-    return ["", *map(_wrapped, lines)]
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(
-        text,
-        100,
-        break_on_hyphens=False,
-        break_long_words=False,
-        subsequent_indent="  " * text.startswith("- "),
-    )
+    return ["", *map(wrapped, lines)]

@@ -27,7 +27,7 @@ from studies.forecast import Forecast
 from studies.options import Options
 from studies.preparation import prepare
 from studies.process import Event, work_in_processes
-from studies.runner import interruptible, open_for_work, predict, work_here
+from studies.runner import ending_with_trials, open_for_work, predict, work_here
 from studies.storage import open_storage, study_names
 from studies.study import OpenStudy, load_existing
 from studies.worker import finished
@@ -44,7 +44,7 @@ def take_turns(
         show: is told what it does; events say the study's place.
     """
     left: set[int] = set()  # there was no trial to be had
-    with interruptible(show) as stopping:
+    with ending_with_trials(show) as stopping:
         while not stopping.is_set() and (deadline is None or time.monotonic() < deadline):
             unfinished = [i for i, options in enumerate(studies) if not _is_finished(options)]
             if not unfinished:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from bsnn_tha.campaigns.comparison.runner import run_folder
 from bsnn_tha.campaigns.pool import failure
 from bsnn_tha.errors import InvalidValueError
 from bsnn_tha.run_folder import RunFolder
+from bsnn_tha.training.epoch_columns import read_columns
 from bsnn_tha.training.summary import read_summary
 
 Row = dict[str, Any]
@@ -64,7 +65,7 @@ def _row(comparison: Comparison, folder: Path, cell: Cell) -> Row:
             failed.append({"seed": seed, "reason": reason})
         elif RunFolder(path).summary.exists():
             summaries.append(read_summary(RunFolder(path)))
-            tables.append(_columns(RunFolder(path).metrics))
+            tables.append(read_columns(RunFolder(path).metrics))
     row: Row = {
         "merit": comparison.merit.key,
         "rule": cell.rule,
@@ -90,7 +91,7 @@ def _row(comparison: Comparison, folder: Path, cell: Cell) -> Row:
         "weight_bits": sum(summaries[0]["weight_bits"].values()),
         "train_seconds": statistics.fmean(s["train_seconds"] for s in summaries),
         "curves": {
-            name: [table[name][:epochs] for table in tables]
+            name: [[math.nan if v is None else v for v in t[name][:epochs]] for t in tables]
             for name in tables[0]
             if name.rstrip("0123456789_") in _CURVES
         },
@@ -107,12 +108,6 @@ def _means(layers: list[list[dict[str, Any]]], key: str) -> list[float]:
         for rows in zip(*layers, strict=True)
         if rows[0][key] is not None
     ]
-
-
-def _columns(path: Path) -> dict[str, list[float]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
 
 
 def _first(curve: list[float], goal: float) -> int | None:

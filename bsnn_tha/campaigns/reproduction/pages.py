@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import statistics
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from bsnn_tha.campaigns.reproduction.cost import cost, energy_of, points
 from bsnn_tha.campaigns.reproduction.plan import Plan, Row
 from bsnn_tha.campaigns.reproduction.record import NAME, Entry
 from bsnn_tha.run_folder import replace_atomically
+from bsnn_tha.words import DASH, percent, wrapped
 
 PAGE, CURVES, COST = "README.md", "curves.png", "cost.png"
-_DASH = "–"
 _ENERGY = (
     "Energy is estimated from operations ([constants](../../reference/observe.md)), for comparing "
     "these networks\nwith each other; memory is that of weights, of batch norm and of biases."
@@ -55,7 +54,7 @@ def page(plan: Plan, entries: Sequence[Entry]) -> str:
     if plan.about:
         lines += [plan.about.strip(), ""]
     lines += [
-        _wrapped(
+        wrapped(
             f"{_judged(plan.merit)}, over seeds. Printed: {plan.source}. Dead neurons, firing "
             "rates and spikes are those of the test set, flips the share of a layer's binary "
             "weights whose sign changed during the last epoch; layer by layer. Seconds are of "
@@ -67,7 +66,7 @@ def page(plan: Plan, entries: Sequence[Entry]) -> str:
     cells = [
         [write(row, own) for write in _COLUMNS.values()] for row, own in _by_row(plan, entries)
     ]
-    kept = [i for i, _ in enumerate(header) if any(line[i] not in ("", _DASH) for line in cells)]
+    kept = [i for i, _ in enumerate(header) if any(line[i] not in ("", DASH) for line in cells)]
     lines.append("| " + " | ".join(header[i] for i in kept) + " |")
     lines.append("|" + "---|" * len(kept))
     lines += ["| " + " | ".join(line[i] for i in kept) + " |" for line in cells]
@@ -79,7 +78,7 @@ def page(plan: Plan, entries: Sequence[Entry]) -> str:
     lines += [_settings(row) for row in plan.rows]
     lines += [
         "",
-        _wrapped(
+        wrapped(
             f"All of them, or those that are missing: `bsnn-tha reproduce {plan.name}`. Every "
             f"run's summary, configuration and epochs are a line of [{NAME}]({NAME})."
         ),
@@ -203,18 +202,10 @@ def _by_row(plan: Plan, entries: Sequence[Entry]) -> list[tuple[Row, list[Entry]
     return [(row, [e for e in entries if e["row"] == row.name]) for row in plan.rows]
 
 
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 100, break_on_hyphens=False, break_long_words=False)
-
-
-def _percent(share: float | None, digits: int = 2) -> str:
-    return _DASH if share is None else f"{100 * share:.{digits}f}"
-
-
 def _printed(printed: Printed, merit: Merit) -> str:
     values = (printed.best, printed.mean, printed.std)
     if all(value is None for value in values):
-        return _DASH
+        return DASH
     return " / ".join(merit.written(None if v is None else v / merit.scale) for v in values)
 
 
@@ -228,7 +219,7 @@ def _judged(merit: Merit) -> str:
 
 def _ours(entries: list[Entry]) -> str:
     if not entries:
-        return _DASH
+        return DASH
     found = figures(entries)
     written = _merit(entries).written
     return " / ".join(written(found[name]) for name in ("best", "mean", "std"))
@@ -239,7 +230,7 @@ def _overlaps(key: str) -> Callable[[Row, list[Entry]], str]:
 
     def cell(row: Row, entries: list[Entry]) -> str:
         if not entries or key not in entries[0]["summary"]["test"]:
-            return _DASH
+            return DASH
         values = [entry["summary"]["test"][key] or 0.0 for entry in entries]
         return _merit(entries).written(statistics.fmean(values))
 
@@ -248,7 +239,7 @@ def _overlaps(key: str) -> Callable[[Row, list[Entry]], str]:
 
 def _groups(entries: list[Entry]) -> str:
     groups = figures(entries)["groups"] if entries else {}
-    return ", ".join(f"{name} {_percent(share, 1)}" for name, share in groups.items())
+    return ", ".join(f"{name} {percent(share, 1)}" for name, share in groups.items())
 
 
 def _layers(key: str, write: Callable[[float], str]) -> Callable[[Row, list[Entry]], str]:
@@ -259,7 +250,7 @@ def _layers(key: str, write: Callable[[float], str]) -> Callable[[Row, list[Entr
             for layer in layers
             if layer[0][key] is not None
         ]
-        return ", ".join(write(mean) for mean in means) or _DASH
+        return ", ".join(write(mean) for mean in means) or DASH
 
     return cell
 
@@ -270,13 +261,13 @@ def _flips(row: Row, entries: list[Entry]) -> str:
         for name, values in entry["epochs"].items():
             if name.startswith("flipped_"):
                 last.setdefault(name, []).append(values[-1])
-    return ", ".join(_percent(statistics.fmean(each), 1) for each in last.values()) or _DASH
+    return ", ".join(percent(statistics.fmean(each), 1) for each in last.values()) or DASH
 
 
 def _mean(write: str, of: Callable[[dict[str, Any]], float]) -> Callable[[Row, list[Entry]], str]:
     def cell(row: Row, entries: list[Entry]) -> str:
         if not entries:
-            return _DASH
+            return DASH
         return format(statistics.fmean(of(entry["summary"]) for entry in entries), write)
 
     return cell
@@ -291,8 +282,8 @@ _COLUMNS: dict[str, Callable[[Row, list[Entry]], str]] = {
     "of .75": _overlaps("map_75"),
     "seeds": lambda row, entries: f"{len(entries)} of {row.seeds}",
     "epochs": _mean(".0f", lambda summary: summary["epochs"]),
-    "dead, %": _layers("dead_share", lambda share: _percent(share, 1)),
-    "rate, %": _layers("firing_rate", lambda share: _percent(share, 1)),
+    "dead, %": _layers("dead_share", lambda share: percent(share, 1)),
+    "rate, %": _layers("firing_rate", lambda share: percent(share, 1)),
     "θ": _layers("threshold", lambda theta: f"{theta:.3g}"),
     "flips, %": _flips,
     "spikes a sample": _mean(
@@ -330,7 +321,7 @@ def _origins(entries: Sequence[Entry]) -> list[str]:
     machines = [entry["summary"]["machine"] for entry in entries]
     commits = of(*(f"`{e['origin']['commit']}`" for e in entries if e["origin"].get("commit")))
     return [
-        _wrapped(
+        wrapped(
             f"Made at {commits} on {of(*(e['origin'].get('processor', '') for e in entries))}, "
             f"{of(*(m['device'] for m in machines))}, "
             f"threads: {of(*(str(m['threads']) for m in machines))}, torch "

@@ -7,7 +7,6 @@ machine, and records of several machines are merged line by line.
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import tomllib
@@ -20,6 +19,7 @@ from bsnn_tha.campaigns.reproduction.plan import Plan
 from bsnn_tha.config import RunConfig
 from bsnn_tha.errors import DataError
 from bsnn_tha.run_folder import RunFolder, replace_atomically
+from bsnn_tha.training.epoch_columns import read_columns
 from bsnn_tha.training.machine import processor
 from bsnn_tha.training.summary import read_summary
 
@@ -121,12 +121,10 @@ def _shaping(config: RunConfig) -> dict[str, Any]:
 
 def _epochs(path: Path) -> dict[str, list[float | None]]:
     """Columns of ``metrics.csv``, rounded."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    names = [n for n in (rows[0] if rows else ()) if n.rstrip("0123456789").rstrip("_") in _COLUMNS]
     return {
-        name: [float(f"{float(row[name]):.{_DIGITS}g}") if row[name] else None for row in rows]
-        for name in names
+        name: [None if v is None else float(f"{v:.{_DIGITS}g}") for v in values]
+        for name, values in read_columns(path).items()
+        if name.rstrip("0123456789").rstrip("_") in _COLUMNS
     }
 
 

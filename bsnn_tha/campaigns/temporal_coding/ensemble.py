@@ -22,7 +22,7 @@ from bsnn_tha.config import RunConfig
 from bsnn_tha.data import load_dataset
 from bsnn_tha.equations.quantizers import Quantizer
 from bsnn_tha.observe.metrics import SpikeTiming, spike_timing
-from bsnn_tha.training.schedule import cosine_factor
+from bsnn_tha.training.schedule import schedule_of
 
 
 @dataclass(frozen=True)
@@ -190,11 +190,9 @@ def _loss_weight(config: RunConfig) -> float:
 
 
 def _learning_rate(config: RunConfig, iteration: int, iterations: int) -> float:
-    settings = config.optimizer
-    if settings.schedule == "none":
-        return settings.lr
-    period = settings.period * iterations / config.training.epochs
-    return settings.lr * cosine_factor(iteration, period)
+    epochs = config.training.epochs
+    share = schedule_of(config.optimizer, epochs)
+    return config.optimizer.lr * (1.0 if share is None else share(iteration, iterations / epochs))
 
 
 def _per_run(values: list[float]) -> Tensor:
