@@ -23,7 +23,8 @@ from torch.nn import functional as F
 
 from bsnn_tha.data.dataset import Dataset, TensorSplit
 from bsnn_tha.data.download import RemoteFile, fetch_unpacked
-from bsnn_tha.data.images import assemble, check_validation
+from bsnn_tha.data.holding_out import check_validation
+from bsnn_tha.data.images import assemble
 from bsnn_tha.data.pickled_batches import read_pickled_batch
 from bsnn_tha.errors import DataError
 

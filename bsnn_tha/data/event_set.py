@@ -19,6 +19,7 @@ from bsnn_tha.data.dataset import Dataset, stratified_split
 from bsnn_tha.data.download import RemoteFile, fetch_unpacked, unpack_beside
 from bsnn_tha.data.event_cache import Binning, EventStore, cached_events
 from bsnn_tha.data.event_split import EventSplit
+from bsnn_tha.data.holding_out import check_validation, hold_out
 from bsnn_tha.data.recordings import Recordings
 from bsnn_tha.errors import DataError, InvalidValueError
 
@@ -148,11 +149,9 @@ class EventSet:
         if len(stores) == 1:
             kept, held = stratified_split(train.targets, TEST_SHARE, _TEST_SEED)
             train, test = train.select(kept), test.select(held)
-        held_out, note = None, ""
-        if validation:
-            kept, held = stratified_split(train.targets, validation, seed)
-            train, held_out = train.select(kept), replace(train.select(held), random_start=False)
-            note = f" {len(held):,} validation (stratified, seed {seed}),"
+        train, held_out, note = hold_out(train, validation, seed)
+        if held_out is not None:
+            held_out = replace(held_out, random_start=False)
         dropped = sum(store.dropped for store in stores)
         return Dataset(
             name=self.name,
@@ -224,8 +223,7 @@ class EventSet:
 
 
 def _check_options(validation: float, size: int | None, downsample: int | None) -> None:
-    if not 0 <= validation < 1:
-        raise InvalidValueError(f"validation must be in [0, 1), but got validation={validation:g}")
+    check_validation(validation)
     if size is not None and downsample is not None:
         raise InvalidValueError(
             "data.options.size takes the place of downsample, but got "

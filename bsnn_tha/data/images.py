@@ -25,8 +25,9 @@ from torch import Tensor
 
 from bsnn_tha.data.dataset import Dataset, TensorSplit, stratified_split
 from bsnn_tha.data.download import RemoteFile, fetch
+from bsnn_tha.data.holding_out import check_validation, hold_out
 from bsnn_tha.data.idx import read_idx
-from bsnn_tha.errors import DataError, InvalidValueError
+from bsnn_tha.errors import DataError
 
 _CLASSES = 10
 _DIGITS_TEST_SHARE = 0.2
@@ -213,12 +214,6 @@ def _shape(array: Tensor) -> str:
     return " × ".join(map(str, array.shape))
 
 
-def check_validation(validation: float) -> None:
-    """Raise InvalidValueError unless the share to hold out is in [0, 1)."""
-    if not 0 <= validation < 1:
-        raise InvalidValueError(f"validation must be in [0, 1), but got validation={validation:g}")
-
-
 def assemble(
     name: str,
     title: str,
@@ -229,11 +224,7 @@ def assemble(
     seed: int,
 ) -> Dataset:
     """Still images with a validation part held out of the training part, which the source says."""
-    held_out, note = None, ""
-    if validation > 0:
-        kept, held = stratified_split(train.targets, validation, seed)
-        train, held_out = train.select(kept), train.select(held)
-        note = f" {len(held):,} validation (stratified, seed {seed}),"
+    train, held_out, note = hold_out(train, validation, seed)
     return Dataset(
         name=name,
         input_shape=tuple(train.inputs.shape[1:]),

@@ -162,62 +162,103 @@ class SpikingLayer(Connection):
     ) -> LIFWindow:
         moderating = self.moderate_dropout is not None and self.training
         record = record or moderating or self.neuron.emits == "membrane"
-        shown = self.show_membranes
-        layer: Layer | Refused | None = None
-        modules = self, self.dropout, self.neuron
+        layer: Layer | None = None
         if self.route in ("auto", "one_pass"):
-            generator = torch.get_rng_state() if shown else None
-            if num_steps is not None:
-                layer = Refused("its input is constant")
-            elif record:
-                layer = Refused("its membranes are wanted")
-            elif self.shortcut is not None:
-                layer = Refused("its neurons have a shortcut")
-            elif self.recurrence is not None:
-                layer = Refused("its own spikes come back to it")
-            else:
-                layer = for_one_pass(*modules, membrane)
-            window: LIFWindow | Refused
-            if isinstance(layer, Refused):
-                window = layer
-            else:
-                window = routes.window(layer, self.read(input), must_pay=self.route == "auto")
-                if not isinstance(window, Refused):
-                    self.show_synapse(input.flatten(0, 1))
-                    # A pass fires 0 and 1, which the neurons may hand on as something else.
-                    window = window._replace(spikes=self.neuron.handed_on(window.spikes))
-                    if generator is None:
-                        return window
-                    membranes = membranes_beside(layer, *modules, input, generator)
-                    return window._replace(membranes=membranes)
+            # As it is before a mask is drawn.
+            generator = torch.get_rng_state() if self.show_membranes else None
+            found = self._for_one_pass(num_steps, membrane, record)
+            window = (
+                found if isinstance(found, Refused) else self._one_pass(found, input, generator)
+            )
+            if not isinstance(window, Refused):
+                return window
             if self.route == "one_pass":
                 raise InvalidValueError(
                     f"route='one_pass' cannot take the layer {self.spec}: {window}; "
                     "choose route='auto' or 'parts'"
                 )
-        known = None if isinstance(layer, Refused) else layer
-        behind: BehindNorm | Refused = Refused("it has been asked to go otherwise")
-        constant = num_steps is not None and self.shortcut is not None
-        if self.route == "auto" and not constant and self.recurrence is None:
-            batch = input.shape[:2] if num_steps is None else (num_steps, len(input))
-            shape = *batch, *self.output_shape
-            behind = behind_norm(*modules, shape, num_steps, membrane, record or shown)
+            layer = None if isinstance(found, Refused) else found
+        record = record or self.show_membranes
+        return self._by_parts(input, num_steps, membrane, record, skipped, layer)
+
+    def _for_one_pass(
+        self, num_steps: int | None, membrane: Tensor | None, record: bool
+    ) -> Layer | Refused:
+        """The layer as routes in one pass take it, or why they do not."""
+        if num_steps is not None:
+            return Refused("its input is constant")
+        if record:
+            return Refused("its membranes are wanted")
+        if self.shortcut is not None:
+            return Refused("its neurons have a shortcut")
+        if self.recurrence is not None:
+            return Refused("its own spikes come back to it")
+        return for_one_pass(self, self.dropout, self.neuron, membrane)
+
+    def _one_pass(
+        self, layer: Layer, input: Tensor, generator: Tensor | None
+    ) -> LIFWindow | Refused:
+        """A window of weights and neurons in one pass, or why no route takes it.
+
+        Args:
+            layer: of :meth:`_for_one_pass`.
+            input: ``[time, batch, *input_shape]``.
+            generator: PyTorch's before masks were drawn, if hooks are to see membranes.
+        """
+        window = routes.window(layer, self.read(input), must_pay=self.route == "auto")
+        if isinstance(window, Refused):
+            return window
+        self.show_synapse(input.flatten(0, 1))
+        # A pass fires 0 and 1, which the neurons may hand on as something else.
+        window = window._replace(spikes=self.neuron.handed_on(window.spikes))
+        if generator is None:
+            return window
+        membranes = membranes_beside(layer, self, self.dropout, self.neuron, input, generator)
+        return window._replace(membranes=membranes)
+
+    def _by_parts(
+        self,
+        input: Tensor,
+        num_steps: int | None,
+        membrane: Tensor | None,
+        record: bool,
+        skipped: Tensor | None,
+        layer: Layer | None,
+    ) -> LIFWindow:
+        """A window of weights, then norm and neurons, these in one pass where they can be.
+
+        Args:
+            input, num_steps, membrane, record, skipped: as in :meth:`forward`.
+            layer: as in :meth:`bsnn_tha.nn.connection.Connection.drive`.
+        """
+        behind = self._neurons_behind_norm(input, num_steps, membrane, record)
         if isinstance(behind, Refused):
-            current = self.weighed(input, num_steps, known)
+            current = self.weighed(input, num_steps, layer)
             added = self._added(skipped)
         else:
-            sums = self.summed(input, num_steps, known)
+            sums = self.summed(input, num_steps, layer)
             added = self._added(skipped)
-            normed = behind.window(sums, added)
-            if not isinstance(normed, Refused):
-                return normed
+            window = behind.window(sums, added)
+            if not isinstance(window, Refused):
+                return window
             assert isinstance(sums, Tensor)
             current = sums
         current = self.normalised(current, num_steps)
         current = self.dropout(current if added is None else current + added)
         if self.recurrence is not None:
-            return self._recurrent(self.recurrence, current, membrane, record or shown)
-        return self.neuron.window(current, membrane, record or shown)
+            return self._recurrent(self.recurrence, current, membrane, record)
+        return self.neuron.window(current, membrane, record)
+
+    def _neurons_behind_norm(
+        self, input: Tensor, num_steps: int | None, membrane: Tensor | None, record: bool
+    ) -> BehindNorm | Refused:
+        """Norm and neurons as one pass takes them, or why it does not."""
+        constant = num_steps is not None and self.shortcut is not None
+        if self.route != "auto" or constant or self.recurrence is not None:
+            return Refused("it has been asked to go otherwise")
+        batch = input.shape[:2] if num_steps is None else (num_steps, len(input))
+        shape = *batch, *self.output_shape
+        return behind_norm(self, self.dropout, self.neuron, shape, num_steps, membrane, record)
 
     def _recurrent(
         self, recurrence: Connection, current: Tensor, membrane: Tensor | None, record: bool

@@ -16,8 +16,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bsnn_tha.data.dataset import Dataset, Split, TensorSplit, stratified_split
-from bsnn_tha.data.images import check_validation
+from bsnn_tha.data.dataset import Dataset, TensorSplit
+from bsnn_tha.data.holding_out import check_validation, hold_out
 from bsnn_tha.data.own.parts import TEST_SHARE, TestShare, drawn_for_test, located
 from bsnn_tha.errors import DataError
 
@@ -106,12 +106,7 @@ def load_arrays(
                 f"x_train and x_test of {place} must have samples of one shape, but have "
                 f"{list(train.inputs.shape[1:])} and {list(test.inputs.shape[1:])}"
             )
-    held_out: Split | None = None
-    note = ""
-    if validation:
-        kept, held = stratified_split(train.targets, validation, seed)
-        train, held_out = train.select(kept), train.select(held)
-        note = f" {len(held):,} validation (stratified, seed {seed}),"
+    train, held_out, note = hold_out(train, validation, seed)
     return Dataset(
         name=place.stem,
         input_shape=tuple(train.inputs.shape[1 + sequences :]),

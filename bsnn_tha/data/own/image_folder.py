@@ -17,7 +17,8 @@ from pydantic import Field
 
 from bsnn_tha.data.dataset import Dataset, TensorSplit
 from bsnn_tha.data.folders import is_system_file
-from bsnn_tha.data.images import assemble, check_validation
+from bsnn_tha.data.holding_out import check_validation
+from bsnn_tha.data.images import assemble
 from bsnn_tha.data.own.array_cache import cached_array
 from bsnn_tha.data.own.parts import TEST_SHARE, TestShare, drawn_for_test, located
 from bsnn_tha.data.recordings import stamp
