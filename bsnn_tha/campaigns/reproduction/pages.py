@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from animations.style import RC, colour, count
@@ -163,35 +164,45 @@ def _band(
         part.suptitle(band, fontsize=10, fontweight="bold")
     for axes, (name, what) in zip(grid, shown.items(), strict=True):
         for index, (row, own) in enumerate(rows):
-            tables = [entry["epochs"][name] for entry in own if name in entry["epochs"]]
-            if tables:
-                scale = 100 if what.endswith("%") else 1
-                # Seeds that patience ended are as long as the shortest.
-                whole = zip(*tables, strict=False)
-                mean = scale * np.array([np.mean(np.array(each, float)) for each in whole])
-                called = _called(row, band)
-                look = looks[called]
-                # Thinner and thinner: of curves that coincide, each stays to be seen.
-                axes.plot(
-                    np.arange(1, len(mean) + 1),
-                    mean,
-                    ("-", "--", ":", "-.")[look // 8 % 4],
-                    marker="." if len(mean) < _FEW else "",
-                    lw=1.2 + 2 * (len(rows) - 1 - index) / len(rows),
-                    color=colour(look % 8),
-                    label=called,
-                )
+            mean = _mean_curve(own, name)
+            if mean is None:
+                continue
+            called = _called(row, band)
+            look = looks[called]
+            # Thinner and thinner: of curves that coincide, each stays to be seen.
+            axes.plot(
+                np.arange(1, len(mean) + 1),
+                100 * mean if what.endswith("%") else mean,
+                ("-", "--", ":", "-.")[look // 8 % 4],
+                marker="." if len(mean) < _FEW else "",
+                lw=1.2 + 2 * (len(rows) - 1 - index) / len(rows),
+                color=colour(look % 8),
+                label=called,
+            )
         axes.set(title=what, xlabel="epoch")
         count(axes.xaxis)
         if name == "dead":
             axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
-        if name.endswith("accuracy"):  # the first epochs would take all the room
-            heights = [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines]
-            low = min(np.nanmin(each[len(each) // 4 :]) for each in heights)
-            high = max(np.nanmax(each) for each in heights)
-            axes.set_ylim(low - 1, min(high + 1, 100.2))
+        if name.endswith("accuracy"):
+            _leave_out_the_first(axes)
     handles, labels = grid[0].get_legend_handles_labels()
     part.legend(handles, labels, loc="outside lower center", ncols=4)
+
+
+def _mean_curve(entries: Sequence[Entry], name: str) -> np.ndarray | None:
+    """A column over epochs, mean over seeds; as far as all go, as patience may end some."""
+    tables = [entry["epochs"][name] for entry in entries if name in entry["epochs"]]
+    if not tables:
+        return None
+    return np.array([np.mean(np.array(each, float)) for each in zip(*tables, strict=False)])
+
+
+def _leave_out_the_first(axes: Axes) -> None:
+    """Limits for the later epochs of all lines: the first ones would take all the room."""
+    heights = [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines]
+    low = min(np.nanmin(each[len(each) // 4 :]) for each in heights)
+    high = max(np.nanmax(each) for each in heights)
+    axes.set_ylim(low - 1, min(high + 1, 100.2))
 
 
 _FEW = 5
