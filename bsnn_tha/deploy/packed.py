@@ -299,39 +299,11 @@ def _term(
     tensors: Mapping[str, Array],
     first: bool,
 ) -> Term:
-    # Its own layer's spikes come back through weights beside the first.
-    recurrent = term.reads == [len(before)] and term.kind == "dense" and not first
-    if not recurrent and any(source >= len(before) for source in term.reads):
-        raise _ContradictionError(f"{name} reads a layer that does not come before it")
-    known = [layer.output_shape for layer in before] + [output_shape]
-    shapes = [known[source] for source in term.reads] or [encoding.shape]
-    if len({shape[1:] for shape in shapes}) > 1:
-        raise _ContradictionError(f"{name} reads maps of different sizes")
-    input_shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
-    maps = len(input_shape) == 3
-    weights: Array | None = None
-    weight_shape: Shape | None
-    if term.kind == "spikes":
-        weight_shape, expected = None, input_shape
-    elif term.kind == "dense":
-        fan_in = input_shape[0] if term.sums_maps else math.prod(input_shape)
-        weight_shape, expected = (output_shape[0], fan_in), (output_shape[0],)
-    elif (
-        not maps
-        or input_shape[0] % term.groups
-        or output_shape[0] % term.groups
-        or term.padding >= term.kernel
-    ):
-        raise _ContradictionError(f"{name} cannot filter an input of shape {input_shape}")
-    else:
-        weight_shape = (output_shape[0], input_shape[0] // term.groups, term.kernel, term.kernel)
-        sides = (
-            ((side + 2 * term.padding - term.kernel) // term.stride + 1) // term.pool
-            for side in input_shape[1:]
-        )
-        expected = (output_shape[0], *sides)
-    if expected != output_shape or (term.sums_maps and not maps) or min(expected) < 1:
+    input_shape = _input_shape(name, term, output_shape, encoding, before, first)
+    weight_shape, expected = _shapes(name, term, input_shape, output_shape)
+    if expected != output_shape or min(expected) < 1:
         raise _ContradictionError(f"{name} does not lead to the shape {output_shape}")
+    weights: Array | None = None
     if weight_shape is not None:
         _check_sums(name, term, weight_shape, input_shape, encoding)
         row = bits.bytes_per_output(math.prod(weight_shape[1:]))
@@ -356,6 +328,49 @@ def _term(
         term.pooling,
         term.sums_maps,
     )
+
+
+def _input_shape(
+    name: str,
+    term: TermManifest,
+    output_shape: Shape,
+    encoding: InputEncoding,
+    before: list[Layer],
+    first: bool,
+) -> Shape:
+    """Of what a term reads: the layers' maps one after the other, or the network's input."""
+    # Its own layer's spikes come back through weights beside the first.
+    recurrent = term.reads == [len(before)] and term.kind == "dense" and not first
+    if not recurrent and any(source >= len(before) for source in term.reads):
+        raise _ContradictionError(f"{name} reads a layer that does not come before it")
+    known = [layer.output_shape for layer in before] + [output_shape]
+    shapes = [known[source] for source in term.reads] or [encoding.shape]
+    if len({shape[1:] for shape in shapes}) > 1:
+        raise _ContradictionError(f"{name} reads maps of different sizes")
+    return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+
+
+def _shapes(
+    name: str, term: TermManifest, input_shape: Shape, output_shape: Shape
+) -> tuple[Shape | None, Shape]:
+    """Of a term's weights, None for one without; and of what they lead to."""
+    maps = len(input_shape) == 3
+    if term.sums_maps and not maps:
+        raise _ContradictionError(f"{name} does not lead to the shape {output_shape}")
+    if term.kind == "spikes":
+        return None, input_shape
+    if term.kind == "dense":
+        fan_in = input_shape[0] if term.sums_maps else math.prod(input_shape)
+        return (output_shape[0], fan_in), (output_shape[0],)
+    grouped = input_shape[0] % term.groups == 0 == output_shape[0] % term.groups
+    if not maps or not grouped or term.padding >= term.kernel:
+        raise _ContradictionError(f"{name} cannot filter an input of shape {input_shape}")
+    sides = (
+        ((side + 2 * term.padding - term.kernel) // term.stride + 1) // term.pool
+        for side in input_shape[1:]
+    )
+    weights = output_shape[0], input_shape[0] // term.groups, term.kernel, term.kernel
+    return weights, (output_shape[0], *sides)
 
 
 def _check_sums(

@@ -131,22 +131,7 @@ def _term(
             "the C program convolves all maps together or each by itself, but layer "
             f"{index} has {term.groups} groups of {channels} maps"
         )
-    sources: list[Source] = []
-    first = 0
-    read = [_spikes(f"spikes_{i}", network.layers[i].output_shape) for i in term.reads] or [given]
-    if term.comes_back_to(index):
-        read = [_spikes(f"before_{index}", layer.output_shape)]
-    for source in read:
-        table = None
-        if weights is not None:
-            suffix = name if len(term.reads) < 2 else f"{name}_from_{source.name[7:]}"
-            some = slice(first, first + source.shape[0])
-            here = weights[some] if depthwise else weights[:, some]
-            by_words = source.bits and not depthwise
-            pack = weights_for_words if by_words else weights_for_values
-            table = Table(f"weights_{suffix}", pack(here))
-        sources.append(Source(source.name, source.type, source.bits, source.shape, first, table))
-        first += source.shape[0]
+    sources = _sources(network, index, term, name, weights, given)
     way = "spikes" if weights is None else "depthwise" if depthwise else "values"
     if way == "values" and sources[0].bits:
         way = "words"
@@ -172,6 +157,36 @@ def _term(
         held_type="int16_t" if layer.widths.sums[k].bits <= 16 else "int32_t",
         text=_described(term, height, width, term.comes_back_to(index)),
     )
+
+
+def _sources(
+    network: DeployedNetwork,
+    index: int,
+    term: Term,
+    name: str,
+    weights: np.ndarray | None,
+    given: Source,
+) -> list[Source]:
+    """What a term reads, each source with the weights that are its own, one behind the other."""
+    if term.comes_back_to(index):
+        read = [_spikes(f"before_{index}", network.layers[index].output_shape)]
+    else:
+        read = [_spikes(f"spikes_{i}", network.layers[i].output_shape) for i in term.reads]
+    depthwise = term.groups > 1
+    sources: list[Source] = []
+    first = 0
+    for source in read or [given]:
+        table = None
+        if weights is not None:
+            suffix = name if len(term.reads) < 2 else f"{name}_from_{source.name[7:]}"
+            some = slice(first, first + source.shape[0])
+            here = weights[some] if depthwise else weights[:, some]
+            by_words = source.bits and not depthwise
+            pack = weights_for_words if by_words else weights_for_values
+            table = Table(f"weights_{suffix}", pack(here))
+        sources.append(Source(source.name, source.type, source.bits, source.shape, first, table))
+        first += source.shape[0]
+    return sources
 
 
 def _filters(term: Term) -> np.ndarray | None:
