@@ -22,7 +22,7 @@ GRACE = 20.0
 def rows(setting: Setting) -> Iterator[Row]:
     """What ``bsnn-tha reproduce best`` finished; what it began can be resumed from its folder."""
     records = setting.folder.parent / "records"
-    command = [sys.executable, "-m", "bsnn_tha.cli", "reproduce", "best"]
+    command = [sys.executable, "-m", "bsnn_tha", "reproduce", "best"]
     command += ["--only", "mnist,fashion-mnist", "--device", setting.device]
     command += ["--folder", str(setting.folder / "reproduction"), "--records", str(records)]
     if DONE.is_dir():

@@ -17,7 +17,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     """The run in float32, then the preset ``best``, of which a user has more."""
     for variant, epochs in (("tha", EPOCHS), ("best", None)):
         folder = setting.folder / f"mnist-{variant}"
-        command = [sys.executable, "-m", "bsnn_tha.cli", "train", "--variant", variant]
+        command = [sys.executable, "-m", "bsnn_tha", "train", "--variant", variant]
         command += ["digits" if setting.tiny else "mnist", "--seed", "0"]
         command += ["--output", str(folder), "--device", setting.device]
         if setting.data_root is not None:

@@ -44,7 +44,7 @@ def parameter_groups(
     Example:
         >>> from bsnn_tha import SpikingNetwork
         >>> network = SpikingNetwork("4-2", (3,), beta=0.9, rule="learned", theta_0=1.0)
-        >>> groups = parameter_groups(module, 1e-3, 1e-2)
+        >>> groups = parameter_groups(network, 1e-3, 1e-2)
         >>> [(len(group["params"]), group["lr"]) for group in groups]
         [(4, 0.001), (2, 0.01)]
     """

@@ -129,6 +129,7 @@ def resume(
             f"{run} ended before its last epoch ({stopped}), and more epochs would not begin; "
             "train anew with a higher training.patience"
         )
+    resumable_checkpoint(folder)  # refuses a run that has none, before anything is touched
     session = Session.prepare(config, machine)
     return _keep(session, folder, verbose, begun=True)
 

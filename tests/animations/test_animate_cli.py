@@ -140,7 +140,7 @@ def has_ffmpeg():
 def test_as_a_process_into_the_run_folder(runs, tmp_path):
     run = shutil.copytree(runs["annealed"], tmp_path / "run")
     result = subprocess.run(
-        [sys.executable, "-m", "bsnn_tha.cli", "animate", "run", "run", *SMALL],
+        [sys.executable, "-m", "bsnn_tha", "animate", "run", "run", *SMALL],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
         capture_output=True,
@@ -377,9 +377,9 @@ def counted(monkeypatch):
     calls = []
     original = bsnn_tha.training.run._keep
 
-    def keep(session, folder, *rest):
+    def keep(session, folder, *rest, **named):
         calls.append(folder.path.name)
-        return original(session, folder, *rest)
+        return original(session, folder, *rest, **named)
 
     monkeypatch.setattr(bsnn_tha.training.run, "_keep", keep)
     return calls

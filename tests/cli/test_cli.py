@@ -45,7 +45,7 @@ def environment():
 
 
 def command(*arguments):
-    return [sys.executable, "-m", "bsnn_tha.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "bsnn_tha", *map(str, arguments)]
 
 
 def cli(*arguments, cwd):
@@ -502,7 +502,7 @@ def test_a_terminal_gets_a_bar_with_loss_accuracy_and_dead_neurons(tmp_path):
     if pid == 0:
         # Started anew: what draws asks once what it draws on, and this process's is no terminal.
         os.environ.update(COLUMNS="100", TERM="xterm", PYTHONPATH=os.pathsep.join(sys.path))
-        module = [sys.executable, "-m", "bsnn_tha.cli", "train", "digits", *options]
+        module = [sys.executable, "-m", "bsnn_tha", "train", "digits", *options]
         os.execv(sys.executable, module)
     shown = b""
     with contextlib.suppress(OSError):  # Linux's end of a terminal
@@ -513,9 +513,3 @@ def test_a_terminal_gets_a_bar_with_loss_accuracy_and_dead_neurons(tmp_path):
     assert os.waitstatus_to_exitcode(status) == 0, text
     assert re.search(r"epoch \d+/50 .*\d+/\d+ .*loss [\d.]+ +accuracy [\d.]+% +dead [\d.]+%", text)
     assert "test accuracy" in text
-
-
-def test_the_package_is_a_command_of_python():
-    asked = [sys.executable, "-m", "bsnn_tha", "--version"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=True)
-    assert done.stdout == f"bsnn-tha {bsnn_tha.__version__}\n"

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import animations
 import bsnn_tha
 import studies
@@ -29,7 +27,7 @@ def modules():
         folder = Path(package.__file__).parent
         for path in sorted(folder.rglob("*.py")):
             name = str(path.relative_to(folder.parent))
-            if not name.startswith("bsnn_tha/cli/"):
+            if not name.startswith("bsnn_tha/cli/") and name != "bsnn_tha/__main__.py":
                 yield name, ast.parse(path.read_text(encoding="utf-8"))
 
 
@@ -63,9 +61,7 @@ def test_everything_that_may_print_does():
     assert speak == SPEAKS
 
 
-@pytest.mark.parametrize("module", ["bsnn_tha.cli", "bsnn_tha.cli.__main__"])
-def test_the_command_line_is_a_module_as_well(module):
-    result = subprocess.run(
-        [sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True
-    )
+def test_the_command_line_is_a_module_as_well():
+    asked = [sys.executable, "-m", "bsnn_tha", "--version"]
+    result = subprocess.run(asked, capture_output=True, text=True, check=True)
     assert result.stdout == f"bsnn-tha {bsnn_tha.__version__}\n"

@@ -65,7 +65,7 @@ def test_two_processes_train_and_measure_as_one(machine, tmp_path):
              "--data-root", machine.data_root, "--cache-root", machine.cache_root,
              "--device", "cpu", "--devices", 2]  # fmt: skip
     result = subprocess.run(
-        [sys.executable, "-m", "bsnn_tha.cli", "train", *map(str, words)],
+        [sys.executable, "-m", "bsnn_tha", "train", *map(str, words)],
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip

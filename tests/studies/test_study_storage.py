@@ -433,7 +433,7 @@ def proxy(database, monkeypatch):
     with reserved_port() as port:
         server = subprocess.Popen(
             [
-                *(sys.executable, "-m", "bsnn_tha.cli", "study", "serve"),
+                *(sys.executable, "-m", "bsnn_tha", "study", "serve"),
                 *("--storage", database, "--host", "127.0.0.1", "--port", str(port)),
             ],
             env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),

@@ -97,8 +97,8 @@ def test_a_checkpoint_of_another_architecture_is_refused(done, change, differenc
 
 
 def test_what_is_no_run_folder_is_refused(tmp_path):
-    for path in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(RunError, match=r"is not a run folder: it has no config\.toml"):
+    for path, why in ((tmp_path, r"it has no config\.toml"), (tmp_path / "absent", "there is no")):
+        with pytest.raises(RunError, match=f"is not a run folder: {why}"):
             evaluate(path, machine=MACHINE)
 
 

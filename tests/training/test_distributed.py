@@ -171,7 +171,7 @@ main()
 
 def together(*arguments, torchrun=None):
     """Two processes of the command line, started by Lightning or by torchrun."""
-    start = ["-m", "bsnn_tha.cli"]
+    start = ["-m", "bsnn_tha"]
     if torchrun is not None:
         start = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", *torchrun]
     options = ["--device=cpu", "--devices=2", "--threads=1"]

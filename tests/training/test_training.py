@@ -491,7 +491,7 @@ def test_the_number_of_threads_changes_no_more_than_rounding_does(tmp_path):
     # of this one, where threads that PyTorch has started before are waited for in vain.
     (tmp_path / "two.toml").write_text(config.to_toml(), encoding="utf-8")
     options = ["--config", str(tmp_path / "two.toml"), "--output", str(tmp_path / "two")]
-    command = [sys.executable, "-m", "bsnn_tha.cli", "train", *options, "--threads", "2"]
+    command = [sys.executable, "-m", "bsnn_tha", "train", *options, "--threads", "2"]
     subprocess.run([*command, "--device", "cpu"], check=True, capture_output=True)
     (row,), (other,) = table(one.folder), table(RunFolder(tmp_path / "two"))
     assert other["train_loss"] == pytest.approx(row["train_loss"], rel=1e-3)
