@@ -55,7 +55,7 @@ def cost(plan: Plan, entries: Sequence[Entry]) -> Figure:
     """A line per series over energy and over memory; a bar from the worst to the best seed."""
     series = points(plan, entries)
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(9.6, 4.6), layout="constrained")
+        figure = Figure(figsize=(9.6, 5.6), layout="constrained")
         over_energy, over_bits = figure.subplots(1, 2, sharey=True)
         for index, (name, own) in enumerate(series.items()):
             for axes, places in (
@@ -73,9 +73,11 @@ def cost(plan: Plan, entries: Sequence[Entry]) -> Figure:
                 )  # fmt: skip
                 if len(set(places)) == 1 < len(own):  # labels would lie on each other
                     continue
+                # Each series has a side of its own, for lines meet where networks are alike.
+                across, up, side = _SIDES[index % len(_SIDES)]
                 for point, place in zip(own, places, strict=True):
                     axes.annotate(
-                        point.label, (place, point.score), (4, -10 if index % 2 else 5),
+                        point.label, (place, point.score), (across, up), ha=side,
                         textcoords="offset points", fontsize=7, color=colour(index),
                     )  # fmt: skip
         merit = merit_in(entries[0]["summary"]["test"])
@@ -85,13 +87,17 @@ def cost(plan: Plan, entries: Sequence[Entry]) -> Figure:
         )  # fmt: skip
         over_bits.set(xscale="log", xlabel="memory of the parameters, kbit")
         for axes in (over_energy, over_bits):
-            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
             axes.xaxis.set_minor_locator(LogLocator(subs=()))
             axes.margins(x=0.12)
         handles, labels = over_energy.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
+
+
+_SIDES = ((-3, 6, "right"), (4, -11, "left"), (5, 4, "left"), (4, -11, "left"))
+"""Of a series' labels: points across and up from what they name, and where they end."""
 
 
 def _point(row: Row, entries: list[Entry]) -> Point | None:
