@@ -69,7 +69,10 @@ def read_plan(kind: type[P], room: str, name: str, what: str) -> P:
         text = (resources.files(room) / "plans" / f"{name}.toml").read_text("utf-8")
     else:
         near = did_you_mean(name, plan_names(room))
-        raise InvalidValueError(f"unknown {what} {name!r}{near}; your own plan is a .toml file")
+        raise InvalidValueError(
+            f"unknown {what} {name!r}{near}{'' if near.endswith('?') else '.'} "
+            "Your own plan is a .toml file"
+        )
     try:
         return validated(kind, {"name": name, **tomllib.loads(text)}, "the plan")
     except tomllib.TOMLDecodeError as error:

@@ -360,7 +360,7 @@ def test_a_plan_that_names_code_is_not_run_unasked(plan_file, tmp_path, monkeypa
             load_plan("mine.toml")
         assert not (tmp_path / "trace").exists()
     (tmp_path / "mine.toml").write_text(
-        PLAN.replace(nested, "").replace(
+        PLAN.replace(
             '"network.notation" = "16-10"',
             '"threshold.rule" = "plan_rules:Mine", "network.notation" = "16-10"',
         )
